@@ -1,0 +1,73 @@
+"""Trained adapters: small files that say what they were trained on, and refuse anything else."""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+
+from rrec_lib.policy import Policy, identity
+
+WEIGHTS, CARD = "adapter_model.safetensors", "adapter_card.json"
+
+
+def save_adapter(policy: Policy, folder: Path, catalogue: str, notes: dict[str, Any]) -> None:
+    """Save the LoRA weights in bfloat16, with a card of what they are tied to. The folder appears whole or not at all.
+
+    Args:
+        policy: the trained policy.
+        folder: replaced if it exists.
+        catalogue: hash of the item table it was trained on.
+        notes: how it was made: profile, steps, command, commit.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    temporary.chmod(0o755)
+    weights = get_peft_model_state_dict(policy.model)
+    save_file(
+        {name: value.to(torch.bfloat16).cpu().contiguous() for name, value in weights.items()}, temporary / WEIGHTS
+    )
+    lora = policy.model.peft_config["default"]
+    card = {"tied_to": identity(policy, catalogue), "rank": lora.r, "alpha": lora.lora_alpha, **notes}
+    (temporary / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    if folder.exists():
+        shutil.rmtree(folder)
+    temporary.rename(folder)
+
+
+def load_adapter(policy: Policy, folder: Path, catalogue: str) -> dict[str, Any]:
+    """Load LoRA weights into a policy, in place, and return their card.
+
+    Raises:
+        FileNotFoundError: if the folder has no adapter.
+        ValueError: if the adapter was trained on other base weights, prompts or catalogue, or with another LoRA shape.
+    """
+    if not (folder / CARD).is_file() or not (folder / WEIGHTS).is_file():
+        raise FileNotFoundError(f"no adapter in {folder}: {CARD} or {WEIGHTS} is missing; train one with `rrec train`")
+    card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    check_identity(card["tied_to"], identity(policy, catalogue), folder)
+    lora = policy.model.peft_config["default"]
+    if (card["rank"], card["alpha"]) != (lora.r, lora.lora_alpha):
+        raise ValueError(
+            f"the adapter in {folder} has LoRA rank {card['rank']} and alpha {card['alpha']}, the profile {lora.r} and"
+            f" {lora.lora_alpha}; set model.lora_rank and model.lora_alpha to the adapter's"
+        )
+    weights = {name: value.float() for name, value in load_file(folder / WEIGHTS).items()}
+    set_peft_model_state_dict(policy.model, weights)
+    return card
+
+
+def check_identity(recorded: dict[str, str], present: dict[str, str], folder: Path) -> None:
+    """Refuse trained weights that are tied to something else than what is loaded."""
+    words = {"base": "base weights", "prompts": "prompts or chat template", "catalogue": "catalogue"}
+    different = [key for key in words if recorded.get(key) != present[key]]
+    if different:
+        details = "; ".join(f"{words[key]} {recorded.get(key)}, now {present[key]}" for key in different)
+        raise ValueError(
+            f"the adapter in {folder} was trained on something else ({details}), so its states would mean nothing here;"
+            " use the profile it was trained with, or train it again with `rrec train`"
+        )

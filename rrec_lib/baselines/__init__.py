@@ -1,0 +1,5 @@
+"""Simple recommenders to be beaten: popularity, last-item co-occurrence, text similarity."""
+
+from rrec_lib.baselines.simple import LastItemCooccurrence, Popularity, TextSimilarity
+
+__all__ = ["LastItemCooccurrence", "Popularity", "TextSimilarity"]

@@ -1,0 +1,64 @@
+"""Three recommenders with nothing to tune. All are fitted on training examples only."""
+
+import re
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from rrec_lib.evaluation import Example
+from rrec_lib.prompts import item_name
+
+
+class Popularity:
+    """Score an item by how often it was a training target."""
+
+    def __init__(self, train: Sequence[Example], n_items: int) -> None:
+        targets = torch.tensor([example["target"] for example in train])
+        self.counts = torch.bincount(targets, minlength=n_items).float()
+
+    def scores(self, examples: Sequence[Example]) -> Tensor:
+        """(E, N), the same row for everybody."""
+        return self.counts.expand(len(examples), -1)
+
+
+class LastItemCooccurrence:
+    """Score an item by how often it followed the user's last film in training, popularity breaking ties."""
+
+    def __init__(self, train: Sequence[Example], n_items: int) -> None:
+        self.follows = torch.zeros(n_items, n_items)
+        last = torch.tensor([example["history"][-1] for example in train])
+        targets = torch.tensor([example["target"] for example in train])
+        self.follows.index_put_((last, targets), torch.ones(len(last)), accumulate=True)
+        popularity = torch.bincount(targets, minlength=n_items).float()
+        self.tiebreak = popularity / (popularity.max() + 1)  # below 1: it never outweighs a co-occurrence
+
+    def scores(self, examples: Sequence[Example]) -> Tensor:
+        """(E, N) counts of transitions from the last item of each history."""
+        last = torch.tensor([example["history"][-1] for example in examples])
+        return self.follows[last] + self.tiebreak
+
+
+class TextSimilarity:
+    """Score an item by the TF-IDF cosine of its title, decade and genres with those of the history."""
+
+    def __init__(self, items: Sequence[Example]) -> None:
+        documents = [_words(item) for item in items]
+        vocabulary = {word: i for i, word in enumerate(sorted({word for words in documents for word in words}))}
+        counts = torch.zeros(len(documents), len(vocabulary))
+        for row, words in enumerate(documents):
+            for word in words:
+                counts[row, vocabulary[word]] += 1
+        frequency = (counts > 0).sum(0)
+        self.vectors = normalize(counts * torch.log((1 + len(documents)) / (1 + frequency)), dim=1)
+
+    def scores(self, examples: Sequence[Example]) -> Tensor:
+        """(E, N) cosines of the history's mean vector with every item."""
+        profiles = torch.stack([self.vectors[list(example["history"])].mean(0) for example in examples])
+        return normalize(profiles, dim=1) @ self.vectors.T
+
+
+def _words(item: Example) -> list[str]:
+    decade = [f"{item['year'] // 10 * 10}s"] if item["year"] else []
+    return re.findall(r"\w+", item_name({**item, "year": 0}).lower()) + decade + [g.lower() for g in item["genres"]]

@@ -1,0 +1,45 @@
+"""Progress and quiet: what long work prints, and what libraries must not."""
+
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def quiet_libraries() -> None:
+    """Turn off the libraries' own progress bars and advice; warnings that matter are raised by this project."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+    import datasets
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    datasets.disable_progress_bars()
+
+
+def progress(iterable: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+    """Iterate with a progress bar: tqdm at a terminal or in a live notebook, plain lines in a log.
+
+    ``RREC_PROGRESS=off`` silences it; the book's build sets that, so that pages carry no residue.
+    """
+    if os.environ.get("RREC_PROGRESS") == "off":
+        yield from iterable
+        return
+    if sys.stderr.isatty() or "ipykernel" in sys.modules:
+        from tqdm.auto import tqdm
+
+        yield from tqdm(iterable, desc=description, total=total, leave=False)
+        return
+    total = total if total is not None else len(iterable)  # type: ignore[arg-type]
+    start, last = time.monotonic(), 0.0
+    for done, item in enumerate(iterable):
+        elapsed = time.monotonic() - start
+        if elapsed - last > 10:
+            print(f"{description}: {done}/{total}, {elapsed:.0f} s", file=sys.stderr, flush=True)
+            last = elapsed
+        yield item

@@ -1,0 +1,71 @@
+"""The machine: device, arithmetic type (measured, not guessed), memory, seeds."""
+
+import resource as process_resource
+import sys
+import time
+from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
+
+import torch
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def device() -> torch.device:
+    """CUDA if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def choose_dtype(requested: str = "auto", seconds: float = 1.0) -> torch.dtype:
+    """Choose the arithmetic type of matrix products.
+
+    bfloat16 is several times faster than float32 on processors that multiply it in hardware, and hundreds of times
+    slower on some that do not, so on a CPU it is measured for at most ``seconds``.
+
+    Args:
+        requested: ``"auto"`` or a key of :data:`DTYPES`.
+        seconds: rough budget of the measurement.
+
+    Raises:
+        ValueError: for any other name.
+    """
+    if requested in DTYPES:
+        return DTYPES[requested]
+    if requested != "auto":
+        raise ValueError(f"unknown dtype {requested!r}; choose auto, {', '.join(DTYPES)}")
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    rates = matmul_rates(seconds)
+    return torch.bfloat16 if rates["bfloat16"] > 1.2 * rates["float32"] else torch.float32
+
+
+@lru_cache(maxsize=1)
+def matmul_rates(seconds: float = 1.0) -> dict[str, float]:
+    """Measure matrix products per type on this CPU, in GFLOP/s: a small size first, a larger one if time allows."""
+    rates = {}
+    for name in ("float32", "bfloat16"):
+        for size in (64, 256, 1024):
+            a = torch.ones(size, size, dtype=DTYPES[name])
+            a @ a  # the first call pays for set-up
+            start = time.perf_counter()
+            a @ a
+            elapsed = time.perf_counter() - start
+            rates[name] = 2 * size**3 / elapsed / 1e9
+            if elapsed * 64 > seconds / 2:
+                break
+    return rates
+
+
+def autocast(dtype: torch.dtype, where: torch.device) -> AbstractContextManager[None]:
+    """Matrix products in ``dtype``, the residual stream in float32; nothing to do for float32."""
+    if dtype == torch.float32:
+        return nullcontext()
+    return torch.autocast(where.type, dtype=dtype)
+
+
+def peak_memory_mb() -> float:
+    """Peak memory so far in MB: the GPU's if there is one, else this process's resident set."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    peak = process_resource.getrusage(process_resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

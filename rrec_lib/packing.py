@@ -1,0 +1,148 @@
+"""Packing: a prompt and its G reasonings in one row, so that the prompt is computed once.
+
+The reasonings stand one after the other behind the prompt; a block mask lets each see the prompt and itself, and
+position ids start again behind the prompt. The result equals G separate rows.
+"""
+
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rrec_lib.policy import language_model
+
+
+@dataclass(frozen=True)
+class PackedGroups:
+    """B groups as tensors whose first dimension is the group, so that shuffling and splitting keep groups whole.
+
+    Attributes:
+        prompt_ids, prompt_mask: (B, P), padded on the left.
+        completion_ids: (B, G, T), padded on the right.
+        completion_mask: (B, G, T), 1 on every real token, the appended marker included.
+        loss_mask: (B, G, T), 1 on the tokens that the policy sampled.
+    """
+
+    prompt_ids: Tensor
+    prompt_mask: Tensor
+    completion_ids: Tensor
+    completion_mask: Tensor
+    loss_mask: Tensor
+
+
+def pack(
+    prompts: Sequence[Sequence[int]],
+    completions: Sequence[Sequence[int]],
+    sampled: Sequence[int],
+    pad_id: int,
+    device: torch.device,
+) -> PackedGroups:
+    """Stack B prompts and their R = B·G completions, in group order.
+
+    Args:
+        prompts: B lists of token ids.
+        completions: R lists of token ids.
+        sampled: how many leading tokens of each completion the policy sampled.
+    """
+    groups, group_size = len(prompts), len(completions) // len(prompts)
+    prompt_width, width = max(map(len, prompts)), max(map(len, completions))
+    prompt_ids = torch.full((groups, prompt_width), pad_id)
+    prompt_mask = torch.zeros(groups, prompt_width, dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        prompt_ids[row, prompt_width - len(prompt) :] = torch.tensor(prompt)
+        prompt_mask[row, prompt_width - len(prompt) :] = 1
+    ids = torch.full((len(completions), width), pad_id)
+    lengths = torch.tensor([len(completion) for completion in completions])
+    for row, completion in enumerate(completions):
+        ids[row, : len(completion)] = torch.tensor(completion)
+    columns = torch.arange(width)
+    mask = (columns < lengths[:, None]).long()
+    loss_mask = (columns < torch.tensor(list(sampled))[:, None]).long()
+    shape = (groups, group_size, width)
+    tensors = (prompt_ids, prompt_mask, ids.view(shape), mask.view(shape), loss_mask.view(shape))
+    return PackedGroups(*(tensor.to(device) for tensor in tensors))
+
+
+@dataclass(frozen=True)
+class PackedOutput:
+    """What one forward pass over packed groups gives.
+
+    Attributes:
+        logprobs: (R, T) log-probabilities of the completion tokens at the sampling temperature.
+        entropies: (R, T) entropies of the same distributions, in nats, without gradients.
+        states: (R, d) float32 state at each completion's last real token.
+    """
+
+    logprobs: Tensor
+    entropies: Tensor
+    states: Tensor
+
+
+def packed_forward(model: nn.Module, groups: PackedGroups, temperature: float = 1.0) -> PackedOutput:
+    """One forward pass that gives the token log-probabilities and the states for ``rec_head``.
+
+    Args:
+        model: the language model, wrapped or not; it is called as a whole, so that wrappers see the pass.
+        groups: see :class:`PackedGroups`.
+        temperature: divides the logits, as sampling did.
+    """
+    batch, group_size, width = groups.completion_ids.shape
+    prompt_width = groups.prompt_ids.shape[1]
+    input_ids = torch.cat([groups.prompt_ids, groups.completion_ids.flatten(1)], 1)
+    prompt_positions = (groups.prompt_mask.cumsum(1) - 1).clamp(min=0)
+    steps = torch.arange(width, device=input_ids.device).repeat(group_size)
+    completion_positions = groups.prompt_mask.sum(1, keepdim=True) + steps
+    with _final_states(model) as captured:
+        logits = model(
+            input_ids=input_ids,
+            attention_mask=_block_mask(model, groups),
+            position_ids=torch.cat([prompt_positions, completion_positions], 1),
+            logits_to_keep=torch.arange(prompt_width - 1, input_ids.shape[1], device=input_ids.device),
+            use_cache=False,
+        ).logits
+    # Each block is predicted by the prompt's last token and then by its own tokens but the last.
+    own = logits[:, 1:].unflatten(1, (group_size, width))
+    first = logits[:, :1, None].expand(-1, group_size, -1, -1)
+    predicting = torch.cat([first, own[:, :, :-1]], 2).flatten(0, 1).float() / temperature
+    distribution = predicting.log_softmax(-1)
+    logprobs = distribution.gather(-1, groups.completion_ids.flatten(0, 1)[..., None]).squeeze(-1)
+    with torch.no_grad():
+        entropies = -(distribution.exp() * distribution).sum(-1)
+    hidden = captured[0][:, prompt_width:].unflatten(1, (group_size, width)).flatten(0, 1)
+    last = groups.completion_mask.flatten(0, 1).sum(1) - 1
+    states = hidden[torch.arange(batch * group_size, device=hidden.device), last].float()
+    return PackedOutput(logprobs, entropies, states)
+
+
+def _block_mask(model: nn.Module, groups: PackedGroups) -> Tensor:
+    """(B, 1, L, L): a token sees the prompt and the tokens of its own block that are not after it."""
+    _, group_size, width = groups.completion_ids.shape
+    prompt_width = groups.prompt_ids.shape[1]
+    device = groups.prompt_ids.device
+    blocks = torch.arange(group_size, device=device).repeat_interleave(width) + 1
+    block = torch.cat([torch.zeros(prompt_width, dtype=torch.long, device=device), blocks])
+    order = torch.arange(len(block), device=device)
+    same_or_prompt = (block[None, :] == 0) | (block[:, None] == block[None, :])
+    causal = order[:, None] >= order[None, :]
+    real = torch.cat([groups.prompt_mask, groups.completion_mask.flatten(1)], 1).bool()
+    # Padding attends to itself, so that no row of the softmax is empty.
+    allowed = (same_or_prompt & causal & real[:, None, :]) | torch.eye(len(block), dtype=torch.bool, device=device)
+    mask = allowed[:, None]
+    if language_model(model).config._attn_implementation == "sdpa":
+        return mask
+    lowest = torch.finfo(torch.float32).min
+    return torch.zeros(mask.shape, device=device).masked_fill(~mask, lowest)
+
+
+@contextmanager
+def _final_states(model: nn.Module):  # type: ignore[no-untyped-def]
+    """Collect what the decoder hands to ``lm_head``: the states after its final norm."""
+    captured: list[Tensor] = []
+    decoder = language_model(model).get_decoder()
+    handle = decoder.register_forward_hook(lambda module, args, output: captured.append(output.last_hidden_state))
+    try:
+        yield captured
+    finally:
+        handle.remove()

@@ -1,0 +1,37 @@
+"""Where the project's own files and its caches are."""
+
+import os
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+REPOSITORY = _PACKAGE.parent if (_PACKAGE.parent / "pyproject.toml").is_file() else None
+
+
+def resource(relative: str) -> Path:
+    """Path of a file or folder that the project ships.
+
+    In a clone it lies in the repository; in an installed wheel, in ``rrec_lib/_bundled``.
+
+    Args:
+        relative: path from the repository's root, such as ``"notebooks/profiles"``.
+
+    Returns:
+        The existing path.
+
+    Raises:
+        FileNotFoundError: if neither place has it.
+    """
+    roots = [root for root in (REPOSITORY, _PACKAGE / "_bundled") if root is not None]
+    for root in roots:
+        if (root / relative).exists():
+            return root / relative
+    tried = ", ".join(str(root / relative) for root in roots)
+    raise FileNotFoundError(f"{relative} is missing (looked at {tried}); restore it with git or reinstall rrec-lib")
+
+
+def cache_dir() -> Path:
+    """Folder for derived files: ``$RREC_CACHE``, or ``rrec`` in the user's cache folder. Safe to delete."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "rrec"
+    path = Path(os.environ.get("RREC_CACHE", default))
+    path.mkdir(parents=True, exist_ok=True)
+    return path

@@ -1,0 +1,218 @@
+"""Scores and what follows from their order: masks, tie-aware ranks, top lists, intervals over users."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+
+class TopK(NamedTuple):
+    """The best k items of each row, best first: ``scores (..., k)`` and catalogue rows ``items (..., k)``."""
+
+    scores: torch.Tensor
+    items: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its bootstrap interval, and how much data stood behind it."""
+
+    mean: float
+    low: float
+    high: float
+    level: float
+    users: int
+    rows: int
+
+
+def score_items(user_states: torch.Tensor, item_embeddings: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
+    """Score every item for every user state: cosine similarity over a temperature.
+
+    Args:
+        user_states: (..., d) last hidden states; any length, they are L2-normalised here.
+        item_embeddings: (N, d) item rows, L2-normalised here too.
+        temperature: τ > 0; cosines lie in [-1, 1], scores in [-1/τ, 1/τ].
+
+    Returns:
+        (..., N) scores, float32 or wider even inside autocast: in bfloat16 most scores would tie.
+
+    Raises:
+        ValueError: if the temperature is not positive or the widths differ.
+
+    Source: R²ec's rec_head; the cosine form is that of the official code (the paper writes an inner product).
+    """
+    if temperature <= 0:
+        raise ValueError(f"temperature must be positive, got {temperature}")
+    if user_states.shape[-1] != item_embeddings.shape[-1]:
+        raise ValueError(f"user states are {user_states.shape[-1]} wide, item rows {item_embeddings.shape[-1]}")
+    with torch.autocast(user_states.device.type, enabled=False):
+        users, items = unit_rows(user_states), unit_rows(item_embeddings)
+        dtype = torch.promote_types(users.dtype, items.dtype)
+        return users.to(dtype) @ items.to(dtype).T / temperature
+
+
+def unit_rows(states: torch.Tensor) -> torch.Tensor:
+    """Divide each last-dimension vector by its length, in float32 or wider; a zero vector stays zero."""
+    wide = states if states.dtype == torch.float64 else states.float()
+    return torch.nn.functional.normalize(wide, dim=-1, eps=1e-12)
+
+
+def mask_items(
+    scores: torch.Tensor, seen: Sequence[Sequence[int]], targets: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Take the items that a user has already seen out of the ranking.
+
+    Args:
+        scores: (B, N) or (B, G, N).
+        seen: for each of the B users, catalogue rows to remove; repeats are harmless.
+        targets: (B,) rows that stay rankable even where ``seen`` names them, since people do return to a film;
+            :func:`repeated_targets` counts those. None when recommending to somebody whose next item is unknown.
+
+    Returns:
+        A new tensor of the shape of ``scores``, −inf at the removed items.
+
+    Raises:
+        ValueError: if ``seen`` has not one entry per user, or names an item outside the catalogue.
+    """
+    if len(seen) != scores.shape[0]:
+        raise ValueError(f"seen has {len(seen)} entries for {scores.shape[0]} rows of scores")
+    mask = _membership(seen, scores.shape[-1]).to(scores.device)
+    if targets is not None:
+        mask.scatter_(1, targets.to(scores.device)[:, None], False)
+    middle = [1] * (scores.dim() - 2)
+    return scores.masked_fill(mask.view(len(seen), *middle, scores.shape[-1]), float("-inf"))
+
+
+def repeated_targets(seen: Sequence[Sequence[int]], targets: torch.Tensor) -> torch.Tensor:
+    """Say which targets their own user had already seen.
+
+    Args:
+        seen: for each of the B users, the catalogue rows seen before the target.
+        targets: (B,) catalogue rows.
+
+    Returns:
+        (B,) booleans; their sum is the number of repeats to report beside a metric.
+    """
+    size = 1 + max(chain([int(targets.max())], *seen)) if len(seen) else 1
+    return _membership(seen, size).gather(1, targets.cpu()[:, None]).squeeze(1)
+
+
+def _membership(seen: Sequence[Sequence[int]], size: int) -> torch.Tensor:
+    """(B, size) booleans, true where the row's list names the column."""
+    rows = torch.repeat_interleave(torch.arange(len(seen)), torch.tensor([len(items) for items in seen]).long())
+    columns = torch.tensor(list(chain.from_iterable(seen)), dtype=torch.long)
+    check_items(columns, size, "seen")
+    mask = torch.zeros(len(seen), size, dtype=torch.bool)
+    mask[rows, columns] = True
+    return mask
+
+
+def target_rank(scores: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Place the target among the items, ties kept apart from order.
+
+    Args:
+        scores: (..., N); −inf marks an item that cannot be recommended.
+        targets: (...) catalogue rows.
+
+    Returns:
+        ``(n_greater, n_equal)``, both (...): items scored above the target, and items scored the same, the target
+        included. Its rank lies in n_greater+1 .. n_greater+n_equal. A masked target has (N, 0): it holds no place.
+
+    Raises:
+        ValueError: for NaN scores, shapes that do not fit, or a target outside the catalogue.
+    """
+    size = scores.shape[-1]
+    if scores.shape[:-1] != targets.shape:
+        raise ValueError(f"scores {tuple(scores.shape)} need targets {tuple(scores.shape[:-1])}, got {targets.shape}")
+    if torch.isnan(scores).any():
+        raise ValueError("scores hold NaN; a ranking of them would mean nothing")
+    check_items(targets, size, "targets")
+    own = scores.gather(-1, targets.to(scores.device).unsqueeze(-1))
+    greater, equal = (scores > own).sum(-1), (scores == own).sum(-1)
+    masked = torch.isneginf(own.squeeze(-1))
+    return greater.masked_fill(masked, size), equal.masked_fill(masked, 0)
+
+
+def check_items(items: torch.Tensor, size: int, name: str) -> None:
+    """Raise ``ValueError`` naming the range of ``items`` if one is not a row of a catalogue of ``size``."""
+    if items.numel() and (int(items.min()) < 0 or int(items.max()) >= size):
+        raise ValueError(f"{name} lie in {int(items.min())}..{int(items.max())}, the catalogue has 0..{size - 1}")
+
+
+def top_k(scores: torch.Tensor, k: int) -> TopK:
+    """List the k best items of each row.
+
+    Args:
+        scores: (..., N); −inf marks an item that cannot be recommended.
+        k: length of the list; cut to N. Places for which no candidate is left carry the score −inf.
+
+    Returns:
+        Scores and items, (..., min(k, N)); equal scores keep the catalogue's order, so that a run can be repeated.
+    """
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    values, order = torch.sort(scores, dim=-1, descending=True, stable=True)
+    return TopK(values[..., :k], order[..., :k])
+
+
+def bootstrap_mean_interval(
+    values: ArrayLike, users: ArrayLike, samples: int, seed: int, level: float = 0.95
+) -> Interval:
+    """Percentile interval for a mean over examples when a user's examples hang together.
+
+    Users are drawn with replacement and bring all their rows, because the rows of one user are not independent.
+
+    Args:
+        values: (E,) a metric per example.
+        users: (E,) whose example it is; any labels.
+        samples: number of resamples.
+        seed: of the resampling.
+        level: coverage, 0.95 by default.
+
+    Returns:
+        The mean over the E examples and the interval of that mean.
+
+    Raises:
+        ValueError: if the inputs do not fit each other, hold NaN, or come from fewer than two users.
+    """
+    values, users = np.asarray(values, dtype=np.float64), np.asarray(users)
+    if values.shape != users.shape or values.ndim != 1:
+        raise ValueError(f"values {values.shape} and users {users.shape} must be two lists of the same length")
+    if np.isnan(values).any():
+        raise ValueError("values hold NaN; leave those rows out, and say how many, before taking an interval")
+    if samples < 1 or not 0 < level < 1:
+        raise ValueError(f"need samples >= 1 and 0 < level < 1, got {samples} and {level}")
+    _, owner = np.unique(users, return_inverse=True)
+    n_users = int(owner.max()) + 1 if owner.size else 0
+    if n_users < 2:
+        raise ValueError(f"an interval over users needs at least two of them, got {n_users}")
+    sums, counts = np.bincount(owner, weights=values), np.bincount(owner)
+    means = _resampled_means(sums, counts, samples, np.random.default_rng(seed))
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(sums.sum() / counts.sum()), float(low), float(high), level, n_users, len(values))
+
+
+def paired_bootstrap(
+    a: ArrayLike, b: ArrayLike, users: ArrayLike, samples: int, seed: int, level: float = 0.95
+) -> Interval:
+    """Interval of mean(a − b) for two systems measured on the same examples; arguments as in the single case."""
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if a.shape != b.shape:
+        raise ValueError(f"a paired comparison needs the same examples, got {a.shape} and {b.shape}")
+    return bootstrap_mean_interval(a - b, users, samples, seed, level)
+
+
+def _resampled_means(sums: np.ndarray, counts: np.ndarray, samples: int, rng: np.random.Generator) -> np.ndarray:
+    """(samples,) means over the rows of U users drawn with replacement, a few million draws at a time."""
+    pairs = sums + 1j * counts  # one gather of complex numbers costs half of two gathers of real ones
+    chunk = max(1, 1_000_000 // len(pairs))
+    means = np.empty(samples)
+    for start in range(0, samples, chunk):
+        stop = min(start + chunk, samples)
+        drawn = pairs.take(rng.integers(0, len(pairs), (stop - start, len(pairs)), dtype=np.int32)).sum(axis=1)
+        means[start:stop] = drawn.real / drawn.imag
+    return means

@@ -1,0 +1,112 @@
+"""A trained policy as a recommender: it writes a reasoning, and the state behind it scores the catalogue."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rrec_lib.console import progress
+from rrec_lib.evaluation import Example
+from rrec_lib.policy import Policy, encode, item_table, language_model
+from rrec_lib.profiles import Profile
+from rrec_lib.prompts import encode_users, marker_ids
+from rrec_lib.ranking import score_items
+from rrec_lib.rollouts import Closed, sample_groups
+
+CONTROLS = ("own", "none", "other")
+
+
+@dataclass(frozen=True)
+class Reasonings:
+    """What the policy wrote for E examples.
+
+    Attributes:
+        texts: E strings, without the marker.
+        closed: E reasonings as token ids.
+        states: (E, d) states at the marker.
+    """
+
+    texts: list[str]
+    closed: list[Closed]
+    states: Tensor
+
+    @property
+    def finished_fraction(self) -> float:
+        """Share of reasonings in which the policy wrote the marker itself."""
+        return sum(c.finished for c in self.closed) / len(self.closed)
+
+
+class ReasoningRecommender:
+    """A policy with its item table."""
+
+    def __init__(self, policy: Policy, items: Sequence[Example], profile: Profile, use_cache: bool = True) -> None:
+        self.policy, self.items, self.profile = policy, items, profile
+        self.item_embeddings = item_table(policy, items, use_cache)
+
+    def reason(self, examples: Sequence[Example], temperature: float = 0.0, seed: int = 0) -> Reasonings:
+        """Write one reasoning per example, greedily unless a temperature is given."""
+        torch.manual_seed(seed)
+        prompts = encode_users(self.policy.tokenizer, examples, self.items)
+        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # like lengths together: less padding
+        size = self.profile.evaluation.batch_size
+        texts, closed = [""] * len(prompts), [None] * len(prompts)
+        states = torch.empty(len(prompts), self.policy.hidden_size, device=self.policy.device)
+        model, rollouts = language_model(self.policy.model), self.profile.rollouts
+        with self.policy.inference():
+            for batch in progress([order[i : i + size] for i in range(0, len(order), size)], "reasoning"):
+                result = sample_groups(
+                    model,
+                    self.policy.tokenizer,
+                    [prompts[i] for i in batch],
+                    1,
+                    rollouts.max_new_tokens,
+                    temperature,
+                    rollouts.top_k,
+                )
+                states[batch] = result.states
+                for i, text, row in zip(batch, result.texts(self.policy.tokenizer), result.closed, strict=True):
+                    texts[i], closed[i] = text, row  # type: ignore[call-overload]
+        return Reasonings(texts, closed, states)  # type: ignore[arg-type]
+
+    def states(self, examples: Sequence[Example], control: str = "own", written: Reasonings | None = None) -> Tensor:
+        """(E, d) user states behind the example's own reasoning, behind none, or behind another user's.
+
+        Args:
+            examples: E examples.
+            control: ``"own"``, ``"none"`` (the marker follows the prompt at once) or ``"other"`` (the reasoning of the
+                next example of a different user).
+            written: reasonings of the same examples, so that they need not be written again.
+        """
+        if control not in CONTROLS:
+            raise ValueError(f"unknown control {control!r}; choose one of {', '.join(CONTROLS)}")
+        prompts = encode_users(self.policy.tokenizer, examples, self.items)
+        if control == "none":
+            marker = marker_ids(self.policy.tokenizer)
+            return encode(self.policy, [prompt + marker for prompt in prompts], description="states without reasoning")
+        written = written or self.reason(examples)
+        if control == "own":
+            return written.states
+        donors = other_users([example["user_id"] for example in examples])
+        swapped = [prompt + written.closed[donor].ids for prompt, donor in zip(prompts, donors, strict=True)]
+        return encode(self.policy, swapped, description="states with another user's reasoning")
+
+    def score_states(self, states: Tensor) -> Tensor:
+        """(E, N) scores of the catalogue: cosine over τ."""
+        return score_items(states, self.item_embeddings, self.profile.reward.temperature)
+
+    def scores(self, examples: Sequence[Example]) -> Tensor:
+        """(E, N) scores behind the examples' own greedy reasonings."""
+        return self.score_states(self.states(examples))
+
+
+def other_users(users: Sequence[int]) -> list[int]:
+    """For each position the next one, cyclically, that belongs to a different user.
+
+    Raises:
+        ValueError: if there is only one user.
+    """
+    if len(set(users)) < 2:
+        raise ValueError("another user's reasoning needs examples of at least two users")
+    count = len(users)
+    return [next(j % count for j in range(i + 1, i + count) if users[j % count] != users[i]) for i in range(count)]

@@ -1,0 +1,98 @@
+"""Provenance-stamped results: what was measured, by which command, from which commit, on which machine."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rrec_lib import paths
+
+
+def results_dir() -> Path:
+    """Where this run's results go: ``$RREC_RESULTS_DIR``, or ``_build/results`` below the working directory."""
+    return Path(os.environ.get("RREC_RESULTS_DIR", "_build/results"))
+
+
+def provenance(seed: int | None = None) -> dict[str, Any]:
+    """Describe the run that produces a result: command, commit, seed, device, versions and time."""
+    return {
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "commit": _commit(),
+        "seed": seed,
+        "device": describe_device(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def describe_device() -> str:
+    """The hardware in words, such as ``"CPU, 2 threads"``."""
+    if torch.cuda.is_available():
+        return f"GPU, {torch.cuda.get_device_name()}"
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+def record(name: str, figures: dict[str, Any], profile: str, seed: int | None = None) -> Path:
+    """Write one result as JSON, atomically.
+
+    Args:
+        name: the file's stem, such as ``"05_gpu_training"``.
+        figures: what was measured: numbers, strings, lists and dicts of them, or scalars from torch and NumPy.
+        profile: the profile it was measured on.
+        seed: the seed of the run.
+
+    Returns:
+        The path written, ``results_dir() / f"{name}.json"``.
+
+    Raises:
+        ValueError: if a figure is not finite: a result with NaN in it is a failed measurement.
+    """
+    path = results_dir() / f"{name}.json"
+    write_json(path, {"name": name, "profile": profile, **provenance(seed), "figures": _plain(figures, name)})
+    return path
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON so that a reader sees the old file or the whole new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1, ensure_ascii=False)
+        file.write("\n")
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, path)
+
+
+def read_recorded(relative: str) -> dict[str, Any]:
+    """Read a recorded run that ships with the project, such as ``"results/movielens-cpu.json"``."""
+    return json.loads(paths.resource(relative).read_text(encoding="utf-8"))
+
+
+def _plain(value: Any, where: str) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, where) for item in value]
+    if hasattr(value, "tolist"):  # torch and NumPy, scalars and arrays
+        return _plain(value.tolist(), where)
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        raise ValueError(f"{where} is {value}: not a finite measurement, so it is not recorded")
+    return value
+
+
+def _commit() -> str | None:
+    if paths.REPOSITORY is None:
+        return None
+    command = ["git", "-C", str(paths.REPOSITORY), "rev-parse", "--short", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,241 @@
+"""RecPO training on TRL's ``GRPOTrainer``: what differs is how a group is sampled, how it is scored, and the loss."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import DatasetDict
+from torch import Tensor
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+from trl import GRPOConfig, GRPOTrainer
+from trl.models.utils import unwrap_model_for_generation
+
+from rrec_lib import advantages as advantage_estimators
+from rrec_lib.checkpoints import CheckpointMixin
+from rrec_lib.hardware import autocast
+from rrec_lib.objective import TOKEN_NORMALIZATIONS, item_logprobs, recpo_loss
+from rrec_lib.packing import PackedGroups, pack, packed_forward
+from rrec_lib.policy import Policy, language_model, last_hidden_states, pad_right
+from rrec_lib.profiles import Profile
+from rrec_lib.prompts import encode_users
+from rrec_lib.ranking import mask_items, repeated_targets, score_items
+from rrec_lib.rewards import fused_reward, ranking_reward, similarity_reward
+from rrec_lib.rollouts import Rollouts, sample_groups
+
+ADVANTAGES = {"grpo": advantage_estimators.grpo_advantages, "rloo": advantage_estimators.rloo_advantages}
+
+
+@dataclass
+class RecPOConfig(GRPOConfig):
+    """TRL's configuration with RecPO's choices.
+
+    TRL's own names stand for ε (``epsilon``), G (``num_generations``), sampling (``temperature``, ``top_k``) and the
+    longest reasoning (``max_completion_length``).
+    """
+
+    reward_beta: float = field(default=0.05, metadata={"help": "Weight of the similarity reward R_c."})
+    ndcg_k: int = field(default=1000, metadata={"help": "Cutoff of the ranking reward."})
+    item_temperature: float = field(default=0.02, metadata={"help": "τ of both item softmaxes."})
+    advantage: str = field(default="grpo", metadata={"help": "Advantage estimator: grpo or rloo."})
+    token_normalization: str = field(default="trajectory", metadata={"help": "See objective.recpo_loss."})
+    item_refresh_steps: int = field(default=10, metadata={"help": "Encode the whole item table every n steps."})
+    activation_checkpointing: bool | None = field(default=False, metadata={"help": "Trade time for memory."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.advantage not in ADVANTAGES:
+            raise ValueError(f"unknown advantage {self.advantage!r}; choose one of {', '.join(ADVANTAGES)}")
+        if self.token_normalization not in TOKEN_NORMALIZATIONS:
+            raise ValueError(f"unknown token_normalization {self.token_normalization!r}; {TOKEN_NORMALIZATIONS}")
+        if self.steps_per_generation != self.gradient_accumulation_steps:
+            raise ValueError(
+                "steps_per_generation must equal gradient_accumulation_steps: old log-probabilities are taken at a"
+                f" batch's first use, before any update; got {self.steps_per_generation} and"
+                f" {self.gradient_accumulation_steps}"
+            )
+
+
+def recpo_config(profile: Profile, output_dir: Path, seed: int = 0, **overrides: Any) -> RecPOConfig:
+    """The configuration a profile asks for; ``overrides`` are fields of :class:`RecPOConfig`."""
+    group_size = profile.rollouts.group_size
+    settings: dict[str, Any] = {
+        "output_dir": str(output_dir),
+        "seed": seed,
+        "max_steps": profile.training.steps,
+        "per_device_train_batch_size": profile.training.users_per_step * group_size,
+        "num_generations": group_size,
+        "max_completion_length": profile.rollouts.max_new_tokens,
+        "temperature": profile.rollouts.temperature,
+        "top_k": profile.rollouts.top_k,
+        "reward_beta": profile.reward.beta,
+        "ndcg_k": profile.reward.ndcg_k,
+        "item_temperature": profile.reward.temperature,
+        "advantage": profile.training.advantage,
+        "item_refresh_steps": profile.training.item_refresh_steps,
+        "learning_rate": profile.training.learning_rate,
+        "lr_scheduler_type": "constant_with_warmup",
+        "warmup_steps": profile.training.warmup_steps,
+        "epsilon": profile.training.clip_eps,
+        "save_steps": profile.training.save_steps,
+        "save_total_limit": 2,
+        "logging_steps": 1,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "bf16": False,  # autocast is the policy's own choice, see hardware.choose_dtype
+        "use_cpu": not torch.cuda.is_available(),
+    }
+    return RecPOConfig(**{**settings, **overrides})
+
+
+class RecPOTrainer(CheckpointMixin, GRPOTrainer):
+    """Trains reasoning and recommendation in one policy update (R²ec, Eqn 8)."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        args: RecPOConfig,
+        dataset: DatasetDict,
+        callbacks: list[TrainerCallback] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Args:
+        policy: the policy to train, in place.
+        args: see :class:`RecPOConfig`.
+        dataset: splits ``train`` and ``items``, see :mod:`rrec_lib.data.examples`.
+        """
+        self.prepare_items(policy, dataset["items"], args.item_refresh_steps)
+        super().__init__(
+            model=policy.model,
+            reward_funcs=[fused_reward_of_group],
+            args=args,
+            train_dataset=dataset["train"],
+            processing_class=policy.tokenizer,
+            callbacks=callbacks,
+            **kwargs,
+        )
+        self.remove_callback(PrinterCallback)
+        self.remove_callback(ProgressCallback)
+
+    # -- sampling and scoring ---------------------------------------------------------------------------------------
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """Sample a group per user and score it. Every tensor's first dimension is the group: TRL shuffles and splits
+        along it, so groups stay whole."""
+        start = time.perf_counter()
+        args: RecPOConfig = self.args
+        examples = inputs[:: self.num_generations]
+        prompts = encode_users(self.policy.tokenizer, examples, self.items)
+        self.refresh_item_table()
+        assert self.item_embeddings is not None
+        with (
+            unwrap_model_for_generation(self.model_wrapped, self.accelerator) as unwrapped,
+            self.policy.inference(),
+        ):
+            rollouts = sample_groups(
+                language_model(unwrapped),
+                self.policy.tokenizer,
+                prompts,
+                self.num_generations,
+                args.max_completion_length,
+                args.temperature,
+                args.top_k,
+            )
+        device = self.accelerator.device
+        targets = torch.tensor([example["target"] for example in examples], device=device)
+        seen = [example["seen"] for example in examples]
+        states = rollouts.states.view(len(examples), self.num_generations, -1)
+        scores = mask_items(score_items(states, self.item_embeddings, args.item_temperature), seen, targets)
+        ranking, similarity = ranking_reward(scores, targets, args.ndcg_k), similarity_reward(scores, targets)
+        rewards = fused_reward(ranking, similarity, args.reward_beta)
+        advantages = ADVANTAGES[args.advantage](rewards)
+        best = torch.nn.functional.one_hot(rewards.argmax(1), self.num_generations).bool()
+        closed = rollouts.closed
+        pad_id = self.policy.tokenizer.pad_token_id
+        groups = pack(prompts, [c.ids for c in closed], [c.sampled for c in closed], pad_id, device)
+        self._log_rollouts(rollouts, rewards, ranking, similarity, advantages, time.perf_counter() - start)
+        self._log_metric_value("repeated_target_fraction", repeated_targets(seen, targets.cpu()).float().mean())
+        return {**vars(groups), "advantages": advantages, "best": best, "targets": targets}
+
+    # -- loss -------------------------------------------------------------------------------------------------------
+
+    def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        args: RecPOConfig = self.args
+        groups = PackedGroups(**{name: inputs[name] for name in PackedGroups.__dataclass_fields__})
+        with autocast(self.policy.compute_dtype, self.accelerator.device):
+            output = packed_forward(model, groups, args.temperature)
+            item_ids, columns = inputs["targets"].unique(return_inverse=True)
+            ids, mask = pad_right([self.item_prompts[i] for i in item_ids.tolist()], 0, item_ids.device)
+            item_states = last_hidden_states(model, ids, mask, use_cache=False)
+        assert self.item_embeddings is not None
+        self.item_embeddings[item_ids] = item_states.detach()
+        rows, tau = columns.repeat_interleave(self.num_generations), args.item_temperature
+        loss = recpo_loss(
+            output.logprobs,
+            inputs.get("old_logprobs"),
+            groups.loss_mask.flatten(0, 1),
+            output.states,
+            item_states,
+            rows,
+            inputs["advantages"].flatten(),
+            self.num_generations,
+            best_mask=inputs["best"].flatten(),
+            old_item_logprobs=inputs.get("old_item_logprobs"),
+            item_ids=item_ids,
+            clip_eps=self.epsilon_low,
+            clip_eps_high=self.epsilon_high,
+            temperature=tau,
+            token_normalization=args.token_normalization,
+        )
+        if "old_logprobs" not in inputs:  # the buffered batch remembers the policy that sampled it
+            inputs["old_logprobs"] = output.logprobs.detach()
+            inputs["old_item_logprobs"] = item_logprobs(output.states, item_states, rows, item_ids, tau).detach()
+        mask = groups.loss_mask.flatten(0, 1)
+        self._log_metric_value("entropy", (output.entropies * mask).sum() / mask.sum().clamp(min=1))
+        for name in ("token", "item", "token_clip_fraction", "item_clip_fraction", "item_accuracy"):
+            self._log_metric_value({"token": "token_loss", "item": "item_loss"}.get(name, name), getattr(loss, name))
+        return loss.total / self.current_gradient_accumulation_steps
+
+    # -- logging ----------------------------------------------------------------------------------------------------
+
+    def _log_rollouts(
+        self,
+        rollouts: Rollouts,
+        rewards: Tensor,
+        ranking: Tensor,
+        similarity: Tensor,
+        advantages: Tensor,
+        seconds: float,
+    ) -> None:
+        lengths = torch.tensor([float(c.sampled) for c in rollouts.closed])
+        spread = rewards.std(1)
+        values: Mapping[str, Tensor | float] = {
+            "reward": rewards.mean(),
+            "ranking_reward": ranking.mean(),
+            "similarity_reward": similarity.mean(),
+            "reward_std_in_group": spread.mean(),
+            "equal_reward_fraction": (spread == 0).float().mean(),
+            "advantage_abs": advantages.abs().mean(),
+            "reasoning_tokens": lengths.mean(),
+            "unfinished_fraction": rollouts.unfinished_fraction,
+            "trimmed_fraction": rollouts.trimmed_fraction,
+            "item_table_age": float(self.state.global_step - self.item_table_step),
+            "rollout_seconds": seconds,
+            "sampled_tokens_per_second": lengths.sum() / seconds,
+        }
+        for name, value in values.items():
+            self._log_metric_value(name, value)
+
+    def _log_metric_value(self, name: str, value: Tensor | float) -> None:
+        mode = "train" if self.model.training else "eval"
+        self._metrics[mode][name].append(float(torch.as_tensor(value).detach()))
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """No model card: an adapter's card is written by :func:`rrec_lib.adapters.save_adapter`."""
+
+
+def fused_reward_of_group(**kwargs: Any) -> list[float]:
+    """Named for TRL, which wants a reward function per trainer; RecPO scores whole groups from hidden states."""
+    raise RuntimeError("RecPO scores groups in RecPOTrainer._generate_and_score_completions, not per completion")

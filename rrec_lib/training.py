@@ -1,0 +1,138 @@
+"""The two training stages as one call each: resume where a run stopped, train, save the adapter with its card."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from datasets import DatasetDict
+from transformers import Trainer, TrainerCallback
+
+from rrec_lib import hardware
+from rrec_lib.adapters import load_adapter, save_adapter
+from rrec_lib.checkpoints import StepLines, last_checkpoint, log_lines
+from rrec_lib.data.store import catalogue_hash
+from rrec_lib.paths import REPOSITORY, resource
+from rrec_lib.policy import Policy, load_policy
+from rrec_lib.profiles import Profile
+from rrec_lib.results import provenance
+from rrec_lib.trainer import RecPOTrainer, recpo_config
+from rrec_lib.warmup import WarmupTrainer, warmup_arguments
+
+STAGES = ("warmup", "recpo")
+WARMUP_FIGURES = ("loss", "token_loss", "item_loss", "item_accuracy")
+RECPO_FIGURES = ("reward", "ranking_reward", "similarity_reward", "entropy", "reasoning_tokens", "item_loss")
+
+
+def warm_up(
+    policy: Policy, dataset: DatasetDict, profile: Profile, output_dir: Path, seed: int = 0, **overrides: Any
+) -> WarmupTrainer:
+    """Run or resume the format warm-up; the policy is trained in place.
+
+    Args:
+        policy: fresh or trained.
+        dataset: splits ``train`` and ``items``.
+        profile: sizes and hyperparameters.
+        output_dir: checkpoints; a complete one there is resumed from.
+        seed: of data order.
+        overrides: fields of ``TrainingArguments``.
+    """
+    arguments = warmup_arguments(profile, output_dir, seed, **overrides)
+    trainer = WarmupTrainer(policy, arguments, dataset, profile, [StepLines(WARMUP_FIGURES)])
+    return _run(trainer, output_dir)
+
+
+def train_recpo(
+    policy: Policy,
+    dataset: DatasetDict,
+    profile: Profile,
+    output_dir: Path,
+    seed: int = 0,
+    callbacks: list[TrainerCallback] | None = None,
+    **overrides: Any,
+) -> RecPOTrainer:
+    """Run or resume RecPO; the policy is trained in place. Arguments as :func:`warm_up`, callbacks instead of lines."""
+    callbacks = [StepLines(RECPO_FIGURES)] if callbacks is None else callbacks
+    trainer = RecPOTrainer(policy, recpo_config(profile, output_dir, seed, **overrides), dataset, callbacks)
+    return _run(trainer, output_dir)
+
+
+def _run(trainer: Any, output_dir: Path) -> Any:
+    checkpoint = last_checkpoint(output_dir)
+    if checkpoint is not None:
+        print(f"resuming from {checkpoint}", flush=True)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    log_lines(trainer.state.log_history, output_dir / "log.jsonl")
+    return trainer
+
+
+def save_stage(
+    policy: Policy, trainer: Trainer, folder: Path, dataset: DatasetDict, profile: Profile, seed: int = 0
+) -> None:
+    """Save a trained stage as an adapter, with how it was made and its log beside it."""
+    history = [row for row in trainer.state.log_history if "loss" in row]
+    notes = {
+        "profile": profile.name,
+        "steps": trainer.state.global_step,
+        "peak_memory_mb": round(hardware.peak_memory_mb()),
+        **provenance(seed),
+    }
+    save_adapter(policy, folder, catalogue_hash(dataset["items"]), notes)
+    log_lines(history, folder / "log.jsonl")
+
+
+def load_stage(profile: Profile, dataset: DatasetDict, stage: str, seed: int = 0) -> Policy:
+    """Load a policy as a stage left it.
+
+    Args:
+        profile: names the recorded adapters.
+        dataset: its catalogue must be the one the adapter was trained on.
+        stage: ``"base"`` (fresh LoRA, the identity), ``"warmup"`` or ``"recpo"``. A profile without a recorded
+            adapter for the stage gives the base.
+        seed: of fresh LoRA weights.
+
+    Raises:
+        ValueError: for an unknown stage, or an adapter that is tied to something else.
+    """
+    if stage not in ("base", *STAGES):
+        raise ValueError(f"unknown stage {stage!r}; choose base, {', '.join(STAGES)}")
+    policy = load_policy(profile.model, seed)
+    folder = profile.adapters.get(stage)
+    if folder is not None:
+        path = Path(folder) if Path(folder).is_dir() else resource(folder)
+        load_adapter(policy, path, catalogue_hash(dataset["items"]))
+    return policy
+
+
+def has_adapter(profile: Profile, stage: str) -> bool:
+    """Whether the profile names a recorded adapter for a stage."""
+    return profile.adapters.get(stage) is not None
+
+
+def adapter_card(profile: Profile, stage: str) -> dict[str, Any]:
+    """The card of a recorded adapter: what it is tied to and how it was made."""
+    return json.loads((resource(str(profile.adapters[stage])) / "adapter_card.json").read_text(encoding="utf-8"))
+
+
+def make_adapters(profile: Profile, dataset: DatasetDict, runs: Path, seed: int = 0, **recpo: Any) -> None:
+    """Train both stages from the base model and save them where the profile expects recorded adapters.
+
+    Killed at any point and called again, it goes on from the last complete checkpoint.
+
+    Args:
+        profile: names where the adapters go.
+        dataset: prepared data.
+        runs: folder of checkpoints.
+        seed: of LoRA weights, data order and sampling.
+        recpo: fields of ``RecPOConfig``, for a RecPO stage that differs from the profile's.
+    """
+    root = REPOSITORY or Path.cwd()
+    policy = load_policy(profile.model, seed)
+    for stage in STAGES:
+        start = time.monotonic()
+        if stage == "warmup":
+            trainer = warm_up(policy, dataset, profile, runs / stage, seed)
+        else:
+            trainer = train_recpo(policy, dataset, profile, runs / stage, seed, **recpo)
+        print(f"{stage}: {time.monotonic() - start:.0f} s", flush=True)
+        save_stage(policy, trainer, root / str(profile.adapters[stage]), dataset, profile, seed)

@@ -1,0 +1,73 @@
+"""The book's spine in one file: MovieLens, SmolLM2, RecPO steps through TRL, a fixed sample before and after.
+
+Notebooks 05 and 06 tell this script as a story. Its log is results/logs/first_steps.txt.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+from rrec_lib import hardware
+from rrec_lib.baselines import LastItemCooccurrence, Popularity, TextSimilarity
+from rrec_lib.data.examples import prepare_profile
+from rrec_lib.evaluation import Report, evaluate, evaluate_scores, sample_examples
+from rrec_lib.profiles import available_profiles, load_profile
+from rrec_lib.reasoning import ReasoningRecommender
+from rrec_lib.results import describe_device, provenance
+from rrec_lib.training import load_stage, train_recpo
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--profile", default="cpu", choices=available_profiles())
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--stage", default="base", help="start from: base, warmup or recpo (default: base)")
+    arguments = parser.parse_args()
+    start = time.perf_counter()
+    profile = load_profile(arguments.profile)
+    print(f"{describe_device()}, commit {provenance()['commit']}, profile {profile.name}, stage {arguments.stage}")
+
+    dataset = prepare_profile(profile)
+    items, train = list(dataset["items"]), list(dataset["train"])
+    print(f"data: { ({name: len(split) for name, split in dataset.items()}) }")
+    settings = profile.evaluation
+    sample = sample_examples(dataset["test"], settings.sample_size, settings.max_rows_per_user, arguments.seed)
+    print(f"sample: {len(sample)} examples of {len({e['user_id'] for e in sample})} users")
+    baselines = {
+        "popularity": Popularity(train, len(items)),
+        "last-item co-occurrence": LastItemCooccurrence(train, len(items)),
+        "text similarity": TextSimilarity(items),
+    }
+    for name, baseline in baselines.items():
+        show(evaluate(baseline, sample, name, settings.bootstrap_samples, arguments.seed))
+
+    policy = load_stage(profile, dataset, arguments.stage, arguments.seed)
+    print(f"model: {profile.model.name}, base weights {policy.base_hash}, arithmetic {policy.compute_dtype}")
+    reports = []
+    for moment in ("before", "after"):
+        if moment == "after":
+            with tempfile.TemporaryDirectory() as folder:
+                trainer = train_recpo(policy, dataset, profile, Path(folder), arguments.seed)
+            steps = [row for row in trainer.state.log_history if "reward" in row]
+            print(f"trained {len(steps)} steps, {time.perf_counter() - start:.0f} s so far")
+        recommender = ReasoningRecommender(policy, items, profile)
+        written = recommender.reason(sample)
+        scores = recommender.score_states(written.states)
+        reports.append(evaluate_scores(scores, sample, f"R²ec {moment}", settings.bootstrap_samples, arguments.seed))
+        print(f"finished reasonings: {written.finished_fraction:.2f}; first three: {written.texts[:3]}")
+        show(reports[-1])
+    change = reports[1].difference(reports[0], "ndcg@20")
+    print(f"NDCG@20 after - before: {change.mean:+.4f} [{change.low:+.4f}, {change.high:+.4f}]")
+    print(f"{time.perf_counter() - start:.0f} s, peak memory {hardware.peak_memory_mb():.0f} MB")
+
+
+def show(report: Report) -> None:
+    """Print a report's metrics with their intervals."""
+    for metric in report.values:
+        interval = report.interval(metric)
+        print(f"  {report.name:24} {metric:8} {interval.mean:.4f} [{interval.low:.4f}, {interval.high:.4f}]")
+
+
+if __name__ == "__main__":
+    main()
