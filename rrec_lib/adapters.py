@@ -31,7 +31,7 @@ def save_adapter(policy: Policy, folder: Path, catalogue: str, notes: dict[str, 
     save_file(
         {name: value.to(torch.bfloat16).cpu().contiguous() for name, value in weights.items()}, temporary / WEIGHTS
     )
-    lora = policy.model.peft_config["default"]
+    lora: Any = policy.model.peft_config["default"]
     card = {"tied_to": identity(policy, catalogue), "rank": lora.r, "alpha": lora.lora_alpha, **notes}
     (temporary / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     if folder.exists():
@@ -50,7 +50,7 @@ def load_adapter(policy: Policy, folder: Path, catalogue: str) -> dict[str, Any]
         raise FileNotFoundError(f"no adapter in {folder}: {CARD} or {WEIGHTS} is missing; train one with `rrec train`")
     card = json.loads((folder / CARD).read_text(encoding="utf-8"))
     check_identity(card["tied_to"], identity(policy, catalogue), folder)
-    lora = policy.model.peft_config["default"]
+    lora: Any = policy.model.peft_config["default"]
     if (card["rank"], card["alpha"]) != (lora.r, lora.lora_alpha):
         raise ValueError(
             f"the adapter in {folder} has LoRA rank {card['rank']} and alpha {card['alpha']}, the profile {lora.r} and"

@@ -21,8 +21,13 @@ COMPLETE, ITEM_TABLE = "complete", "item_table.safetensors"
 class CheckpointMixin:
     """The item table of a trainer: encoded in full on a schedule, updated in place, kept in every checkpoint."""
 
-    def prepare_items(self, policy: Policy, items: Dataset, refresh_steps: int) -> None:
-        """Set up the table; it is encoded at the first step."""
+    args: Any  # these four are the trainer's
+    state: Any
+    accelerator: Any
+    _get_output_dir: Any
+
+    def prepare_items(self, policy: Policy, items: Dataset, refresh_steps: int = 0) -> None:
+        """Set up the table; a trainer that scores with it encodes it at its first step."""
         self.policy, self.items, self.refresh_steps = policy, list(items), refresh_steps
         self.item_prompts = encode_items(policy.tokenizer, self.items)
         self.item_embeddings: Tensor | None = None  # (N, d), as of item_table_step
@@ -47,14 +52,16 @@ class CheckpointMixin:
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)  # type: ignore[misc]
         folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
-        if self.args.should_save and self.item_embeddings is not None:
+        if not self.args.should_save:
+            return
+        if self.item_embeddings is not None:
             step = torch.tensor(self.item_table_step)
             save_file({"states": self.item_embeddings.cpu().contiguous(), "step": step}, folder / ITEM_TABLE)
-            (folder / COMPLETE).touch()
+        (folder / COMPLETE).touch()
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
-        if checkpoint is not None:
+        if checkpoint is not None and (Path(checkpoint) / ITEM_TABLE).is_file():
             saved = load_file(Path(checkpoint) / ITEM_TABLE)
             self.item_embeddings = saved["states"].to(self.accelerator.device)
             self.item_table_step = int(saved["step"])

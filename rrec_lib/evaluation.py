@@ -1,4 +1,4 @@
-"""Evaluation: any recommender on next-item examples, the whole catalogue ranked, history masked, ties in expectation."""
+"""Evaluation: any recommender on next-item examples; whole catalogue, history masked, ties in expectation."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

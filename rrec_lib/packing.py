@@ -7,11 +7,12 @@ position ids start again behind the prompt. The result equals G separate rows.
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from rrec_lib.policy import language_model
+from rrec_lib.policy import common_prefix, language_model, last_hidden_states, pad_right
 
 
 @dataclass(frozen=True)
@@ -88,19 +89,15 @@ def packed_forward(model: nn.Module, groups: PackedGroups, temperature: float = 
         groups: see :class:`PackedGroups`.
         temperature: divides the logits, as sampling did.
     """
-    batch, group_size, width = groups.completion_ids.shape
+    _, group_size, width = groups.completion_ids.shape
     prompt_width = groups.prompt_ids.shape[1]
-    input_ids = torch.cat([groups.prompt_ids, groups.completion_ids.flatten(1)], 1)
-    prompt_positions = (groups.prompt_mask.cumsum(1) - 1).clamp(min=0)
-    steps = torch.arange(width, device=input_ids.device).repeat(group_size)
-    completion_positions = groups.prompt_mask.sum(1, keepdim=True) + steps
+    inputs = _packed_inputs(model, groups)
     with _final_states(model) as captured:
         logits = model(
-            input_ids=input_ids,
-            attention_mask=_block_mask(model, groups),
-            position_ids=torch.cat([prompt_positions, completion_positions], 1),
-            logits_to_keep=torch.arange(prompt_width - 1, input_ids.shape[1], device=input_ids.device),
-            use_cache=False,
+            **inputs,
+            logits_to_keep=torch.arange(
+                prompt_width - 1, inputs["input_ids"].shape[1], device=groups.prompt_ids.device
+            ),
         ).logits
     # Each block is predicted by the prompt's last token and then by its own tokens but the last.
     own = logits[:, 1:].unflatten(1, (group_size, width))
@@ -110,10 +107,55 @@ def packed_forward(model: nn.Module, groups: PackedGroups, temperature: float = 
     logprobs = distribution.gather(-1, groups.completion_ids.flatten(0, 1)[..., None]).squeeze(-1)
     with torch.no_grad():
         entropies = -(distribution.exp() * distribution).sum(-1)
-    hidden = captured[0][:, prompt_width:].unflatten(1, (group_size, width)).flatten(0, 1)
+    return PackedOutput(logprobs, entropies, _last_states(captured[0], groups))
+
+
+def packed_states(
+    model: nn.Module, sequences: Sequence[Sequence[int]], device: torch.device, per_row: int = 8
+) -> Tensor:
+    """Final states of sequences with a common beginning, with gradients; the beginning is computed once a row.
+
+    Args:
+        model: the language model, wrapped or not.
+        sequences: n lists of token ids, such as item prompts, which share their instruction.
+        device: the model's.
+        per_row: how many sequences share a row; attention over a row grows with its square.
+
+    Returns:
+        (n, d) float32 states at each sequence's last token.
+    """
+    prefix = common_prefix(sequences)
+    if not prefix:
+        return last_hidden_states(model, *pad_right(sequences, 0, device), use_cache=False)
+    per_row = min(per_row, len(sequences))
+    filled = list(sequences) + [sequences[-1]] * (-len(sequences) % per_row)  # the last row is filled up
+    suffixes = [sequence[prefix:] for sequence in filled]
+    prompts = [sequences[0][:prefix]] * (len(filled) // per_row)
+    groups = pack(prompts, suffixes, [0] * len(suffixes), 0, device)
+    hidden = language_model(model).get_decoder()(**_packed_inputs(model, groups)).last_hidden_state
+    return _last_states(hidden, groups)[: len(sequences)]
+
+
+def _packed_inputs(model: nn.Module, groups: PackedGroups) -> dict[str, Any]:
+    """Token ids, block mask and restarted positions, (B, P + G·T) wide."""
+    _, group_size, width = groups.completion_ids.shape
+    prompt_positions = (groups.prompt_mask.cumsum(1) - 1).clamp(min=0)
+    steps = torch.arange(width, device=groups.prompt_ids.device).repeat(group_size)
+    completion_positions = groups.prompt_mask.sum(1, keepdim=True) + steps
+    return {
+        "input_ids": torch.cat([groups.prompt_ids, groups.completion_ids.flatten(1)], 1),
+        "attention_mask": _block_mask(model, groups),
+        "position_ids": torch.cat([prompt_positions, completion_positions], 1),
+        "use_cache": False,
+    }
+
+
+def _last_states(hidden: Tensor, groups: PackedGroups) -> Tensor:
+    """(R, d) state at each completion's last real token, from (B, P + G·T, d)."""
+    _, group_size, width = groups.completion_ids.shape
+    blocks = hidden[:, groups.prompt_ids.shape[1] :].unflatten(1, (group_size, width)).flatten(0, 1)
     last = groups.completion_mask.flatten(0, 1).sum(1) - 1
-    states = hidden[torch.arange(batch * group_size, device=hidden.device), last].float()
-    return PackedOutput(logprobs, entropies, states)
+    return blocks[torch.arange(len(blocks), device=hidden.device), last].float()
 
 
 def _block_mask(model: nn.Module, groups: PackedGroups) -> Tensor:

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -58,6 +59,7 @@ def intervals(
     axes: Axes, labels: Sequence[str], means: Sequence[float], lows: Sequence[float], highs: Sequence[float]
 ) -> None:
     """Draw one point with its interval per label, first label on top, each with its own marker."""
+    style: Any
     positions = np.arange(len(labels))[::-1]
     for i, position in enumerate(positions):
         error = [[means[i] - lows[i]], [highs[i] - means[i]]]

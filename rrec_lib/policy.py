@@ -86,7 +86,7 @@ def weights_hash(model: nn.Module, only_trainable: bool = False) -> str:
     for name, parameter in model.named_parameters():
         if parameter.requires_grad or not only_trainable:
             digest.update(name.encode())
-            digest.update(parameter.detach().float().cpu().contiguous().numpy())
+            digest.update(parameter.detach().float().cpu().contiguous().numpy().data)
     return digest.hexdigest()[:16]
 
 
@@ -136,7 +136,7 @@ def encode(
     """
     if not sequences:
         return torch.empty(0, policy.hidden_size, device=policy.device)
-    prefix = _common_prefix(sequences)
+    prefix = common_prefix(sequences)
     order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
     states = torch.empty(len(sequences), policy.hidden_size, device=policy.device)
     decoder = language_model(policy.model).get_decoder()
@@ -185,11 +185,11 @@ def identity(policy: Policy, catalogue: str) -> dict[str, str]:
     return {"base": policy.base_hash, "prompts": prompts_hash(policy.tokenizer), "catalogue": catalogue}
 
 
-def _common_prefix(sequences: Sequence[Sequence[int]]) -> int:
+def common_prefix(sequences: Sequence[Sequence[int]]) -> int:
     """How many leading tokens all sequences share; at least one token of each stays outside."""
     if len(sequences) < 2:
         return 0
-    low, high = min(sequences), max(sequences)  # in lexicographic order the extremes differ first
+    low, high = min(map(list, sequences)), max(map(list, sequences))  # in lexicographic order the extremes differ first
     limit = min(len(sequence) for sequence in sequences) - 1
     return next((i for i in range(limit) if low[i] != high[i]), limit)
 
@@ -208,6 +208,7 @@ def _batches(
 
 def _expand(cache: DynamicCache, rows: int) -> DynamicCache:
     """A copy of a one-row cache for ``rows`` rows; expanding shares memory until new tokens are appended."""
+    layers: Any = cache.layers
     return DynamicCache(
-        [(layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1)) for layer in cache.layers]
+        [(layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1)) for layer in layers]
     )

@@ -47,6 +47,7 @@ class WarmupProfile:
     users_per_step: int
     learning_rate: float
     item_weight: float
+    sampled_negatives: int  # besides the batch's other targets
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -41,8 +42,12 @@ class ReasoningRecommender:
     """A policy with its item table."""
 
     def __init__(self, policy: Policy, items: Sequence[Example], profile: Profile, use_cache: bool = True) -> None:
-        self.policy, self.items, self.profile = policy, items, profile
-        self.item_embeddings = item_table(policy, items, use_cache)
+        self.policy, self.items, self.profile, self.use_cache = policy, items, profile, use_cache
+
+    @cached_property
+    def item_embeddings(self) -> Tensor:
+        """(N, d) item table; encoded, or read from the cache, when it is first needed."""
+        return item_table(self.policy, self.items, self.use_cache)
 
     def reason(self, examples: Sequence[Example], temperature: float = 0.0, seed: int = 0) -> Reasonings:
         """Write one reasoning per example, greedily unless a temperature is given."""

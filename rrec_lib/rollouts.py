@@ -7,6 +7,7 @@ the token loss because the policy did not choose them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,11 +57,11 @@ class Rollouts:
 
     def texts(self, tokenizer: PreTrainedTokenizerBase) -> list[str]:
         """What the policy wrote, without the marker."""
-        return [tokenizer.decode(c.ids[: c.sampled]).partition(MARKER)[0].strip() for c in self.closed]
+        return [_text(tokenizer, c.ids[: c.sampled]).partition(MARKER)[0].strip() for c in self.closed]
 
 
 def sample_groups(
-    model: PreTrainedModel,
+    model: Any,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Sequence[int]],
     group_size: int,
@@ -73,7 +74,7 @@ def sample_groups(
     Each prompt is computed once and its keys and values are shared by its group.
 
     Args:
-        model: the language model (unwrapped); the caller sets eval mode, no_grad and autocast.
+        model: the causal language model (unwrapped); the caller sets eval mode, no_grad and autocast.
         prompts: B lists of token ids.
         group_size: G.
         max_new_tokens: longest reasoning, marker included.
@@ -127,24 +128,28 @@ def close(sampled: list[int], tokenizer: PreTrainedTokenizerBase, eos: set[int] 
     end = next((i for i, token in enumerate(sampled) if token in eos), len(sampled))
     ids = sampled[:end]
     stop = _marker_end(ids, tokenizer)
-    if stop is not None and tokenizer.decode(ids[:stop]).endswith(MARKER):
+    if stop is not None and _text(tokenizer, ids[:stop]).endswith(MARKER):
         return Closed(ids[:stop], stop, finished=True, trimmed=False)
     if stop is not None:  # the last token carries text past the marker: back to where the marker began
         ids = ids[:stop]
-        while MARKER in tokenizer.decode(ids) or _ends_inside_marker(tokenizer.decode(ids)):
+        while MARKER in (text := _text(tokenizer, ids)) or _ends_inside_marker(text):
             ids = ids[:-1]
     return Closed(ids + marker_ids(tokenizer), len(ids), finished=stop is not None, trimmed=stop is not None)
 
 
 def _marker_end(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> int | None:
     """Length of the shortest beginning of ``ids`` whose text contains the marker."""
-    if MARKER not in tokenizer.decode(ids):
+    if MARKER not in _text(tokenizer, ids):
         return None
     low, high = 1, len(ids)  # containing the marker is monotone in the length
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if MARKER in tokenizer.decode(ids[:middle]) else (middle + 1, high)
+        low, high = (low, middle) if MARKER in _text(tokenizer, ids[:middle]) else (middle + 1, high)
     return low
+
+
+def _text(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
+    return str(tokenizer.decode(ids))
 
 
 def _ends_inside_marker(text: str) -> bool:

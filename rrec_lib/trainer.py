@@ -17,8 +17,8 @@ from rrec_lib import advantages as advantage_estimators
 from rrec_lib.checkpoints import CheckpointMixin
 from rrec_lib.hardware import autocast
 from rrec_lib.objective import TOKEN_NORMALIZATIONS, item_logprobs, recpo_loss
-from rrec_lib.packing import PackedGroups, pack, packed_forward
-from rrec_lib.policy import Policy, language_model, last_hidden_states, pad_right
+from rrec_lib.packing import PackedGroups, pack, packed_forward, packed_states
+from rrec_lib.policy import Policy, language_model
 from rrec_lib.profiles import Profile
 from rrec_lib.prompts import encode_users
 from rrec_lib.ranking import mask_items, repeated_targets, score_items
@@ -109,7 +109,7 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
         self.prepare_items(policy, dataset["items"], args.item_refresh_steps)
         super().__init__(
             model=policy.model,
-            reward_funcs=[fused_reward_of_group],
+            reward_funcs=fused_reward_of_group,
             args=args,
             train_dataset=dataset["train"],
             processing_class=policy.tokenizer,
@@ -125,8 +125,8 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
         """Sample a group per user and score it. Every tensor's first dimension is the group: TRL shuffles and splits
         along it, so groups stay whole."""
         start = time.perf_counter()
-        args: RecPOConfig = self.args
-        examples = inputs[:: self.num_generations]
+        args, group_size = self.args, int(self.num_generations or 1)
+        examples = inputs[::group_size]
         prompts = encode_users(self.policy.tokenizer, examples, self.items)
         self.refresh_item_table()
         assert self.item_embeddings is not None
@@ -138,7 +138,7 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
                 language_model(unwrapped),
                 self.policy.tokenizer,
                 prompts,
-                self.num_generations,
+                group_size,
                 args.max_completion_length,
                 args.temperature,
                 args.top_k,
@@ -146,12 +146,12 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
         device = self.accelerator.device
         targets = torch.tensor([example["target"] for example in examples], device=device)
         seen = [example["seen"] for example in examples]
-        states = rollouts.states.view(len(examples), self.num_generations, -1)
+        states = rollouts.states.view(len(examples), group_size, -1)
         scores = mask_items(score_items(states, self.item_embeddings, args.item_temperature), seen, targets)
         ranking, similarity = ranking_reward(scores, targets, args.ndcg_k), similarity_reward(scores, targets)
         rewards = fused_reward(ranking, similarity, args.reward_beta)
         advantages = ADVANTAGES[args.advantage](rewards)
-        best = torch.nn.functional.one_hot(rewards.argmax(1), self.num_generations).bool()
+        best = torch.nn.functional.one_hot(rewards.argmax(1), group_size).bool()
         closed = rollouts.closed
         pad_id = self.policy.tokenizer.pad_token_id
         groups = pack(prompts, [c.ids for c in closed], [c.sampled for c in closed], pad_id, device)
@@ -162,16 +162,15 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
     # -- loss -------------------------------------------------------------------------------------------------------
 
     def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-        args: RecPOConfig = self.args
+        args, group_size = self.args, int(self.num_generations or 1)
         groups = PackedGroups(**{name: inputs[name] for name in PackedGroups.__dataclass_fields__})
         with autocast(self.policy.compute_dtype, self.accelerator.device):
             output = packed_forward(model, groups, args.temperature)
             item_ids, columns = inputs["targets"].unique(return_inverse=True)
-            ids, mask = pad_right([self.item_prompts[i] for i in item_ids.tolist()], 0, item_ids.device)
-            item_states = last_hidden_states(model, ids, mask, use_cache=False)
+            item_states = packed_states(model, [self.item_prompts[i] for i in item_ids.tolist()], item_ids.device)
         assert self.item_embeddings is not None
         self.item_embeddings[item_ids] = item_states.detach()
-        rows, tau = columns.repeat_interleave(self.num_generations), args.item_temperature
+        rows, tau = columns.repeat_interleave(group_size), args.item_temperature
         loss = recpo_loss(
             output.logprobs,
             inputs.get("old_logprobs"),
@@ -180,7 +179,7 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
             item_states,
             rows,
             inputs["advantages"].flatten(),
-            self.num_generations,
+            group_size,
             best_mask=inputs["best"].flatten(),
             old_item_logprobs=inputs.get("old_item_logprobs"),
             item_ids=item_ids,
@@ -229,13 +228,13 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
             self._log_metric_value(name, value)
 
     def _log_metric_value(self, name: str, value: Tensor | float) -> None:
-        mode = "train" if self.model.training else "eval"
+        mode = "train" if self.policy.model.training else "eval"
         self._metrics[mode][name].append(float(torch.as_tensor(value).detach()))
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """No model card: an adapter's card is written by :func:`rrec_lib.adapters.save_adapter`."""
 
 
-def fused_reward_of_group(**kwargs: Any) -> list[float]:
+def fused_reward_of_group(**kwargs: Any) -> list[float | None]:
     """Named for TRL, which wants a reward function per trainer; RecPO scores whole groups from hidden states."""
     raise RuntimeError("RecPO scores groups in RecPOTrainer._generate_and_score_completions, not per completion")

@@ -131,7 +131,7 @@ def make_adapters(profile: Profile, dataset: DatasetDict, runs: Path, seed: int 
     for stage in STAGES:
         start = time.monotonic()
         if stage == "warmup":
-            trainer = warm_up(policy, dataset, profile, runs / stage, seed)
+            trainer: Trainer = warm_up(policy, dataset, profile, runs / stage, seed)
         else:
             trainer = train_recpo(policy, dataset, profile, runs / stage, seed, **recpo)
         print(f"{stage}: {time.monotonic() - start:.0f} s", flush=True)

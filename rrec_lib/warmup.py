@@ -18,8 +18,8 @@ from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCall
 
 from rrec_lib.checkpoints import CheckpointMixin
 from rrec_lib.hardware import autocast
-from rrec_lib.packing import pack, packed_forward
-from rrec_lib.policy import Policy, last_hidden_states, pad_right
+from rrec_lib.packing import pack, packed_forward, packed_states
+from rrec_lib.policy import Policy
 from rrec_lib.profiles import Profile
 from rrec_lib.prompts import MARKER, encode_users
 from rrec_lib.ranking import score_items
@@ -79,7 +79,7 @@ def warmup_arguments(profile: Profile, output_dir: Path, seed: int = 0, **overri
 
 
 class WarmupTrainer(CheckpointMixin, Trainer):
-    """Cross-entropy on history sentences plus a softmax over the catalogue at the marker."""
+    """Cross-entropy on history sentences plus a softmax over candidate items at the marker."""
 
     def __init__(
         self,
@@ -93,9 +93,9 @@ class WarmupTrainer(CheckpointMixin, Trainer):
         policy: trained in place.
         args: see :func:`warmup_arguments`.
         dataset: splits ``train`` and ``items``.
-        profile: gives τ, the weight of the item term and how often the item table is refreshed.
+        profile: gives τ, the weight of the item term and the number of sampled negatives.
         """
-        self.prepare_items(policy, dataset["items"], refresh_steps=4 * profile.training.item_refresh_steps)
+        self.prepare_items(policy, dataset["items"])
         self.profile = profile
         super().__init__(
             model=policy.model,
@@ -108,9 +108,11 @@ class WarmupTrainer(CheckpointMixin, Trainer):
         self.remove_callback(ProgressCallback)
 
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
-        """Token cross-entropy + ``item_weight`` · item cross-entropy; negatives are the whole catalogue."""
+        """Token cross-entropy + ``item_weight`` · item cross-entropy.
+
+        Negatives are the batch's other targets and items drawn uniformly.
+        """
         examples, tokenizer = inputs["examples"], self.policy.tokenizer
-        self.refresh_item_table()
         prompts = encode_users(tokenizer, examples, self.items)
         sentences = [
             history_sentence(example, self.items, frame=example["user_id"] + self.state.global_step)
@@ -119,20 +121,21 @@ class WarmupTrainer(CheckpointMixin, Trainer):
         completions = [list(tokenizer(f"{s}\n{MARKER}", add_special_tokens=False)["input_ids"]) for s in sentences]
         device = self.accelerator.device
         groups = pack(prompts, completions, [len(c) for c in completions], tokenizer.pad_token_id, device)
-        targets, columns = torch.tensor([e["target"] for e in examples], device=device).unique(return_inverse=True)
+        targets = torch.tensor([example["target"] for example in examples], device=device)
+        drawn = torch.randint(len(self.items), (self.profile.warmup.sampled_negatives,), device=device)
+        candidates, columns = torch.cat([targets, drawn]).unique(return_inverse=True)
         with autocast(self.policy.compute_dtype, device):
             output = packed_forward(model, groups)
-            ids, mask = pad_right([self.item_prompts[i] for i in targets.tolist()], 0, device)
-            fresh = last_hidden_states(model, ids, mask, use_cache=False)
-        self.item_embeddings[targets] = fresh.detach()
-        table = self.item_embeddings.index_copy(0, targets, fresh)  # gradient for this step's targets only
-        scores = score_items(output.states, table, self.profile.reward.temperature)
-        item_loss = cross_entropy(scores, targets[columns])
+            # All candidates are encoded afresh: rows of an older table could be told apart by their age alone.
+            item_states = packed_states(model, [self.item_prompts[i] for i in candidates.tolist()], device)
+        scores = score_items(output.states, item_states, self.profile.reward.temperature)
+        columns = columns[: len(targets)]
+        item_loss = cross_entropy(scores, columns)
         loss_mask = groups.loss_mask.flatten(0, 1)
         token_loss = -(output.logprobs * loss_mask).sum() / loss_mask.sum()
         self.log_figures(
             token_loss=token_loss,
             item_loss=item_loss,
-            item_accuracy=(scores.argmax(1) == targets[columns]).float().mean(),
+            item_accuracy=(scores.argmax(1) == columns).float().mean(),
         )
         return token_loss + self.profile.warmup.item_weight * item_loss

@@ -1,0 +1,58 @@
+# `make help` lists what can be asked for. Everything it makes lies in .venv and _build.
+PYTHON ?= python3
+PROFILE ?= cpu
+PY := .venv/bin/python
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest
+.DEFAULT_GOAL := help
+.PHONY: help book test smoke notebooks lint format test-browser env model colab-like lock colab-links record-times clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  options: PYTHON=python3.12 (which Python makes .venv), PROFILE=smoke|cpu|t4|paper (make notebooks)"
+
+book: env ## run every notebook on the cpu profile and render the book to _build/html
+	@$(PY) tools/execute.py --profile cpu
+	@$(PY) tools/render.py
+
+test: env ## all tests, the notebooks on the smoke profile included
+	@$(PYTEST) -n 2 --dist worksteal
+
+smoke: env ## run every notebook on the smoke profile
+	@$(PY) tools/execute.py --profile smoke
+
+notebooks: env ## run every notebook on PROFILE=smoke, cpu, t4 or paper
+	@$(PY) tools/execute.py --profile "$(PROFILE)"
+
+lint: env ## ruff (rules and format) and mypy
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy rrec_lib
+
+format: env ## let ruff put the code in form
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+test-browser: env ## open the rendered book in headless Chromium (after make book)
+	@RREC_BROWSER=required $(PYTEST) tests/browser
+
+env: ## the environment in .venv; does nothing when it is up to date
+	@command -v "$(PYTHON)" >/dev/null 2>&1 || { echo "error: no Python found as '$(PYTHON)': install Python 3.11, 3.12 or 3.13, or name one with PYTHON=..." >&2; exit 1; }
+	@"$(PYTHON)" tools/install.py
+
+model: ## install the language model's package into PYTHON's own environment (for conda)
+	@"$(PYTHON)" tools/install.py --model-only
+
+colab-like: ## run the notebooks on smoke beside Colab's versions of everything (downloads them)
+	@"$(PYTHON)" tools/colab_like.py
+
+lock: env ## resolve pyproject.toml afresh into requirements.lock
+	@$(PY) tools/lock.py
+
+colab-links: env ## write the repository's address, URL=https://github.com/owner/name, everywhere it stands
+	@$(PY) tools/colab_links.py "$(URL)"
+
+record-times: env ## keep the times of the last run of PROFILE in results/times.json
+	@$(PY) tools/execute.py --profile "$(PROFILE)" --record
+
+clean: ## delete what was built (not .venv)
+	rm -rf _build .pytest_cache .mypy_cache .ruff_cache

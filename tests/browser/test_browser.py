@@ -1,0 +1,248 @@
+"""The rendered book in headless Chromium, served from this machine: what a reader's browser shows and asks for."""
+
+import functools
+import http.server
+import os
+import re
+import shutil
+import threading
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import pytest
+import setup_cell
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+HTML = ROOT / "_build" / "html"
+REQUIRED = os.environ.get("RREC_BROWSER") == "required"
+PAGES = sorted(
+    str(path.relative_to(HTML)) for folder in ("book", "notebooks") for path in (HTML / folder).rglob("*.html")
+)
+NOTEBOOKS = [page for page in PAGES if page.startswith("notebooks/")]
+SPECIAL = ["index.html", "search.html"]
+MATHS = [page for page in PAGES if 'class="math' in (HTML / page).read_text(encoding="utf-8")]
+PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+PATIENCE = 120_000  # ms, for a machine that is busy with other tests
+
+pytestmark = pytest.mark.browser
+
+
+def chromium() -> str | None:
+    """Path of a Chromium: ``$RREC_CHROMIUM`` or the system's."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    return os.environ.get("RREC_CHROMIUM") or next((path for name in names if (path := shutil.which(name))), None)
+
+
+def give_up(reason: str) -> None:
+    """Skip in ``make test``; fail in ``make test-browser``, where the reader asked for just this."""
+    if REQUIRED:
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture(scope="module")
+def site():
+    """Address of the rendered book."""
+    if not (HTML / "index.html").exists():
+        give_up("there is no rendered book: run `make book` first")
+    handler = functools.partial(QuietHandler, directory=str(HTML))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """One Chromium for all tests of this module."""
+    executable = chromium()
+    if executable is None:
+        give_up("there is no Chromium: install your system's chromium package, or name one in RREC_CHROMIUM")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        instance = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        yield instance
+        instance.close()
+
+
+def watch(page, site: str) -> list[str]:
+    """A list to which everything that goes wrong in ``page`` is added: errors, failed and foreign requests."""
+    problems = []
+    page.on("console", lambda line: problems.append(f"console: {line.text}") if line.type == "error" else None)
+    page.on("pageerror", lambda error: problems.append(f"error: {error}"))
+    page.on("response", lambda reply: problems.append(f"{reply.status} {reply.url}") if reply.status > 399 else None)
+    own = (site, "data:", "blob:")
+    page.on("request", lambda asked: None if asked.url.startswith(own) else problems.append(f"asks {asked.url}"))
+    return problems
+
+
+@pytest.fixture
+def visit(browser, site):
+    """A function that opens a page in a fresh context; afterwards nothing may have gone wrong in any of them."""
+    contexts, watched = [], []
+
+    def open_page(path: str, **options):
+        context = browser.new_context(**{"viewport": DESKTOP, **options})
+        context.set_default_timeout(PATIENCE)
+        contexts.append(context)
+        page = context.new_page()
+        page.site, page.problems = site, watch(page, site)
+        watched.append(page.problems)
+        page.goto(site + path, wait_until="networkidle")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert [problem for problems in watched for problem in problems] == []
+
+
+@pytest.fixture(scope="module")
+def survey(browser, site):
+    """What every page shows and asks for, by path; each is opened once."""
+    require(PAGES)
+    look = """() => ({
+        title: document.querySelector("h1")?.innerText ?? "",
+        images: [...document.querySelectorAll("article img")].map(i => [i.alt, i.getAttribute("src"),
+            i.offsetParent === null || (i.complete && i.naturalWidth > 0)]),
+        colab: [...document.querySelectorAll("article a[href*='colab.research']")].map(a => a.href),
+        formulas: document.querySelectorAll("mjx-container").length,
+        unreadable: document.querySelectorAll("mjx-merror").length,
+        raw: [...document.querySelectorAll(".math")].filter(m => !m.querySelector("mjx-container"))
+            .map(m => m.textContent),
+    })"""
+    seen = {}
+    for path in [*SPECIAL, *PAGES]:
+        page = browser.new_page(viewport=DESKTOP)
+        page.set_default_timeout(PATIENCE)
+        problems = watch(page, site)
+        page.goto(site + path, wait_until="networkidle")
+        if path in MATHS:
+            page.wait_for_selector("mjx-container", state="attached")
+        seen[path] = {**page.evaluate(look), "problems": problems}
+        page.close()
+    return seen
+
+
+def require(pages: list[str]) -> None:
+    """Give up if there is nothing to look at."""
+    if not pages:
+        give_up("there is no rendered book: run `make book` first")
+
+
+def test_every_page_loads_without_errors_or_requests_to_other_hosts(survey):
+    assert len(NOTEBOOKS) == len(list((ROOT / "notebooks").glob("*.ipynb")))
+    assert {path: found["problems"] for path, found in survey.items() if found["problems"]} == {}
+    assert [path for path, found in survey.items() if not found["title"].strip()] == []
+
+
+def test_the_check_sees_foreign_requests_and_console_errors(visit):
+    """Control of the test above."""
+    require(PAGES)
+    page = visit(PAGES[0])
+    page.context.route("http://localhost:9/**", lambda route: route.fulfill(body="", content_type="image/png"))
+    page.evaluate("() => fetch('http://localhost:9/badge', {mode: 'no-cors'})")
+    page.evaluate("() => console.error('broken')")
+    page.wait_for_timeout(100)
+    assert [line for line in page.problems if "localhost:9" in line]
+    assert [line for line in page.problems if "broken" in line]
+    page.problems.clear()
+
+
+def test_pages_do_not_scroll_sideways_on_a_phone(visit):
+    require(PAGES)
+    page = visit(PAGES[0], viewport=PHONE)
+    for path in PAGES:
+        page.goto(page.site + path, wait_until="load")
+        widths = page.evaluate("() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+        assert widths[0] <= widths[1] + 1, f"{path} is {widths[0]} pixels wide on a phone of {widths[1]}"
+
+
+def test_figures_have_alt_texts_and_load(survey):
+    for path, found in survey.items():
+        for alt, src, loaded in found["images"]:
+            assert len(alt) >= 40, f"{path}: {src} has alt text {alt!r}"
+            assert not re.search(r"\.(png|svg|jpg)$", alt)
+            assert loaded, f"{path}: {src} did not load"
+        assert found["images"] or path not in NOTEBOOKS, f"{path} has no figure"
+
+
+def test_mathematics_is_typeset(survey):
+    assert sum(found["formulas"] for found in survey.values()) > 0
+    assert {path: found["raw"] for path, found in survey.items() if found["raw"]} == {}
+    assert [path for path, found in survey.items() if found["unreadable"]] == []
+
+
+def test_search_finds_a_word_that_a_page_has(visit):
+    require(PAGES)
+    page = visit("search.html?q=advantage")
+    page.wait_for_selector("#search-results li a")
+    hrefs = page.eval_on_selector_all("#search-results li a", "links => links.map(link => link.href)")
+    found = [HTML / unquote(urlparse(href).path).lstrip("/") for href in hrefs]
+    assert [path for path in found if path.exists() and "advantage" in path.read_text(encoding="utf-8").lower()]
+    page = visit("search.html?q=qwxzjvk")
+    page.wait_for_function(
+        "() => /did not match|no results/i.test(document.querySelector('#search-results').innerText)"
+    )
+    assert page.locator("#search-results li a").count() == 0
+
+
+def test_colab_links_name_files_that_exist(survey):
+    prefix = setup_cell.repository(ROOT).replace("https://github.com/", "https://colab.research.google.com/github/")
+    for path in NOTEBOOKS:
+        assert survey[path]["colab"], f"{path} has no Colab link"
+        for href in survey[path]["colab"]:
+            file = unquote(href).removeprefix(f"{prefix}/blob/main/")
+            assert (ROOT / file).is_file(), href
+            assert Path(file).stem == Path(path).stem
+
+
+def test_keyboard_reaches_the_skip_link_and_the_content_visibly(visit):
+    require(NOTEBOOKS)
+    page = visit(NOTEBOOKS[0])
+    seen = []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        focus = page.evaluate(
+            "() => { const e = document.activeElement, s = getComputedStyle(e); return {id: e.id, "
+            "href: e.getAttribute('href') || '', tag: e.tagName, text: e.innerText || '', "
+            "visible: s.outlineStyle !== 'none' || s.boxShadow !== 'none' || e.tagName === 'BODY'}; }"
+        )
+        seen.append(focus)
+        if "colab" in focus["href"]:
+            break
+    assert "main" in seen[0]["href"] + seen[0]["text"].lower(), "the first stop is not the link to the content"
+    assert "colab" in seen[-1]["href"], "60 steps of Tab did not reach the Colab link"
+    assert all(focus["visible"] for focus in seen[1:]), [focus for focus in seen[1:] if not focus["visible"]]
+
+
+@pytest.mark.parametrize(("scheme", "dark"), [("dark", True), ("light", False)])
+def test_the_page_follows_the_readers_colour_scheme(visit, scheme, dark):
+    require(NOTEBOOKS)
+    page = visit(NOTEBOOKS[0], color_scheme=scheme)
+    assert (luminance(page, "body") < 0.2) is dark
+    image = page.locator(".cell_output img").first
+    assert luminance(page, ".cell_output img") == 1.0, "figures keep their white ground"
+    assert image.is_visible()
+
+
+def test_the_theme_button_changes_the_theme(visit):
+    require(PAGES)
+    page = visit(PAGES[0])
+    seen = {page.evaluate("() => document.documentElement.dataset.theme")}
+    for _ in range(2):
+        page.locator("button.theme-switch-button:visible").first.click()
+        seen.add(page.evaluate("() => document.documentElement.dataset.theme"))
+    assert seen == {"light", "dark"}
+
+
+def luminance(page, selector: str) -> float:
+    """Mean of the background's red, green and blue, from 0 (black) to 1 (white)."""
+    colour = page.eval_on_selector(selector, "element => getComputedStyle(element).backgroundColor")
+    return sum(float(part) for part in re.findall(r"[\d.]+", colour)[:3]) / (3 * 255)

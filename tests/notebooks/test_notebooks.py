@@ -1,0 +1,130 @@
+"""Every notebook: its form as stored, a run on the smoke profile, and what that run records."""
+
+import json
+import math
+import re
+from pathlib import Path
+
+import execute
+import pytest
+import setup_cell
+import stage
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+NAMES = execute.notebook_names(ROOT)
+PARAMETERS = 'profile = "cpu"\nseed = 0\noverrides = {}'
+DIRECTIVE = re.compile(r"^(```|:::+)\s*\{|\{(ref|doc|cite|cite:\w|term|eq|numref)\}`", re.MULTILINE)
+
+
+def read(name: str) -> dict:
+    return json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
+
+
+def source(cell: dict) -> str:
+    return "".join(cell["source"])
+
+
+def tagged(notebook: dict, tag: str) -> list[dict]:
+    return [cell for cell in notebook["cells"] if tag in cell["metadata"].get("tags", [])]
+
+
+def test_the_six_notebooks_are_there():
+    assert [name[:2] for name in NAMES] == ["01", "02", "03", "04", "05", "06"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+class TestForm:
+    def test_format_and_kernel(self, name):
+        notebook = read(name)
+        assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+        assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+        assert len({cell["id"] for cell in notebook["cells"]}) == len(notebook["cells"])
+
+    def test_no_outputs_are_stored(self, name):
+        code = [cell for cell in read(name)["cells"] if cell["cell_type"] == "code"]
+        assert not [cell for cell in code if cell["outputs"] or cell["execution_count"] is not None]
+
+    def test_one_parameters_cell(self, name):
+        assert [source(cell).strip() for cell in tagged(read(name), "parameters")] == [PARAMETERS]
+
+    def test_one_set_up_cell_the_same_everywhere(self, name):
+        assert [source(cell).strip() for cell in tagged(read(name), "setup")] == [setup_cell.source(ROOT)]
+
+    def test_sizes(self, name):
+        notebook = read(name)
+        assert len(notebook["cells"]) <= 40
+        for number, cell in enumerate(notebook["cells"], 1):
+            lines = source(cell).splitlines()
+            if cell["cell_type"] == "code":
+                assert len(lines) <= 25, f"cell {number} has {len(lines)} lines"
+            wide = [line for line in lines if len(line) > 79 and "https://" not in line and not line.startswith("|")]
+            assert wide == [], f"cell {number} has lines over 79 columns"
+
+    def test_colab_link_names_this_notebook(self, name):
+        slug = setup_cell.repository(ROOT).removeprefix("https://github.com/")
+        expected = f"https://colab.research.google.com/github/{slug}/blob/main/notebooks/{name}.ipynb"
+        links = re.findall(r"https://colab\.research\.google\.com/[^)\s\"]+", source(read(name)["cells"][0]))
+        assert links == [expected]
+
+    def test_no_directives_that_colab_shows_raw(self, name):
+        prose = [source(cell) for cell in read(name)["cells"] if cell["cell_type"] == "markdown"]
+        assert [text for text in prose if DIRECTIVE.search(text)] == []
+
+    def test_two_exercises_with_hint_and_solution(self, name):
+        notebook = read(name)
+        assert len(tagged(notebook, "exercise")) >= 2
+        prose = "\n".join(source(cell) for cell in notebook["cells"] if cell["cell_type"] == "markdown")
+        assert prose.count("<details") == prose.count("</details>") >= 2 * len(tagged(notebook, "exercise"))
+
+
+def test_the_directive_check_sees_directives():
+    for text in ("```{note}\nx\n```", ":::{tip}\nx\n:::", "see {ref}`x`", "{cite:p}`x`"):
+        assert DIRECTIVE.search(text)
+    assert not DIRECTIVE.search("```python\n{'a': 1}\n```\n\nthe set {1, 2} and `{x}`")
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def smoke_run(request, tmp_path_factory):
+    """A notebook run on smoke: its name, the executed notebook, its figures, and where its records went."""
+    out, results = tmp_path_factory.mktemp("executed"), tmp_path_factory.mktemp("results")
+    record = execute.execute(request.param, "smoke", out, results, ROOT)
+    executed = json.loads((out / f"{request.param}.ipynb").read_text(encoding="utf-8"))
+    return request.param, executed, record, results
+
+
+def test_smoke_run(smoke_run):
+    name, executed, record, results = smoke_run
+    # 40 s is the budget of a run that has both cores; the tests run side by side
+    assert record["seconds"] < 120
+    assert record["peak_mb"] < 8000
+
+    recorded = json.loads((results / f"{name}.json").read_text(encoding="utf-8"))
+    assert recorded["profile"] == "smoke"
+    assert recorded["seed"] == 0
+    assert recorded["command"]
+    assert recorded["device"]
+    figures = list(numbers(recorded["figures"]))
+    assert figures
+    assert all(math.isfinite(figure) for figure in figures)
+
+    staged = stage.stage_notebook(executed, name)  # refuses stderr and figures without alt text
+    alts = [cell["metadata"]["mystnb"]["image"]["alt"] for cell in staged["cells"] if "mystnb" in cell["metadata"]]
+    assert alts
+    assert all(len(alt) >= 40 and re.search(r"\d", alt) for alt in alts)
+
+    printed = "\n".join(
+        "".join(output.get("text", "")) for cell in executed["cells"] for output in cell.get("outputs", [])
+    )
+    assert printed.count("not attempted yet") >= 2
+
+
+def numbers(value):
+    """All numbers in nested figures."""
+    if isinstance(value, dict):
+        for item in value.values():
+            yield from numbers(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from numbers(item)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield float(value)

