@@ -25,6 +25,7 @@ def use_style() -> None:
             "savefig.facecolor": "white",
             "axes.facecolor": "white",
             "axes.prop_cycle": plt.cycler(color=OKABE_ITO) + plt.cycler(linestyle=lines),
+            "axes.formatter.useoffset": False,
             "axes.grid": True,
             "grid.alpha": 0.3,
             "axes.spines.top": False,

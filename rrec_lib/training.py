@@ -60,7 +60,7 @@ def train_recpo(
 def _run(trainer: Any, output_dir: Path) -> Any:
     checkpoint = last_checkpoint(output_dir)
     if checkpoint is not None:
-        print(f"resuming from {checkpoint}", flush=True)
+        print(f"resuming from {checkpoint.name}", flush=True)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     log_lines(trainer.state.log_history, output_dir / "log.jsonl")
     return trainer

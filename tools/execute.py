@@ -132,6 +132,7 @@ def kernel_environment(profile: str, results: Path, sockets: str) -> dict[str, s
     variables = {
         **os.environ,
         "RREC_RESULTS_DIR": str(results),
+        "RREC_PROGRESS": "off",  # pages show results, not bars
         "TOKENIZERS_PARALLELISM": "false",
         "JUPYTER_RUNTIME_DIR": sockets,  # a short path: socket names have a limit
         "JUPYTER_PLATFORM_DIRS": "1",  # else Jupyter warns

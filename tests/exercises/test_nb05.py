@@ -28,7 +28,8 @@ WRONG_MASKS = {
 def test_wrong_masks(name, verdict):
     answer, hint = WRONG_MASKS[name]
     said = verdict(nb05.check_loss_mask, answer)
-    assert said.startswith("✗") and hint in said
+    assert said.startswith("✗")
+    assert hint in said
 
 
 def either_side(logprobs, old, advantages, mask, eps):
@@ -50,4 +51,5 @@ def upper_only(logprobs, old, advantages, mask, eps):
 )
 def test_wrong_clip_fractions(answer, hint, verdict):
     said = verdict(nb05.check_clip_fraction, answer)
-    assert said.startswith("✗") and hint in said
+    assert said.startswith("✗")
+    assert hint in said

@@ -1,0 +1,105 @@
+"""Record the evaluation on all test rows: baselines and every stage of the model, in chunks that resume.
+
+Writes results/evaluation-movielens-PROFILE.json, which notebook 06 shows as a recorded run.
+"""
+
+import argparse
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from rrec_lib.baselines import LastItemCooccurrence, Popularity, TextSimilarity
+from rrec_lib.data.examples import prepare_profile
+from rrec_lib.evaluation import Report, evaluate, evaluate_scores
+from rrec_lib.paths import REPOSITORY
+from rrec_lib.policy import weights_hash
+from rrec_lib.profiles import available_profiles, load_profile
+from rrec_lib.reasoning import ReasoningRecommender
+from rrec_lib.results import provenance, write_json
+from rrec_lib.training import load_stage
+
+# What is recorded, most important first: name, stage, control.
+RUNS = (
+    ("RecPO", "recpo", "own"),
+    ("untrained", "base", "none"),
+    ("RecPO, no reasoning", "recpo", "none"),
+    ("warmed up", "warmup", "own"),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--profile", default="cpu", choices=available_profiles())
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--chunk", type=int, default=64, help="examples per chunk (default: 64)")
+    parser.add_argument("--runs", type=Path, default=Path("runs/evaluation"), help="folder of finished chunks")
+    arguments = parser.parse_args()
+    profile = load_profile(arguments.profile, {"evaluation.batch_size": arguments.chunk})
+    dataset = prepare_profile(profile)
+    items, train, test = (list(dataset[split]) for split in ("items", "train", "test"))
+    draws = profile.evaluation.bootstrap_samples
+    reports = {
+        name: evaluate(baseline, test, name, draws, arguments.seed)
+        for name, baseline in {
+            "popularity": Popularity(train, len(items)),
+            "co-occurrence": LastItemCooccurrence(train, len(items)),
+            "text similarity": TextSimilarity(items),
+        }.items()
+    }
+    extra: dict[str, Any] = {}
+    path = (REPOSITORY or Path.cwd()) / "results" / f"evaluation-{profile.data.dataset}-{profile.name}.json"
+    for name, stage, control in RUNS:
+        recommender = ReasoningRecommender(load_stage(profile, dataset, stage, arguments.seed), items, profile)
+        states, finished = chunked_states(recommender, test, control, arguments.chunk, arguments.runs)
+        reports[name] = evaluate_scores(recommender.score_states(states), test, name, draws, arguments.seed)
+        if control == "own":
+            extra[name] = {"finished_fraction": finished}
+        write(path, profile.name, arguments.seed, reports, extra)
+        print(f"{name}: NDCG@20 {reports[name].interval('ndcg@20')}", flush=True)
+
+
+def chunked_states(
+    recommender: ReasoningRecommender, examples: list[Any], control: str, size: int, runs: Path
+) -> tuple[Tensor, float]:
+    """States of all examples, chunk by chunk; finished chunks of the same weights and examples are read back."""
+    policy = recommender.policy
+    key = f"{policy.base_hash} {weights_hash(policy.model, True)} {control} {size} {json.dumps(examples[:size])}"
+    folder = runs / hashlib.sha256(key.encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    start, parts, finished = time.monotonic(), [], 0.0
+    for first in range(0, len(examples), size):
+        chunk, path = examples[first : first + size], folder / f"{first:06d}.safetensors"
+        if not path.is_file():
+            if control == "own":
+                written = recommender.reason(chunk)
+                states, closed = written.states, written.finished_fraction * len(chunk)
+            else:
+                states, closed = recommender.states(chunk, control), 0.0
+            save_file({"states": states.cpu(), "finished": torch.tensor(closed)}, path.with_suffix(".tmp"))
+            path.with_suffix(".tmp").rename(path)
+            print(f"{control} {first + len(chunk)}/{len(examples)}, {time.monotonic() - start:.0f} s", flush=True)
+        saved = load_file(path)
+        parts.append(saved["states"])
+        finished += saved["finished"].item()
+    return torch.cat(parts), finished / len(examples)
+
+
+def write(path: Path, profile: str, seed: int, reports: dict[str, Report], extra: dict[str, Any]) -> None:
+    """Write what is there so far, with every difference to the first model."""
+    differences = {}
+    for name, report in reports.items():
+        if name != RUNS[0][0]:
+            i = reports[RUNS[0][0]].difference(report, "ndcg@20")
+            differences[f"{RUNS[0][0]} − {name}"] = {"mean": i.mean, "low": i.low, "high": i.high}
+    figures = {"reports": {n: r.figures() for n, r in reports.items()}, "differences_ndcg@20": differences, **extra}
+    write_json(path, {"name": path.stem, "profile": profile, **provenance(seed), "figures": figures})
+
+
+if __name__ == "__main__":
+    main()

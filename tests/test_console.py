@@ -1,0 +1,33 @@
+"""Progress: off for pages, plain lines in a log, and every item comes through either way."""
+
+import pytest
+
+from rrec_lib import console, paths
+
+
+def test_progress_hands_on_every_item_and_says_nothing_when_off(monkeypatch, capsys):
+    monkeypatch.setenv("RREC_PROGRESS", "off")
+    assert list(console.progress(range(5), "work")) == [0, 1, 2, 3, 4]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_prints_plain_lines_where_there_is_no_terminal(monkeypatch, capsys):
+    monkeypatch.delenv("RREC_PROGRESS", raising=False)
+    monkeypatch.delitem(console.sys.modules, "ipykernel", raising=False)
+    clock = iter(range(0, 1000, 7))
+    monkeypatch.setattr(console.time, "monotonic", lambda: float(next(clock)))
+    assert list(console.progress(iter("abcd"), "encoding", total=4)) == list("abcd")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines
+    assert all(line.startswith("encoding: ") and "/4, " in line for line in lines)
+
+
+def test_the_cache_folder_can_be_moved(monkeypatch, tmp_path):
+    monkeypatch.setenv("RREC_CACHE", str(tmp_path / "here"))
+    assert paths.cache_dir() == tmp_path / "here"
+    assert (tmp_path / "here").is_dir()
+
+
+def test_a_missing_resource_names_where_it_was_looked_for():
+    with pytest.raises(FileNotFoundError, match=r"data/nowhere is missing .*restore it"):
+        paths.resource("data/nowhere")
