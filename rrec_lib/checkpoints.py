@@ -32,22 +32,12 @@ class CheckpointMixin:
         self.item_prompts = encode_items(policy.tokenizer, self.items)
         self.item_embeddings: Tensor | None = None  # (N, d), as of item_table_step
         self.item_table_step = -1
-        self._figures: dict[str, float] = {}
 
     def refresh_item_table(self) -> None:
         """Encode the whole table if its refresh is due."""
         step = self.state.global_step
         if self.item_embeddings is None or self.item_table_step < step - step % self.refresh_steps:
             self.item_embeddings, self.item_table_step = item_table(self.policy, self.items, use_cache=False), step
-
-    def log_figures(self, **figures: Tensor | float) -> None:
-        """Keep figures for the next log line."""
-        self._figures.update({name: float(torch.as_tensor(value).detach()) for name, value in figures.items()})
-
-    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        logs.update(self._figures)
-        self._figures = {}
-        super().log(logs, *args, **kwargs)  # type: ignore[misc]
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)  # type: ignore[misc]

@@ -46,8 +46,6 @@ class WarmupProfile:
     steps: int
     users_per_step: int
     learning_rate: float
-    item_weight: float
-    sampled_negatives: int  # besides the batch's other targets
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from rrec_lib import hardware
 from rrec_lib.adapters import load_adapter, save_adapter
 from rrec_lib.checkpoints import StepLines, last_checkpoint, log_lines
 from rrec_lib.data.store import catalogue_hash
-from rrec_lib.paths import REPOSITORY, resource
+from rrec_lib.paths import resource
 from rrec_lib.policy import Policy, load_policy
 from rrec_lib.profiles import Profile
 from rrec_lib.results import provenance
@@ -20,7 +20,7 @@ from rrec_lib.trainer import RecPOTrainer, recpo_config
 from rrec_lib.warmup import WarmupTrainer, warmup_arguments
 
 STAGES = ("warmup", "recpo")
-WARMUP_FIGURES = ("loss", "token_loss", "item_loss", "item_accuracy")
+WARMUP_FIGURES = ("loss", "grad_norm")
 RECPO_FIGURES = ("reward", "ranking_reward", "similarity_reward", "entropy", "reasoning_tokens", "item_loss")
 
 
@@ -38,7 +38,7 @@ def warm_up(
         overrides: fields of ``TrainingArguments``.
     """
     arguments = warmup_arguments(profile, output_dir, seed, **overrides)
-    trainer = WarmupTrainer(policy, arguments, dataset, profile, [StepLines(WARMUP_FIGURES)])
+    trainer = WarmupTrainer(policy, arguments, dataset, [StepLines(WARMUP_FIGURES)])
     return _run(trainer, output_dir)
 
 
@@ -114,25 +114,27 @@ def adapter_card(profile: Profile, stage: str) -> dict[str, Any]:
     return json.loads((resource(str(profile.adapters[stage])) / "adapter_card.json").read_text(encoding="utf-8"))
 
 
-def make_adapters(profile: Profile, dataset: DatasetDict, runs: Path, seed: int = 0, **recpo: Any) -> None:
-    """Train both stages from the base model and save them where the profile expects recorded adapters.
+def make_adapters(
+    profile: Profile, dataset: DatasetDict, out: Path, seed: int = 0, stages: tuple[str, ...] = STAGES
+) -> None:
+    """Train stages one after the other and save each as ``out/STAGE-adapter``.
 
-    Killed at any point and called again, it goes on from the last complete checkpoint.
+    Killed at any point and called again, it goes on from the last complete checkpoint. RecPO alone starts from the
+    profile's recorded warm-up, if it has one. A warm-up of no steps is left out.
 
     Args:
-        profile: names where the adapters go.
+        profile: sizes and hyperparameters.
         dataset: prepared data.
-        runs: folder of checkpoints.
+        out: folder of checkpoints and adapters.
         seed: of LoRA weights, data order and sampling.
-        recpo: fields of ``RecPOConfig``, for a RecPO stage that differs from the profile's.
+        stages: of :data:`STAGES`, in that order.
     """
-    root = REPOSITORY or Path.cwd()
-    policy = load_policy(profile.model, seed)
-    for stage in STAGES:
+    policy = load_stage(profile, dataset, "warmup" if stages == ("recpo",) else "base", seed)
+    for stage in stages:
+        if stage == "warmup" and profile.warmup.steps == 0:
+            continue
         start = time.monotonic()
-        if stage == "warmup":
-            trainer: Trainer = warm_up(policy, dataset, profile, runs / stage, seed)
-        else:
-            trainer = train_recpo(policy, dataset, profile, runs / stage, seed, **recpo)
-        print(f"{stage}: {time.monotonic() - start:.0f} s", flush=True)
-        save_stage(policy, trainer, root / str(profile.adapters[stage]), dataset, profile, seed)
+        train = warm_up if stage == "warmup" else train_recpo
+        trainer = train(policy, dataset, profile, out / stage, seed)
+        save_stage(policy, trainer, out / f"{stage}-adapter", dataset, profile, seed)
+        print(f"{stage}: {time.monotonic() - start:.0f} s, saved {out / f'{stage}-adapter'}", flush=True)

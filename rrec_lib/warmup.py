@@ -1,8 +1,8 @@
 """Format warm-up: a short supervised stage before RecPO. A departure from the paper, for small models only.
 
 SmolLM2-135M, untrained, repeats the question and rarely writes the marker, so RecPO would score noise. The warm-up
-shows it sentences built from the history's own genres, years and ratings, never from the target, and trains the item
-softmax at the marker meanwhile. Profiles switch it off with ``warmup.steps: 0``.
+shows it sentences built from the history's own genres, years and ratings, never from the target, and trains the tokens
+alone: what the states are worth is left to RecPO. Profiles switch it off with ``warmup.steps: 0``.
 """
 
 from collections import Counter
@@ -13,16 +13,14 @@ from typing import Any
 import torch
 from datasets import DatasetDict
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
 from rrec_lib.checkpoints import CheckpointMixin
 from rrec_lib.hardware import autocast
-from rrec_lib.packing import pack, packed_forward, packed_states
+from rrec_lib.packing import pack, packed_forward
 from rrec_lib.policy import Policy
 from rrec_lib.profiles import Profile
 from rrec_lib.prompts import MARKER, encode_users
-from rrec_lib.ranking import score_items
 
 Items = Sequence[Mapping[str, Any]]
 _FRAMES = (
@@ -79,24 +77,21 @@ def warmup_arguments(profile: Profile, output_dir: Path, seed: int = 0, **overri
 
 
 class WarmupTrainer(CheckpointMixin, Trainer):
-    """Cross-entropy on history sentences plus a softmax over candidate items at the marker."""
+    """Cross-entropy on history sentences."""
 
     def __init__(
         self,
         policy: Policy,
         args: TrainingArguments,
         dataset: DatasetDict,
-        profile: Profile,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
         """Args:
         policy: trained in place.
         args: see :func:`warmup_arguments`.
         dataset: splits ``train`` and ``items``.
-        profile: gives τ, the weight of the item term and the number of sampled negatives.
         """
         self.prepare_items(policy, dataset["items"])
-        self.profile = profile
         super().__init__(
             model=policy.model,
             args=args,
@@ -108,10 +103,7 @@ class WarmupTrainer(CheckpointMixin, Trainer):
         self.remove_callback(ProgressCallback)
 
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
-        """Token cross-entropy + ``item_weight`` · item cross-entropy.
-
-        Negatives are the batch's other targets and items drawn uniformly.
-        """
+        """Mean cross-entropy of the sentences' tokens, the marker included."""
         examples, tokenizer = inputs["examples"], self.policy.tokenizer
         prompts = encode_users(tokenizer, examples, self.items)
         sentences = [
@@ -121,21 +113,7 @@ class WarmupTrainer(CheckpointMixin, Trainer):
         completions = [list(tokenizer(f"{s}\n{MARKER}", add_special_tokens=False)["input_ids"]) for s in sentences]
         device = self.accelerator.device
         groups = pack(prompts, completions, [len(c) for c in completions], tokenizer.pad_token_id, device)
-        targets = torch.tensor([example["target"] for example in examples], device=device)
-        drawn = torch.randint(len(self.items), (self.profile.warmup.sampled_negatives,), device=device)
-        candidates, columns = torch.cat([targets, drawn]).unique(return_inverse=True)
         with autocast(self.policy.compute_dtype, device):
             output = packed_forward(model, groups)
-            # All candidates are encoded afresh: rows of an older table could be told apart by their age alone.
-            item_states = packed_states(model, [self.item_prompts[i] for i in candidates.tolist()], device)
-        scores = score_items(output.states, item_states, self.profile.reward.temperature)
-        columns = columns[: len(targets)]
-        item_loss = cross_entropy(scores, columns)
         loss_mask = groups.loss_mask.flatten(0, 1)
-        token_loss = -(output.logprobs * loss_mask).sum() / loss_mask.sum()
-        self.log_figures(
-            token_loss=token_loss,
-            item_loss=item_loss,
-            item_accuracy=(scores.argmax(1) == columns).float().mean(),
-        )
-        return token_loss + self.profile.warmup.item_weight * item_loss
+        return -(output.logprobs * loss_mask).sum() / loss_mask.sum()

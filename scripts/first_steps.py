@@ -9,13 +9,13 @@ import time
 from pathlib import Path
 
 from rrec_lib import hardware
-from rrec_lib.baselines import LastItemCooccurrence, Popularity, TextSimilarity
+from rrec_lib.baselines import fitted_baselines
 from rrec_lib.data.examples import prepare_profile
 from rrec_lib.evaluation import Report, evaluate, evaluate_scores, sample_examples
 from rrec_lib.profiles import available_profiles, load_profile
 from rrec_lib.reasoning import ReasoningRecommender
 from rrec_lib.results import describe_device, provenance
-from rrec_lib.training import load_stage, train_recpo
+from rrec_lib.training import load_stage, save_stage, train_recpo
 
 
 def main() -> None:
@@ -23,23 +23,20 @@ def main() -> None:
     parser.add_argument("--profile", default="cpu", choices=available_profiles())
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stage", default="base", help="start from: base, warmup or recpo (default: base)")
+    parser.add_argument("--runs", type=Path, help="keep checkpoints here, and resume from them")
+    parser.add_argument("--save", action="store_true", help="save the result as the profile's recorded RecPO adapter")
     arguments = parser.parse_args()
     start = time.perf_counter()
     profile = load_profile(arguments.profile)
     print(f"{describe_device()}, commit {provenance()['commit']}, profile {profile.name}, stage {arguments.stage}")
 
     dataset = prepare_profile(profile)
-    items, train = list(dataset["items"]), list(dataset["train"])
+    items = list(dataset["items"])
     print(f"data: { ({name: len(split) for name, split in dataset.items()}) }")
     settings = profile.evaluation
     sample = sample_examples(dataset["test"], settings.sample_size, settings.max_rows_per_user, arguments.seed)
     print(f"sample: {len(sample)} examples of {len({e['user_id'] for e in sample})} users")
-    baselines = {
-        "popularity": Popularity(train, len(items)),
-        "last-item co-occurrence": LastItemCooccurrence(train, len(items)),
-        "text similarity": TextSimilarity(items),
-    }
-    for name, baseline in baselines.items():
+    for name, baseline in fitted_baselines(dataset).items():
         show(evaluate(baseline, sample, name, settings.bootstrap_samples, arguments.seed))
 
     policy = load_stage(profile, dataset, arguments.stage, arguments.seed)
@@ -48,7 +45,9 @@ def main() -> None:
     for moment in ("before", "after"):
         if moment == "after":
             with tempfile.TemporaryDirectory() as folder:
-                trainer = train_recpo(policy, dataset, profile, Path(folder), arguments.seed)
+                trainer = train_recpo(policy, dataset, profile, arguments.runs or Path(folder), arguments.seed)
+            if arguments.save:
+                save_stage(policy, trainer, Path(str(profile.adapters["recpo"])), dataset, profile, arguments.seed)
             steps = [row for row in trainer.state.log_history if "reward" in row]
             print(f"trained {len(steps)} steps, {time.perf_counter() - start:.0f} s so far")
         recommender = ReasoningRecommender(policy, items, profile)

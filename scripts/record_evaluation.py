@@ -1,4 +1,4 @@
-"""Record the evaluation on all test rows: baselines and every stage of the model, in chunks that resume.
+"""Record the evaluation on the test rows: baselines and every stage of the model, in chunks that resume.
 
 Writes results/evaluation-movielens-PROFILE.json, which notebook 06 shows as a recorded run.
 """
@@ -10,11 +10,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rrec_lib.baselines import LastItemCooccurrence, Popularity, TextSimilarity
+from rrec_lib.baselines import fitted_baselines
 from rrec_lib.data.examples import prepare_profile
 from rrec_lib.evaluation import Report, evaluate, evaluate_scores
 from rrec_lib.paths import REPOSITORY
@@ -38,19 +39,19 @@ def main() -> None:
     parser.add_argument("--profile", default="cpu", choices=available_profiles())
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--chunk", type=int, default=64, help="examples per chunk (default: 64)")
+    parser.add_argument("--rows", type=int, help="the first ROWS of a seeded shuffle of the test rows (default: all)")
     parser.add_argument("--runs", type=Path, default=Path("runs/evaluation"), help="folder of finished chunks")
     arguments = parser.parse_args()
     profile = load_profile(arguments.profile, {"evaluation.batch_size": arguments.chunk})
     dataset = prepare_profile(profile)
-    items, train, test = (list(dataset[split]) for split in ("items", "train", "test"))
+    items, test = list(dataset["items"]), list(dataset["test"])
+    # Shuffled, so that a run that is cut short has a fair sample of the rows.
+    order = np.random.default_rng(arguments.seed).permutation(len(test))[: arguments.rows].tolist()
+    test = [test[i] for i in order]
     draws = profile.evaluation.bootstrap_samples
     reports = {
         name: evaluate(baseline, test, name, draws, arguments.seed)
-        for name, baseline in {
-            "popularity": Popularity(train, len(items)),
-            "co-occurrence": LastItemCooccurrence(train, len(items)),
-            "text similarity": TextSimilarity(items),
-        }.items()
+        for name, baseline in fitted_baselines(dataset).items()
     }
     extra: dict[str, Any] = {}
     path = (REPOSITORY or Path.cwd()) / "results" / f"evaluation-{profile.data.dataset}-{profile.name}.json"

@@ -122,8 +122,8 @@ def test_warm_up_lowers_its_loss_and_resumes(smoke_profile, smoke_dataset, tmp_p
     longer = dataclasses.replace(smoke_profile, warmup=dataclasses.replace(smoke_profile.warmup, steps=6))
     policy = load_policy(longer.model)
     trainer = warm_up(policy, smoke_dataset, longer, tmp_path, save_steps=3)
-    rows = [row for row in trainer.state.log_history if "token_loss" in row]
-    assert rows[-1]["token_loss"] < rows[0]["token_loss"]
+    rows = [row for row in trainer.state.log_history if "loss" in row]
+    assert rows[-1]["loss"] < rows[0]["loss"]
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-6"
 
 
@@ -145,11 +145,10 @@ def test_history_sentences_come_from_the_history_alone():
     assert sentences == [history_sentence({**example, "target": 0}, items, frame) for frame in range(3)]
 
 
-def test_make_adapters_saves_both_stages_and_they_load(smoke_profile, smoke_dataset, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    folders = {stage: str(tmp_path / stage) for stage in ("warmup", "recpo")}
+def test_make_adapters_saves_both_stages_and_they_load(smoke_profile, smoke_dataset, tmp_path):
+    make_adapters(smoke_profile, smoke_dataset, tmp_path)
+    folders = {stage: str(tmp_path / f"{stage}-adapter") for stage in ("warmup", "recpo")}
     profile = dataclasses.replace(smoke_profile, adapters=folders)
-    make_adapters(profile, smoke_dataset, tmp_path / "runs")
     hashes = {stage: trained_hash(load_stage(profile, smoke_dataset, stage)) for stage in ("base", "warmup", "recpo")}
     assert len(set(hashes.values())) == 3
     assert (Path(folders["recpo"]) / "log.jsonl").read_text().count("\n") == profile.training.steps

@@ -4,10 +4,11 @@ import re
 from collections.abc import Sequence
 
 import torch
+from datasets import DatasetDict
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from rrec_lib.evaluation import Example
+from rrec_lib.evaluation import Example, Recommender
 from rrec_lib.prompts import item_name
 
 
@@ -57,6 +58,16 @@ class TextSimilarity:
         """(E, N) cosines of the history's mean vector with every item."""
         profiles = torch.stack([self.vectors[list(example["history"])].mean(0) for example in examples])
         return normalize(profiles, dim=1) @ self.vectors.T
+
+
+def fitted_baselines(dataset: DatasetDict) -> dict[str, Recommender]:
+    """All three, by name, fitted on the ``train`` split of a prepared dataset."""
+    train, items = list(dataset["train"]), list(dataset["items"])
+    return {
+        "popularity": Popularity(train, len(items)),
+        "co-occurrence": LastItemCooccurrence(train, len(items)),
+        "text similarity": TextSimilarity(items),
+    }
 
 
 def _words(item: Example) -> list[str]:

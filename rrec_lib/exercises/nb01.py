@@ -1,0 +1,45 @@
+"""Checks for the exercises of notebook 01, the quickstart."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from rrec_lib.exercises.base import report
+from rrec_lib.ranking import mask_items, top_k
+
+
+@report
+def check_overlap(answer: Callable[[list[int], list[int], int], float]) -> None:
+    """Right: the share of the first k, whatever their order.
+
+    Args:
+        answer: takes two rankings and k, returns a share.
+    """
+    cases = [([1, 2, 3, 4], [2, 1, 9, 3], 2, 1.0), ([1, 2, 3, 4], [2, 1, 9, 3], 3, 2 / 3), ([5, 6], [7, 5], 1, 0.0)]
+    for a, b, k, expected in cases:
+        value = answer(list(a), list(b), k)
+        if value is None:
+            raise NotImplementedError
+        assert abs(float(value) - expected) < 1e-9, f"{a} and {b} at {k}: expected {expected:.3f}, got {value}"
+
+
+@report
+def check_top_k(answer: Callable[[torch.Tensor, Sequence[int], int], Sequence[int]]) -> None:
+    """Right: the best unseen films, best first.
+
+    Args:
+        answer: takes scores (N,), the films seen and k; returns k film numbers.
+    """
+    cases = [([0.1, 0.9, 0.5, 0.7], [1], 2), ([-3.0, -1.0, -2.0, -4.0], [1, 2], 2), ([5.0, 1.0, 3.0, 2.0, 4.0], [], 3)]
+    for scores, seen, k in cases:
+        tensor = torch.tensor(scores)
+        value = answer(tensor, list(seen), k)
+        if value is None:
+            raise NotImplementedError
+        given = [int(i) for i in value]
+        again = [i for i in given if i in seen]
+        if again:
+            raise AssertionError(f"scores {scores}: film {again[0]} has been seen, yet you recommend it")
+        assert torch.equal(tensor, torch.tensor(scores)), "you changed the caller's scores: work on a copy"
+        expected = top_k(mask_items(torch.tensor([scores]), [seen])[0], k).items.tolist()
+        assert given == expected, f"scores {scores}, seen {seen}: expected {expected}, got {given}"
