@@ -1,0 +1,152 @@
+"""Evaluation, baselines, controls and what is recorded."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from rrec_lib import plotting, results
+from rrec_lib.baselines import LastItemCooccurrence, Popularity, TextSimilarity, fitted_baselines
+from rrec_lib.evaluation import evaluate, evaluate_scores, sample_examples
+from rrec_lib.policy import encode, load_policy
+from rrec_lib.prompts import encode_users
+from rrec_lib.reasoning import ReasoningRecommender, other_users
+
+
+def rows(*triples):
+    return [
+        {"user_id": user, "history": history, "seen": history, "target": target} for user, history, target in triples
+    ]
+
+
+TRAIN = rows((1, [0], 1), (1, [0, 1], 2), (2, [0], 1), (2, [1], 3), (3, [3], 1))
+
+
+def test_popularity_counts_training_targets():
+    assert Popularity(TRAIN, 5).scores(TRAIN[:2]).tolist() == [[0, 3, 1, 1, 0]] * 2
+
+
+def test_cooccurrence_counts_what_followed_the_last_film():
+    scores = LastItemCooccurrence(TRAIN, 5).scores(rows((9, [4, 0], 1), (9, [1], 2)))
+    assert scores[0].tolist() == [0, 2.75, 0.25, 0.25, 0]
+    assert scores[1].argmax().item() in (2, 3)
+    assert (scores[1] % 1).tolist() == pytest.approx([0, 0.75, 0.25, 0.25, 0])  # popularity never outweighs a count
+
+
+def test_text_similarity_finds_the_film_of_the_same_kind():
+    items = [
+        {"title": "Scream", "year": 1996, "genres": ["Horror"]},
+        {"title": "Saw", "year": 1999, "genres": ["Horror"]},
+        {"title": "Babe", "year": 1985, "genres": ["Children"]},
+        {"title": "Untitled", "year": 0, "genres": []},
+    ]
+    scores = TextSimilarity(items).scores(rows((1, [0], 1)))[0]
+    assert scores.argsort(descending=True).tolist()[:2] == [0, 1]
+    assert scores[2].item() == pytest.approx(0)
+    assert not scores.isnan().any()
+
+
+def test_a_leaked_target_is_perfect_and_a_constant_is_chance():
+    examples = rows((1, [0], 1), (2, [1], 2), (3, [2], 3))
+    leaked = torch.nn.functional.one_hot(torch.tensor([1, 2, 3]), 50).float()
+    perfect = evaluate_scores(leaked, examples, "leak", 50)
+    assert all((values == 1).all() for values in perfect.values.values())
+    constant = evaluate_scores(torch.zeros(3, 50), examples, "constant", 50)
+    assert constant.values["hit@10"].tolist() == pytest.approx([10 / 49] * 3)  # one film is masked
+    assert perfect.difference(constant, "hit@10").mean == pytest.approx(1 - 10 / 49)
+
+
+def test_evaluate_refuses_what_is_not_a_score():
+    examples = rows((1, [0], 1), (2, [1], 2))
+
+    class Broken:
+        def __init__(self, scores):
+            self.result = scores
+
+        def scores(self, _):
+            return self.result
+
+    for bad in (torch.zeros(3, 5), torch.zeros(5), torch.full((2, 5), math.nan)):
+        with pytest.raises(ValueError, match="expected \\(2, N\\) scores"):
+            evaluate(Broken(bad), examples, "broken")
+    other = evaluate_scores(torch.zeros(2, 5), rows((1, [0], 1), (9, [1], 2)), "other")
+    with pytest.raises(ValueError, match="different examples"):
+        evaluate_scores(torch.zeros(2, 5), examples, "one").difference(other, "hit@5")
+
+
+def test_a_repeat_is_counted_and_stays_rankable():
+    report = evaluate_scores(torch.eye(5)[[0, 2]], rows((1, [0], 0), (2, [1], 2)), "repeat")
+    assert report.repeats == 1
+    assert report.values["hit@5"].tolist() == [1, 1]
+
+
+def test_a_sample_is_fixed_by_its_seed_and_caps_users():
+    examples = rows(*[(user, [0], i) for i, user in enumerate([1] * 50 + [2] * 3 + [3] * 2)])
+    sample = sample_examples(examples, 8, 3, seed=1)
+    assert sample == sample_examples(examples, 8, 3, seed=1)
+    assert sample != sample_examples(examples, 8, 3, seed=2)
+    assert np.bincount([e["user_id"] for e in sample]).tolist() == [0, 3, 3, 2]
+    assert len(sample_examples(examples, 4, 3, seed=1)) == 4
+    with pytest.raises(ValueError, match="at least 1"):
+        sample_examples(examples, 0, 3, seed=1)
+
+
+def test_controls_read_other_states(smoke_profile, smoke_dataset):
+    recommender = ReasoningRecommender(load_policy(smoke_profile.model), list(smoke_dataset["items"]), smoke_profile)
+    examples = sample_examples(smoke_dataset["test"], 6, 2, seed=0)
+    written = recommender.reason(examples)
+    own = recommender.states(examples, "own", written)
+    prompts = encode_users(recommender.policy.tokenizer, examples, recommender.items)
+    whole = [prompt + closed.ids for prompt, closed in zip(prompts, written.closed, strict=True)]
+    torch.testing.assert_close(own, encode(recommender.policy, whole), atol=1e-4, rtol=1e-4)
+    none = recommender.states(examples, "none")
+    other = recommender.states(examples, "other", written)
+    assert own.shape == none.shape == other.shape
+    assert not torch.allclose(own, none)
+    assert recommender.scores(examples).shape == (6, len(recommender.items))
+    with pytest.raises(ValueError, match="unknown control 'random'"):
+        recommender.states(examples, "random")
+
+
+def test_other_users_never_gives_ones_own():
+    assert other_users([1, 1, 2, 2]) == [2, 2, 0, 0]
+    with pytest.raises(ValueError, match="at least two users"):
+        other_users([1, 1])
+
+
+def test_baselines_look_at_no_target(smoke_dataset):
+    examples = list(smoke_dataset["test"])[:5]
+    blind = [{**example, "target": 0} for example in examples]
+    for baseline in fitted_baselines(smoke_dataset).values():
+        assert torch.equal(baseline.scores(examples), baseline.scores(blind))
+
+
+def test_a_record_says_where_it_is_from_and_refuses_nan(tmp_path, monkeypatch):
+    monkeypatch.setenv("RREC_RESULTS_DIR", str(tmp_path))
+    path = results.record("x", {"a": torch.tensor(1.5), "b": {"c": np.arange(2)}}, "smoke", seed=3)
+    saved = json.loads(path.read_text())
+    assert saved["figures"] == {"a": 1.5, "b": {"c": [0, 1]}}
+    assert {"command", "commit", "seed", "device", "profile", "time"} <= set(saved)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"x\.a is nan"):
+        results.record("x", {"a": math.nan}, "smoke")
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_a_figure_needs_a_sentence_with_a_figure(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, **kwargs: shown.append((data, kwargs)))
+    plotting.use_style()
+    figure, axes = plotting.plt.subplots()
+    plotting.intervals(axes, ["a", "b"], [1, 2], [0.5, 1.5], [2, 3])
+    for alt in ("too short 1", "a sentence that is long enough but has no figure in it"):
+        with pytest.raises(ValueError, match="alt text"):
+            plotting.show(figure, alt)
+    alt = "The second of the two means is 2, twice the first."
+    plotting.show(figure, alt)
+    data, kwargs = shown[0]
+    assert data["image/png"].startswith(b"\x89PNG")
+    assert kwargs["metadata"] == {"image/png": {"alt": alt}}

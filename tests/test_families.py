@@ -1,0 +1,136 @@
+"""The policy on tiny random models of each family: padding, shared prefixes, packing and rollouts change nothing."""
+
+import copy
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma2Config, LlamaConfig, Qwen2Config
+
+from rrec_lib.models import resolve
+from rrec_lib.packing import pack, packed_forward, packed_states
+from rrec_lib.policy import Policy, encode, last_hidden_states, pad_right
+from rrec_lib.prompts import MARKER, encode_items, encode_users, item_messages, marker_ids, prompts_hash, render
+from rrec_lib.rollouts import sample_groups
+
+ITEMS = [
+    {"title": "Alien", "year": 1979, "genres": ["Horror", "Sci-Fi"]},
+    {"title": "Fargo", "year": 1996, "genres": ["Comedy", "Crime", "Drama", "Thriller"]},
+    {"title": "Babe", "year": 1995, "genres": ["Children"]},
+]
+EXAMPLES = [
+    {"history": [0], "history_ratings": [4.0], "history_timestamps": [0], "target_timestamp": 90_000},
+    {
+        "history": [2, 1, 0],
+        "history_ratings": [1.0, 5.0, 3.5],
+        "history_timestamps": [0, 10, 99],
+        "target_timestamp": 10**7,
+    },
+]
+SIZE = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+SIZE |= {"num_key_value_heads": 1, "head_dim": 12}
+PLAIN = (
+    "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}[end]{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
+NO_SYSTEM = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + PLAIN
+)
+FAMILIES = {"qwen2": (Qwen2Config, PLAIN), "llama": (LlamaConfig, PLAIN), "gemma2": (Gemma2Config, NO_SYSTEM)}
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return AutoTokenizer.from_pretrained(resolve("smollm2-135m-instruct"))
+
+
+@pytest.fixture(params=FAMILIES)
+def policy(request, tokenizer):
+    config_class, template = FAMILIES[request.param]
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.chat_template = template
+    torch.manual_seed(0)
+    config = config_class(vocab_size=len(tokenizer), pad_token_id=2, eos_token_id=2, bos_token_id=1, **SIZE)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    return Policy(model, tokenizer, torch.float32, "none")
+
+
+def alone(policy, sequence):
+    ids = torch.tensor([list(sequence)])
+    return last_hidden_states(policy.model, ids, torch.ones_like(ids))[0]
+
+
+def test_the_instruction_reaches_every_family(policy):
+    text = render(policy.tokenizer, item_messages(ITEMS[0]))
+    assert "Summarise" in text
+    assert "Alien (1979)" in text
+    assert ("[system]" in text) == (policy.model.config.model_type != "gemma2")
+
+
+def test_padding_changes_nothing(policy):
+    sequences = encode_users(policy.tokenizer, EXAMPLES, ITEMS)
+    assert len(set(map(len, sequences))) == 2
+    with torch.no_grad():
+        together = last_hidden_states(policy.model, *pad_right(sequences, 0, policy.device))
+        for row, sequence in zip(together, sequences, strict=True):
+            torch.testing.assert_close(row, alone(policy, sequence), atol=1e-5, rtol=1e-5)
+        wrong = last_hidden_states(
+            policy.model,
+            pad_right(sequences, 0, policy.device)[0],
+            torch.ones(2, 999).long()[:, : max(map(len, sequences))],
+        )
+    assert (wrong[0] - alone(policy, sequences[0])).abs().max() > 1e-3  # without the mask padding would count
+
+
+def test_a_shared_prefix_and_packing_change_nothing(policy):
+    sequences = encode_items(policy.tokenizer, ITEMS)
+    with torch.no_grad():
+        expected = torch.stack([alone(policy, sequence) for sequence in sequences])
+    torch.testing.assert_close(encode(policy, sequences, batch_tokens=40), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(packed_states(policy.model, sequences, policy.device), expected, atol=1e-5, rtol=1e-5)
+    assert encode(policy, []).shape == (0, policy.hidden_size)
+
+
+def test_packed_groups_equal_separate_rows_with_gradients(policy):
+    prompts = encode_users(policy.tokenizer, EXAMPLES, ITEMS)
+    marker = marker_ids(policy.tokenizer)
+    completions = [[11, 12, 13, *marker], [21, *marker], [31, 32, *marker], marker]
+    groups = pack(prompts, completions, [4, 1, 2, 0], 0, policy.device)
+    packed = packed_forward(policy.model, groups, temperature=1.5)
+    for row, completion in enumerate(completions):
+        prompt = prompts[row // 2]
+        ids = torch.tensor([prompt + completion])
+        logits = policy.model(ids).logits[0].float() / 1.5
+        predicted = logits.log_softmax(-1)[len(prompt) - 1 : -1]
+        expected = predicted.gather(-1, torch.tensor(completion)[:, None])[:, 0]
+        torch.testing.assert_close(packed.logprobs[row, : len(completion)], expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(packed.states[row], alone(policy, prompt + completion), atol=1e-5, rtol=1e-5)
+    assert groups.loss_mask.flatten(0, 1).sum(1).tolist() == [4, 1, 2, 0]
+    (packed.logprobs.sum() + packed.states.sum()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in policy.model.get_decoder().layers.parameters())
+
+
+def test_rollouts_end_at_the_marker_with_its_state(policy):
+    prompts = encode_users(policy.tokenizer, EXAMPLES, ITEMS)
+
+    def sample(seed, temperature=1.0):
+        torch.manual_seed(seed)
+        with policy.inference():
+            return sample_groups(policy.model, policy.tokenizer, prompts, 3, 6, temperature, top_k=50)
+
+    rollouts = sample(1)
+    assert len(rollouts.closed) == 6
+    for row, closed in enumerate(rollouts.closed):
+        assert policy.tokenizer.decode(closed.ids).endswith(MARKER)
+        assert closed.sampled <= 6
+        with torch.no_grad():
+            expected = alone(policy, prompts[row // 3] + closed.ids)
+        torch.testing.assert_close(rollouts.states[row], expected, atol=1e-4, rtol=1e-4)
+    again, other = sample(1), sample(2)
+    assert [c.ids for c in again.closed] == [c.ids for c in rollouts.closed]
+    assert [c.ids for c in other.closed] != [c.ids for c in rollouts.closed]
+    greedy = sample(3, temperature=0.0).closed
+    assert greedy[0] == greedy[1] == greedy[2]
+
+
+def test_the_prompts_hash_follows_the_template(policy, tokenizer):
+    assert prompts_hash(policy.tokenizer) != prompts_hash(tokenizer)
