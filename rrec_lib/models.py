@@ -38,19 +38,25 @@ def load_language_model(
     Raises:
         FileNotFoundError: if no place has the model; the message names all three and what to do.
     """
-    quiet_libraries()
+    tokenizer = load_tokenizer(name)
     if name == TINY_RANDOM:
-        tokenizer = AutoTokenizer.from_pretrained(resolve(next(iter(PACKAGED))))
         return _tiny_random(tokenizer, seed), tokenizer
-    source = resolve(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+        return AutoModelForCausalLM.from_pretrained(resolve(name), dtype=dtype), tokenizer
+    except OSError as problem:
+        raise FileNotFoundError(_not_found(name)) from problem
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """Load a model's tokenizer alone; name and errors as in :func:`load_language_model`."""
+    quiet_libraries()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(resolve(next(iter(PACKAGED)) if name == TINY_RANDOM else name))
     except OSError as problem:
         raise FileNotFoundError(_not_found(name)) from problem
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return model, tokenizer
+    return tokenizer
 
 
 def resolve(name: str) -> str:
