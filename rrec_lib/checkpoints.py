@@ -37,7 +37,9 @@ class CheckpointMixin:
         """Encode the whole table if its refresh is due."""
         step = self.state.global_step
         if self.item_embeddings is None or self.item_table_step < step - step % self.refresh_steps:
-            self.item_embeddings, self.item_table_step = item_table(self.policy, self.items, use_cache=False), step
+            # Only the start of a run is likely to have been encoded before, or to be again.
+            table = item_table(self.policy, self.items, use_cache=step == 0)
+            self.item_embeddings, self.item_table_step = table.clone(), step
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)  # type: ignore[misc]

@@ -31,6 +31,26 @@ def test_fresh_lora_is_the_identity(smoke_profile):
     assert not torch.allclose(changed, fresh)
 
 
+def test_merged_lora_computes_the_same_and_leaves_no_trace(smoke_profile):
+    policy = trained(smoke_profile)
+    ids = torch.arange(20)[None]
+    base, lora = policy.base_hash, weights_hash(policy.model, True)
+    whole = weights_hash(policy.model)
+    with torch.no_grad():
+        apart = policy.model.eval()(ids).logits
+    with policy.inference():
+        together = policy.model(ids).logits
+        assert weights_hash(policy.model) != whole  # the weights really were replaced
+    torch.testing.assert_close(together, apart, atol=1e-5, rtol=1e-5)
+    with policy.model.disable_adapter(), policy.inference():
+        plain = policy.model(ids).logits
+    assert not torch.allclose(plain, apart)
+    with torch.no_grad():
+        assert torch.equal(policy.model(ids).logits, apart)
+    assert weights_hash(policy.model) == whole
+    assert (policy.base_hash, weights_hash(policy.model, True)) == (base, lora)
+
+
 def test_an_adapter_comes_back_as_it_was_saved(smoke_profile, tmp_path):
     policy = trained(smoke_profile)
     save_adapter(policy, tmp_path / "a", "catalogue", {"steps": 3})

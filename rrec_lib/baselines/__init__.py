@@ -1,5 +1,5 @@
-"""Simple recommenders to be beaten: popularity, last-item co-occurrence, text similarity."""
+"""Simple recommenders to be beaten: chance, popularity, last-item co-occurrence, text similarity."""
 
-from rrec_lib.baselines.simple import LastItemCooccurrence, Popularity, TextSimilarity, fitted_baselines
+from rrec_lib.baselines.simple import Chance, LastItemCooccurrence, Popularity, TextSimilarity, fitted_baselines
 
-__all__ = ["LastItemCooccurrence", "Popularity", "TextSimilarity", "fitted_baselines"]
+__all__ = ["Chance", "LastItemCooccurrence", "Popularity", "TextSimilarity", "fitted_baselines"]

@@ -1,4 +1,4 @@
-"""Three recommenders with nothing to tune. All are fitted on training examples only."""
+"""Recommenders with nothing to tune, fitted on training examples only."""
 
 import re
 from collections.abc import Sequence
@@ -10,6 +10,17 @@ from torch.nn.functional import normalize
 
 from rrec_lib.evaluation import Example, Recommender
 from rrec_lib.prompts import item_name
+
+
+class Chance:
+    """All films score the same, so that tie-aware metrics are those of a random order, exactly."""
+
+    def __init__(self, n_items: int) -> None:
+        self.n_items = n_items
+
+    def scores(self, examples: Sequence[Example]) -> Tensor:
+        """(E, N) zeros."""
+        return torch.zeros(len(examples), self.n_items)
 
 
 class Popularity:
@@ -61,9 +72,10 @@ class TextSimilarity:
 
 
 def fitted_baselines(dataset: DatasetDict) -> dict[str, Recommender]:
-    """All three, by name, fitted on the ``train`` split of a prepared dataset."""
+    """All of them, by name, fitted on the ``train`` split of a prepared dataset."""
     train, items = list(dataset["train"]), list(dataset["items"])
     return {
+        "chance": Chance(len(items)),
         "popularity": Popularity(train, len(items)),
         "co-occurrence": LastItemCooccurrence(train, len(items)),
         "text similarity": TextSimilarity(items),
