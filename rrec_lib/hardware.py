@@ -3,6 +3,7 @@
 import resource as process_resource
 import sys
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 
@@ -41,19 +42,25 @@ def choose_dtype(requested: str = "auto", seconds: float = 1.0) -> torch.dtype:
 
 @lru_cache(maxsize=1)
 def matmul_rates(seconds: float = 1.0) -> dict[str, float]:
-    """Measure matrix products per type on this CPU, in GFLOP/s: a small size first, a larger one if time allows."""
-    rates = {}
-    for name in ("float32", "bfloat16"):
+    """Measure matrix products per type on this CPU, in GFLOP/s: small sizes first, larger ones while time allows.
+
+    The best of several repeats counts, and of all sizes: a busy machine makes single ones slow, none too fast.
+    """
+    rates = dict.fromkeys(("float32", "bfloat16"), 0.0)
+    for name in rates:
         for size in (64, 256, 1024):
             a = torch.ones(size, size, dtype=DTYPES[name])
-            a @ a  # the first call pays for set-up
-            start = time.perf_counter()
-            a @ a
-            elapsed = time.perf_counter() - start
-            rates[name] = 2 * size**3 / elapsed / 1e9
-            if elapsed * 64 > seconds / 2:
+            best = min(_time(lambda a=a: a @ a) for _ in range(5))
+            rates[name] = max(rates[name], 2 * size**3 / best / 1e9)
+            if best * 64 * 5 > seconds / 2:  # the next size takes 64 times as long, or more
                 break
     return rates
+
+
+def _time(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 def autocast(dtype: torch.dtype, where: torch.device) -> AbstractContextManager[None]:

@@ -18,8 +18,8 @@ def run(source: str, output: str, profile: str) -> dict[str, object]:
     """Execute ``source`` into ``output``.
 
     Returns:
-        ``seconds``, ``peak_mb`` (the kernel's peak resident memory), and ``error``: ``None``, or a sentence naming
-        the cell and what it raised.
+        ``seconds``, the kernel's ``cpu_seconds`` and ``peak_mb`` (resident memory), and ``error``: ``None``, or a
+        sentence naming the cell and what it raised.
     """
     start = time.monotonic()
     error = None
@@ -37,9 +37,14 @@ def run(source: str, output: str, profile: str) -> dict[str, object]:
         error = f"code cell {problem.exec_count} ({first!r}) raised {problem.ename}: {problem.evalue}"
     except Exception as problem:  # a kernel that was killed, a notebook that is not JSON
         error = f"{type(problem).__name__}: {problem}"
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    kernel = resource.getrusage(resource.RUSAGE_CHILDREN)
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
-    return {"seconds": round(time.monotonic() - start, 1), "peak_mb": round(peak * unit / 1e6), "error": error}
+    return {
+        "seconds": round(time.monotonic() - start, 1),
+        "cpu_seconds": round(kernel.ru_utime + kernel.ru_stime, 1),
+        "peak_mb": round(kernel.ru_maxrss * unit / 1e6),
+        "error": error,
+    }
 
 
 if __name__ == "__main__":

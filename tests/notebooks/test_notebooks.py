@@ -94,8 +94,7 @@ def smoke_run(request, tmp_path_factory):
 
 def test_smoke_run(smoke_run):
     name, executed, record, results = smoke_run
-    # 40 s is the budget of a run that has both cores; the tests run side by side
-    assert record["seconds"] < 120
+    assert record["cpu_seconds"] < 2 * 40  # the budget is 40 s on 2 cores; the clock would count what runs beside it
     assert record["peak_mb"] < 8000
 
     recorded = json.loads((results / f"{name}.json").read_text(encoding="utf-8"))
@@ -108,7 +107,8 @@ def test_smoke_run(smoke_run):
     assert all(math.isfinite(figure) for figure in figures)
 
     staged = stage.stage_notebook(executed, name)  # refuses stderr and figures without alt text
-    alts = [cell["metadata"]["mystnb"]["image"]["alt"] for cell in staged["cells"] if "mystnb" in cell["metadata"]]
+    shown = [cell["metadata"].get("mystnb", {}) for cell in staged["cells"]]
+    alts = [cell["image"]["alt"] for cell in shown if "image" in cell]
     assert alts
     assert all(len(alt) >= 40 and re.search(r"\d", alt) for alt in alts)
 
