@@ -42,17 +42,19 @@ def choose_dtype(requested: str = "auto", seconds: float = 1.0) -> torch.dtype:
 
 @lru_cache(maxsize=1)
 def matmul_rates(seconds: float = 1.0) -> dict[str, float]:
-    """Measure matrix products per type on this CPU, in GFLOP/s: small sizes first, larger ones while time allows.
+    """Measure matrix products per type on this CPU, in GFLOP/s: a small size first, a larger one if time allows.
 
-    The best of several repeats counts, and of all sizes: a busy machine makes single ones slow, none too fast.
+    The best of many repeats counts, and of both sizes: a busy machine makes single ones slow, none too fast.
     """
     rates = dict.fromkeys(("float32", "bfloat16"), 0.0)
     for name in rates:
-        for size in (64, 256, 1024):
+        for size in (256, 1024):
             a = torch.ones(size, size, dtype=DTYPES[name])
-            best = min(_time(partial(torch.mm, a, a)) for _ in range(5))
-            rates[name] = max(rates[name], 2 * size**3 / best / 1e9)
-            if best * 64 * 5 > seconds / 2:  # the next size takes 64 times as long, or more
+            start, times = time.perf_counter(), list[float]()
+            while len(times) < 3 or time.perf_counter() - start < seconds / 8:
+                times.append(_time(partial(torch.mm, a, a)))
+            rates[name] = max(rates[name], 2 * size**3 / min(times) / 1e9)
+            if min(times) * 64 > seconds / 8:  # how long one product of the larger size would take
                 break
     return rates
 
