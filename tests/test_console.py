@@ -8,7 +8,11 @@ from rrec_lib import console, paths
 def test_progress_hands_on_every_item_and_says_nothing_when_off(monkeypatch, capsys):
     monkeypatch.setenv("RREC_PROGRESS", "off")
     assert list(console.progress(range(5), "work")) == [0, 1, 2, 3, 4]
+    console.say("converting")
     assert capsys.readouterr() == ("", "")
+    monkeypatch.delenv("RREC_PROGRESS")
+    console.say("converting")
+    assert capsys.readouterr() == ("", "converting\n")
 
 
 def test_progress_prints_plain_lines_where_there_is_no_terminal(monkeypatch, capsys):
