@@ -15,7 +15,7 @@ book: env ## run every notebook on the cpu profile and render the book to _build
 	@$(PY) tools/render.py
 
 test: env ## all tests, the notebooks on the smoke profile included
-	@$(PYTEST) -n 2 --dist loadgroup
+	@$(PYTEST) -n 2 --dist loadfile
 
 smoke: env ## run every notebook on the smoke profile
 	@$(PY) tools/execute.py --profile smoke

@@ -90,12 +90,15 @@ def install(root=ROOT):
 
 
 def _same_python(venv):
-    code = "import sys; print(tuple(sys.version_info[:3]), sys.prefix); import pip"
+    """Whether ``venv`` works, is of this Python, and was made where it is now (its scripts name their folder)."""
+    code = "import sys; print(tuple(sys.version_info[:3])); import pip"
     try:
         said = subprocess.check_output([python_of(venv), "-c", code], stderr=subprocess.STDOUT).decode().strip()
+        with open(os.path.join(venv, "pyvenv.cfg")) as file:
+            made_here = [line for line in file if line.startswith("command") and line.strip().endswith(" " + venv)]
     except (OSError, subprocess.CalledProcessError):
         return False
-    return said == "%s %s" % (tuple(sys.version_info[:3]), venv)
+    return said == str(tuple(sys.version_info[:3])) and bool(made_here)
 
 
 if __name__ == "__main__":

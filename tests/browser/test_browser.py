@@ -24,7 +24,7 @@ MATHS = [page for page in PAGES if 'class="math' in (HTML / page).read_text(enco
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 PATIENCE = 120_000  # ms, for a machine that is busy with other tests
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 
 def chromium() -> str | None:

@@ -1,5 +1,6 @@
 """The installer: which Pythons, when it does nothing, and what an interruption leaves."""
 
+import subprocess
 import sys
 
 import install
@@ -77,3 +78,12 @@ def test_no_command_names_an_index(project):
     root, calls = project
     install.install(str(root))
     assert not [word for call in calls for word in call if "://" in word or "index-url" in word]
+
+
+def test_environment_of_a_moved_folder_is_made_anew(tmp_path):
+    venv = tmp_path / ".venv"
+    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+    assert install._same_python(str(venv))
+    moved = venv.rename(tmp_path / "moved")
+    assert not install._same_python(str(moved))
+    assert not install._same_python(str(tmp_path / "absent"))
