@@ -3,85 +3,151 @@
 import argparse
 import json
 import os
+import shutil
 import sys
+import textwrap
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from rrec_lib.profiles import Profile, available_profiles, load_profile
 
+Run = Callable[[argparse.Namespace, Profile], None]
+
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; a mistake prints one sentence and returns 2."""
+    """Run one command.
+
+    Args:
+        argv: arguments; those of the process if not given.
+
+    Returns:
+        0; 2 after a mistake, which prints one sentence; 130 after an interruption, which says what remains.
+    """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    arguments = _parser().parse_args(argv)
+    arguments = argparse.Namespace(command=None)
     try:
-        profile = load_profile(arguments.profile)
-        arguments.run(arguments, profile)
-    except (ValueError, FileNotFoundError, FileExistsError) as problem:
-        print(f"rrec: error: {problem}", file=sys.stderr)
+        _parser().parse_args(argv, arguments)
+        arguments.run(arguments, load_profile(arguments.profile))
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of a pipe, such as head, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (ValueError, OSError) as problem:
+        print(f"rrec: error: {' '.join(str(problem).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("rrec: interrupted; checkpoints stay, and the same command goes on from the last one", file=sys.stderr)
+        print(f"rrec: interrupted; {_remains(arguments)}", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of a pipe, such as head, has gone
-        sys.stdout = None  # type: ignore[assignment]
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """Mistakes in the arguments are reported as all others are: one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}; see `{self.prog} --help`")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="rrec",
-        description="Reasoning recommenders, rebuilt.",
-        epilog='example: rrec recommend "Alien (1979)" "Blade Runner (1982)" -k 5',
+        description="Reasoning recommenders, rebuilt: a language model that writes before it ranks.",
+        epilog='example:\n  rrec recommend "Alien (1979)" "Blade Runner (1982)" -k 5\n\n'
+        "`rrec COMMAND --help` has more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="command")
-
-    recommend = _command(commands, "recommend", _recommend, "a reasoning and a list of films for a history")
-    recommend.add_argument("titles", nargs="*", metavar="TITLE", help='oldest first: "Alien (1979)", or "Alien=4.5"')
-    recommend.add_argument("-k", type=int, default=5, help="how many films (default: 5)")
-    recommend.add_argument("--stage", help="base, warmup or recpo (default: the last that is recorded)")
-    recommend.add_argument("--json", action="store_true", help="print JSON, for programs")
-
-    prepare = _command(commands, "prepare", _prepare, "write the prepared data of a profile to a folder")
+    commands = parser.add_subparsers(required=True, metavar="command", dest="command")
+    _recommend_options(
+        _command(
+            commands, "recommend", _recommend, "write a reasoning about a history, and list films",
+            'rrec recommend "Alien (1979)" "Blade Runner (1982)" -k 5', 'rrec recommend "Alien=2.5" Amelie --json',
+            'rrec recommend "Heat" --stage base  # the language model as published',
+        )
+    )  # fmt: skip
+    prepare = _command(
+        commands, "prepare", _prepare, "write the prepared data of a profile to a folder (notebook 02)",
+        "rrec prepare --out prepared", "rrec prepare --profile smoke --out prepared-smoke",
+    )  # fmt: skip
     prepare.add_argument("--out", type=Path, required=True, help="new folder, or one of prepared data to replace")
-
-    train = _command(commands, "train", _train, "run or resume the format warm-up, RecPO, or both")
+    train = _command(
+        commands, "train", _train, "run or resume the format warm-up, RecPO, or both (notebook 05)",
+        "rrec train --profile smoke --out run", "rrec train --out run --stage warmup",
+        "rrec train --out run  # interrupted? the same command goes on from the last checkpoint",
+    )  # fmt: skip
     train.add_argument("--out", type=Path, required=True, help="folder of checkpoints and adapters")
     train.add_argument("--stage", default="both", choices=["warmup", "recpo", "both"], help="(default: both)")
-
-    evaluate = _command(commands, "evaluate", _evaluate, "rank the catalogue for test users, beside simple baselines")
-    evaluate.add_argument("--stage", help="base, warmup or recpo (default: the last that is recorded)")
-    evaluate.add_argument("--adapter", type=Path, help="folder of an adapter, such as OUT/recpo-adapter of rrec train")
-    evaluate.add_argument("--split", default="test", choices=["valid", "test"], help="(default: test)")
-    evaluate.add_argument("--sample", help="rows, or 'all' (default: the profile's capped sample)")
-    evaluate.add_argument("--out", type=Path, help="also write the report to this JSON file")
+    _evaluate_options(
+        _command(
+            commands, "evaluate", _evaluate, "rank the catalogue for held-out users, beside baselines (notebook 06)",
+            "rrec evaluate", "rrec evaluate --stage warmup --split valid --sample 200",
+            "rrec evaluate --adapter run/recpo-adapter --sample all --out report.json",
+        )
+    )  # fmt: skip
     return parser
 
 
-def _command(commands, name, run, summary):  # type: ignore[no-untyped-def]
-    parser = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+def _command(commands, name: str, run: Run, summary: str, *examples: str) -> argparse.ArgumentParser:  # type: ignore[no-untyped-def]
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog="\n  ".join(["examples:", *examples]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--profile", default="cpu", help=f"{', '.join(available_profiles())} (default: cpu)")
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
     parser.set_defaults(run=run)
     return parser
 
 
+_STAGES = "base, warmup or recpo (default: recpo; without a recorded adapter, the stage before it)"
+
+
+def _recommend_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("titles", nargs="*", metavar="TITLE", help='oldest first: "Alien (1979)", or rated "Alien=4.5"')
+    parser.add_argument("-k", type=int, default=5, help="how many films (default: 5)")
+    parser.add_argument("--stage", default="recpo", help=_STAGES)
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+
+
+def _evaluate_options(parser: argparse.ArgumentParser) -> None:
+    weights = parser.add_mutually_exclusive_group()
+    weights.add_argument("--stage", default="recpo", help=_STAGES)
+    weights.add_argument("--adapter", type=Path, help="folder of an adapter, such as OUT/recpo-adapter of rrec train")
+    parser.add_argument("--split", default="test", choices=["valid", "test"], help="(default: test)")
+    parser.add_argument("--sample", help="how many rows, or 'all' (default: the profile's sample, capped per user)")
+    parser.add_argument("--out", type=Path, help="also write the report to this JSON file")
+
+
 def _recommend(arguments: argparse.Namespace, profile: Profile) -> None:
     titles, ratings = _rated(arguments.titles)
     if not titles:
-        raise ValueError('name at least one film, such as: rrec recommend "Alien (1979)"')
-    from rrec_lib.recommend import FilmRecommender
+        raise ValueError('the history is empty; name at least one film, such as: rrec recommend "Alien (1979)"')
+    if arguments.k < 1:
+        raise ValueError(f"-k must be at least 1, got {arguments.k}")
+    from rrec_lib.data.examples import prepare_profile
+    from rrec_lib.recommend import find_items, load_recommender, typed_example
 
-    answer = FilmRecommender(profile, stage=arguments.stage, seed=arguments.seed).recommend(
-        titles, ratings, arguments.k
-    )
+    dataset = prepare_profile(profile)
+    typed_example(find_items(titles, list(dataset["items"])), ratings)  # mistakes show before the model is loaded
+    recommender = load_recommender(profile, arguments.stage, arguments.seed, dataset)
+    answer = recommender.recommend(titles, ratings, arguments.k)
     if arguments.json:
         print(json.dumps(answer.as_dict(), indent=1, ensure_ascii=False))
         return
-    print("You saw       " + "; ".join(answer.history))
-    print(f"It wrote      {answer.reasoning or '(nothing)'}{'' if answer.finished else ' [unfinished]'}")
-    print("It recommends")
-    for place, film in enumerate(answer.films, 1):
-        print(f"  {place:>3}  {film.score:8.3f}  {film.title}")
+    fallback = "" if answer.stage == arguments.stage else f" (profile {profile.name} has no {arguments.stage} adapter)"
+    left = len(titles) - len(answer.history)
+    _say("It read", "; ".join(answer.history) + (f" (the last {len(answer.history)} of {len(titles)})" if left else ""))
+    _say("It wrote", (answer.reasoning or "(nothing)") + ("" if answer.finished else " [unfinished]"))
+    _say("Weights", answer.stage + fallback)
+    print(f"\n{'rank':>4}  {'score':>8}  film")
+    for place, item in enumerate(answer.items, 1):
+        print(f"{place:>4}  {item.score:8.3f}  {item.name}")
+
+
+def _say(label: str, text: str) -> None:
+    width = min(shutil.get_terminal_size((100, 24)).columns, 100)
+    print(textwrap.fill(f"{label:<10}{text}", width, subsequent_indent=" " * 10))
 
 
 def _rated(arguments: list[str]) -> tuple[list[str], list[float]]:
@@ -110,45 +176,70 @@ def _prepare(arguments: argparse.Namespace, profile: Profile) -> None:
 
 def _train(arguments: argparse.Namespace, profile: Profile) -> None:
     from rrec_lib.data.examples import prepare_profile
-    from rrec_lib.training import make_adapters
+    from rrec_lib.training import STAGES, make_adapters
 
-    stages = ("warmup", "recpo") if arguments.stage == "both" else (arguments.stage,)
+    stages = STAGES if arguments.stage == "both" else (arguments.stage,)
     make_adapters(profile, prepare_profile(profile), arguments.out, arguments.seed, stages)
 
 
 def _evaluate(arguments: argparse.Namespace, profile: Profile) -> None:
+    settings = profile.evaluation
+    rows = None if arguments.sample == "all" else _rows(arguments.sample, settings.sample_size)
     from dataclasses import replace
 
     from rrec_lib.baselines import fitted_baselines
     from rrec_lib.data.examples import prepare_profile
-    from rrec_lib.evaluation import evaluate, evaluate_scores, sample_examples
-    from rrec_lib.recommend import FilmRecommender
+    from rrec_lib.evaluation import evaluate, sample_examples
+    from rrec_lib.recommend import load_recommender
     from rrec_lib.results import provenance, write_json
 
-    dataset = prepare_profile(profile)
-    stage = arguments.stage
     if arguments.adapter is not None:
-        stage = "recpo"
-        profile = replace(profile, adapters={**profile.adapters, stage: str(arguments.adapter)})
+        if not arguments.adapter.is_dir():
+            raise FileNotFoundError(f"no adapter folder {arguments.adapter}; `rrec train` makes one")
+        profile = replace(profile, adapters={"recpo": str(arguments.adapter)})
+    dataset, seed = prepare_profile(profile), arguments.seed
+    recommender = load_recommender(profile, arguments.stage, seed, dataset)
+    weights = recommender.stage if arguments.adapter is None else arguments.adapter.name
     examples = list(dataset[arguments.split])
-    if arguments.sample != "all":
-        rows = profile.evaluation.sample_size if arguments.sample is None else int(arguments.sample)
-        examples = sample_examples(examples, rows, profile.evaluation.max_rows_per_user, arguments.seed)
-    draws, seed = profile.evaluation.bootstrap_samples, arguments.seed
-    reports = [evaluate(b, examples, name, draws, seed) for name, b in fitted_baselines(dataset).items()]
-    film = FilmRecommender(profile, dataset, stage, seed)
-    reports.append(evaluate_scores(film.model.scores(examples), examples, f"R²ec ({film.stage})", draws, seed))
-    print(f"{len(examples)} rows of {arguments.split}, {len(set(reports[0].users))} users, 95 % intervals over users")
-    for report in reports:
-        hit, ndcg = report.interval("hit@20"), report.interval("ndcg@20")
-        print(
-            f"  {report.name:18} Hit@20 {hit.mean:.3f} [{hit.low:.3f}, {hit.high:.3f}]"
-            f"  NDCG@20 {ndcg.mean:.3f} [{ndcg.low:.3f}, {ndcg.high:.3f}]"
-        )
+    if rows is not None:
+        examples = sample_examples(examples, rows, settings.max_rows_per_user, seed)
+    contestants = {**fitted_baselines(dataset), f"R²ec ({weights})": recommender.model}
+    reports = [evaluate(one, examples, name, settings.bootstrap_samples, seed) for name, one in contestants.items()]
+    figures = {report.name: report.figures() for report in reports}
+    print(f"{len(examples)} rows of {arguments.split}, {figures['chance']['users']} users;", end=" ")
+    print("mean with its 95 % interval over users")
+    width = max(map(len, contestants))
+    for name, report in figures.items():
+        cells = [f"{metric} {_interval(report['metrics'][metric])}" for metric in ("hit@20", "ndcg@20")]
+        print(f"  {name:{width}}  {'   '.join(cells)}")
     if arguments.out is not None:
-        figures = {report.name: report.figures() for report in reports}
         write_json(arguments.out, {"profile": profile.name, **provenance(seed), "figures": figures})
         print(f"wrote {arguments.out}")
+
+
+def _rows(given: str | None, default: int) -> int:
+    if given is None:
+        return default
+    if not given.isdecimal() or int(given) < 1:
+        raise ValueError(f"--sample takes a number of rows from 1 up, or 'all', got {given!r}")
+    return int(given)
+
+
+def _interval(metric: dict[str, float]) -> str:
+    return f"{metric['mean']:.3f} [{metric['low']:.3f}, {metric['high']:.3f}]"
+
+
+def _remains(arguments: argparse.Namespace) -> str:
+    """What an interrupted command leaves behind."""
+    if arguments.command != "train":
+        return "nothing was written"
+    if arguments.out.is_dir():
+        from rrec_lib.checkpoints import last_checkpoint
+
+        found = [last_checkpoint(arguments.out / stage) for stage in ("recpo", "warmup")]
+        if any(found):
+            return f"{next(filter(None, found))} remains, and the same command goes on from there"
+    return "there is no checkpoint yet, so the same command starts over"
 
 
 if __name__ == "__main__":

@@ -5,13 +5,16 @@ import json
 import pytest
 
 from rrec_lib.cli import main
-from rrec_lib.recommend import find_items, typed_example
+from rrec_lib.prompts import item_name
+from rrec_lib.recommend import find_items, load_recommender, typed_example
 
 ITEMS = [
     {"title": "Alien", "year": 1979},
     {"title": "Solaris", "year": 1972},
     {"title": "Solaris", "year": 2002},
     {"title": "Aliens", "year": 1986},
+    {"title": "Amélie", "year": 2001},
+    {"title": "Seven (a.k.a. Se7en)", "year": 1995},
 ]
 
 
@@ -31,11 +34,14 @@ def error(capsys, *arguments):
 
 def test_recommend_prints_a_reasoning_and_a_list(titles, capsys):
     assert main(["recommend", *titles, "-k", "3", "--profile", "smoke"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].endswith("; ".join(titles))
-    assert lines[1].startswith("It wrote")
-    assert len(lines) == 6
-    assert not any(title in line for title in titles for line in lines[3:])
+    out = capsys.readouterr().out
+    read, wrote, weights, table = (out.index(word) for word in ("It read", "It wrote", "Weights", "rank"))
+    assert read < wrote < weights < table
+    assert " ".join(out[read:wrote].split()) == "It read " + "; ".join(titles)
+    assert "base (profile smoke has no recpo adapter)" in out
+    lines = out[table:].splitlines()[1:]
+    assert [line.split()[0] for line in lines] == ["1", "2", "3"]
+    assert not any(title in line for title in titles for line in lines)
 
 
 def test_recommend_prints_json_and_takes_ratings(titles, capsys):
@@ -43,18 +49,34 @@ def test_recommend_prints_json_and_takes_ratings(titles, capsys):
     answer = json.loads(capsys.readouterr().out)
     assert answer["history"] == titles
     assert answer["stage"] == "base"
-    assert len(answer["films"]) == 5
-    scores = [film["score"] for film in answer["films"]]
+    assert len(answer["items"]) == 5
+    assert set(answer["items"][0]) == {"title", "year", "source_id", "score"}
+    scores = [item["score"] for item in answer["items"]]
     assert scores == sorted(scores, reverse=True)
 
 
+def test_a_long_history_is_cut_to_the_window_and_says_so(smoke_dataset, smoke_profile, capsys):
+    names = [item_name(item) for item in smoke_dataset["items"].select(range(smoke_profile.data.window + 2))]
+    assert main(["recommend", *names, "-k", "60", "--profile", "smoke"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert f"(the last {smoke_profile.data.window} of {len(names)})" in out
+    assert "; ".join(names[2:]) in out
+    assert not any(f" {name} " in out.partition("rank")[2] + " " for name in names)
+
+
 def test_mistakes_are_one_sentence(titles, capsys):
+    smoke = ["--profile", "smoke"]
     assert "unknown profile 'big'; choose one of" in error(capsys, "recommend", "x", "--profile", "big")
-    assert "name at least one film" in error(capsys, "recommend", "--profile", "smoke")
-    assert "did you mean" in error(capsys, "recommend", titles[0][:-8], "--profile", "smoke")
-    assert "between 0.5 and 5" in error(capsys, "recommend", f"{titles[0]}=9", "--profile", "smoke")
-    assert "k must be at least 1" in error(capsys, "recommend", titles[0], "-k", "0", "--profile", "smoke")
-    assert "unknown stage" in error(capsys, "recommend", titles[0], "--stage", "best", "--profile", "smoke")
+    assert "the history is empty" in error(capsys, "recommend", *smoke)
+    assert "did you mean" in error(capsys, "recommend", titles[0][:-8], *smoke)
+    assert "between 0.5 and 5" in error(capsys, "recommend", f"{titles[0]}=9", *smoke)
+    assert "k must be at least 1" in error(capsys, "recommend", titles[0], "-k", "0", *smoke)
+    assert "unknown stage" in error(capsys, "recommend", titles[0], "--stage", "best", *smoke)
+    assert "see `rrec recommend --help`" in error(capsys, "recommend", "-k", "many")
+    assert "see `rrec --help`" in error(capsys)
+    assert "number of rows from 1 up" in error(capsys, "evaluate", "--sample", "0", *smoke)
+    assert "no adapter folder" in error(capsys, "evaluate", "--adapter", "nowhere", *smoke)
+    assert "not allowed with" in error(capsys, "evaluate", "--adapter", "x", "--stage", "base")
 
 
 def test_prepare_train_and_evaluate_go_together(tmp_path, capsys):
@@ -65,19 +87,21 @@ def test_prepare_train_and_evaluate_go_together(tmp_path, capsys):
     adapter = str(tmp_path / "run" / "recpo-adapter")
     report = tmp_path / "report.json"
     assert main(["evaluate", "--adapter", adapter, "--sample", "5", "--out", str(report), *smoke]) == 0
-    assert "R²ec (recpo)" in capsys.readouterr().out
+    assert "R²ec (recpo-adapter)" in capsys.readouterr().out
     assert json.loads(report.read_text())["figures"]["popularity"]["rows"] == 5
     assert "no adapter in" in error(capsys, "evaluate", "--adapter", str(tmp_path / "run"), *smoke)
 
 
-def test_titles_are_found_whatever_their_case():
+def test_titles_are_found_whatever_their_case_accents_and_aliases():
     assert find_items(["alien  (1979)", "ALIENS", "Solaris (2002)"], ITEMS) == [0, 3, 2]
-    with pytest.raises(ValueError, match=r"several films are called 'Solaris': Solaris \(1972\); Solaris \(2002\)"):
+    assert find_items(["amelie", "Seven (1995)", "Se7en", "Seven (a.k.a. Se7en) (1995)"], ITEMS) == [4, 5, 5, 5]
+    with pytest.raises(ValueError, match=r"'Solaris' could be Solaris \(1972\); Solaris \(2002\): add the year"):
         find_items(["Solaris"], ITEMS)
     with pytest.raises(ValueError, match=r"did you mean Aliens \(1986\)"):
         find_items(["Alienss"], ITEMS)
-    with pytest.raises(ValueError, match="no title is near it"):
-        find_items(["zzzzzz"], ITEMS)
+    for hopeless in ("zzzzzz", " "):
+        with pytest.raises(ValueError, match="no title is near it"):
+            find_items([hopeless], ITEMS)
 
 
 def test_a_typed_history_ends_yesterday():
@@ -85,3 +109,15 @@ def test_a_typed_history_ends_yesterday():
     assert example["target_timestamp"] - example["history_timestamps"][-1] == 86400
     with pytest.raises(ValueError, match="2 films need 2 ratings"):
         typed_example([4, 7], [3.0])
+
+
+def test_the_prompt_shows_the_window_and_the_whole_history_is_seen():
+    example = typed_example([4, 7, 9], [3.0, 5.0, 1.0], window=2)
+    assert (example["history"], example["history_ratings"], example["seen"]) == ([7, 9], [5.0, 1.0], [4, 7, 9])
+    assert example["target_timestamp"] - example["history_timestamps"][0] == 2 * 86400
+
+
+def test_a_whole_catalogue_leaves_nothing_to_recommend(smoke_dataset, smoke_profile):
+    recommender = load_recommender(smoke_profile, dataset=smoke_dataset)
+    with pytest.raises(ValueError, match="none is left"):
+        recommender.recommend([item_name(item) for item in smoke_dataset["items"]])

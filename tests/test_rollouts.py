@@ -1,17 +1,21 @@
-"""Closing a reasoning: where the marker is found, what is dropped, what is appended."""
+"""Rollouts: where a reasoning ends, what is dropped or appended, and that its state is that of a plain forward pass."""
 
 import pytest
 import torch
-from transformers import AutoTokenizer
 
-from rrec_lib.models import resolve
-from rrec_lib.prompts import MARKER, marker_ids, relative_time, user_messages
-from rrec_lib.rollouts import close, sample_groups
+from rrec_lib.models import load_tokenizer
+from rrec_lib.policy import language_model, last_hidden_states, load_policy
+from rrec_lib.prompts import MARKER, marker_ids
+from rrec_lib.rollouts import Closed, Rollouts, close, sample_groups
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return AutoTokenizer.from_pretrained(resolve("smollm2-135m-instruct"))
+    return load_tokenizer("tiny-random")
+
+
+def tokens(tokenizer, text):
+    return tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
 
 
 CASES = {
@@ -19,65 +23,143 @@ CASES = {
     "They like crime.\n<answer>": ("They like crime.\n", True, False),
     "They like crime.<answer> Fargo": ("They like crime.", True, False),  # `.<` is one token
     "crime <answer></answer>": ("crime ", True, True),  # `></` is one token, so the marker overshoots
+    "crime.<answer>.": ("crime", True, True),  # `.<` begins it and `>.` ends it: the full stop is dropped with `.<`
     "They like": ("They like", False, False),
+    "a < b and <answ": ("a < b and <answ", False, False),  # begun, not finished
     "": ("", False, False),
     "<answer>": ("", True, False),
     "one<answer>two<answer>": ("one", True, False),
 }
 
 
+def test_the_cases_have_the_tokens_they_are_about(tokenizer):
+    def pieces(text):
+        return [tokenizer.decode([i]) for i in tokens(tokenizer, text)]
+
+    assert pieces(MARKER) == ["<", "answer", ">"]
+    assert ".<" in pieces("They like crime.<answer> Fargo")
+    assert "></" in pieces("crime <answer></answer>")
+    assert {".<", ">."} <= set(pieces("crime.<answer>."))
+
+
 @pytest.mark.parametrize("text", CASES)
 def test_close(text, tokenizer):
     kept, finished, trimmed = CASES[text]
-    sampled = tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
+    sampled = tokens(tokenizer, text)
     closed = close(sampled, tokenizer)
     decoded = tokenizer.decode(closed.ids)
     assert decoded.endswith(MARKER)
     assert decoded.count(MARKER) == 1
     assert decoded.removesuffix(MARKER).strip() == kept.strip()
     assert (closed.finished, closed.trimmed) == (finished, trimmed)
+    assert closed.ids[: closed.sampled] == sampled[: closed.sampled]  # as sampled, never re-tokenised
     if finished and not trimmed:
-        assert closed.ids == sampled[: len(closed.ids)]  # as sampled, never re-tokenised
         assert closed.sampled == len(closed.ids)
     else:
         assert closed.ids[closed.sampled :] == marker_ids(tokenizer)  # appended, so masked out of the loss
 
 
 def test_the_end_of_turn_ends_a_reasoning(tokenizer):
-    ids = tokenizer("fine", add_special_tokens=False)["input_ids"]
+    ids = tokens(tokenizer, "fine")
     marker = marker_ids(tokenizer)
     closed = close([*ids, tokenizer.eos_token_id, *marker], tokenizer, {tokenizer.eos_token_id})
-    assert closed.ids == ids + marker
-    assert not closed.finished
+    assert closed == Closed(ids + marker, len(ids), finished=False, trimmed=False)
+    assert close([*ids, tokenizer.eos_token_id, *marker], tokenizer).finished  # unless it is not told
+
+
+def test_texts_and_fractions(tokenizer):
+    texts = ["They like crime.<answer> Fargo", "crime <answer></answer>", "They like", "<answer>"]
+    closed = [close(tokens(tokenizer, text), tokenizer) for text in texts]
+    rollouts = Rollouts(closed, torch.zeros(4, 2))
+    assert rollouts.texts(tokenizer) == ["They like crime.", "crime", "They like", ""]
+    assert (rollouts.unfinished_fraction, rollouts.trimmed_fraction) == (0.25, 0.25)
 
 
 def test_rollouts_refuse_nothing_to_do(tokenizer):
-    with pytest.raises(ValueError, match="at least one prompt"):
-        sample_groups(torch.nn.Linear(1, 1), tokenizer, [], 2, 4)
+    for prompts, group_size, length in (([], 2, 4), ([[1]], 0, 4), ([[1]], 2, 0)):
+        with pytest.raises(ValueError, match="at least one prompt"):
+            sample_groups(torch.nn.Linear(1, 1), tokenizer, prompts, group_size, length)
 
 
-def test_relative_times_are_whole_units():
-    day = 86400
-    for seconds, words in (
-        (0, "just now"),
-        (59, "just now"),
-        (60, "1 minute ago"),
-        (7200, "2 hours ago"),
-        (day, "1 day ago"),
-        (29 * day, "29 days ago"),
-        (30 * day, "1 month ago"),
-        (800 * day, "2 years ago"),
-    ):
-        assert relative_time(seconds) == words
+@pytest.fixture(scope="module")
+def policy(smoke_profile):
+    return load_policy(smoke_profile.model)
 
 
-def test_a_prompt_names_no_film_outside_the_history(smoke_dataset):
-    items = list(smoke_dataset["items"])
-    for example in smoke_dataset["test"]:
-        text = user_messages(example, items)[1]["content"]
-        shown = {items[i]["title"] for i in example["history"]}
-        assert all(title in text for title in shown)
-        target = items[example["target"]]["title"]
-        assert target not in text or any(target in title for title in shown)
-    with pytest.raises(ValueError, match="history is empty"):
-        user_messages({"history": []}, items)
+PROMPTS = [[5, 6, 7, 8, 9], [10, 11]]  # the second is padded on the left
+LENGTH = 9
+
+
+def sample(policy, group_size, seed=0, temperature=1.0, top_k=50):
+    torch.manual_seed(seed)
+    with policy.inference():
+        return sample_groups(
+            language_model(policy.model), policy.tokenizer, PROMPTS, group_size, LENGTH, temperature, top_k
+        )
+
+
+def in_full(policy, sequence):
+    ids = torch.tensor([sequence])
+    with policy.inference():
+        return last_hidden_states(policy.model, ids, torch.ones_like(ids))[0]
+
+
+def dictate(monkeypatch, policy, scripts):
+    """Let the real sampling loop run, with one script of tokens per row in place of the model's choice."""
+    model = language_model(policy.model)
+    generate = model.generate
+
+    def dictated(**options):
+        start = options["input_ids"].shape[1]
+
+        def only_the_script(ids, scores):
+            forced = torch.full_like(scores, -torch.inf)
+            for row, script in enumerate(scripts):
+                forced[row, script[ids.shape[1] - start]] = 0
+            return forced
+
+        return generate(**options, logits_processor=[only_the_script])
+
+    monkeypatch.setattr(model, "generate", dictated)
+
+
+# What each of two groups' three rows is made to write, and (finished, trimmed).
+WRITTEN = [
+    ("They like crime.<answer>", True, False),
+    ("crime <answer></answer>", True, True),
+    ("They like films about space and about the sea", False, False),  # cut off by the length
+    ("<answer>", True, False),
+    ("fine<|im_end|>", False, False),
+    ("one two three four <answer>", True, False),
+]
+
+
+def test_every_way_to_end_gives_the_state_of_a_plain_forward_pass(policy, tokenizer, monkeypatch):
+    scripts = [tokens(tokenizer, text) for text, _, _ in WRITTEN]
+    filled = [(script + [20] * LENGTH)[:LENGTH] for script in scripts]
+    dictate(monkeypatch, policy, filled)
+    rollouts = sample(policy, 3, top_k=0)
+    for row, (text, finished, trimmed) in enumerate(WRITTEN):
+        closed = rollouts.closed[row]
+        assert (closed.finished, closed.trimmed) == (finished, trimmed), text
+        assert closed.ids[: closed.sampled] == filled[row][: closed.sampled]  # group order: rows 0-2, then 3-5
+        expected = in_full(policy, PROMPTS[row // 3] + closed.ids)
+        torch.testing.assert_close(rollouts.states[row], expected, atol=1e-5, rtol=1e-5)
+        early = in_full(policy, PROMPTS[row // 3] + closed.ids[:-1])
+        assert (rollouts.states[row] - early).abs().max() > 1e-2  # one token early is another state
+        other = in_full(policy, PROMPTS[1 - row // 3] + closed.ids)
+        assert (rollouts.states[row] - other).abs().max() > 1e-2  # and so is the other person's prompt
+
+
+def test_sampling_follows_the_seed_and_temperature_zero_does_not(policy):
+    def ids(**options):
+        return [closed.ids for closed in sample(policy, 3, **options).closed]
+
+    assert ids(seed=1) == ids(seed=1)
+    assert ids(seed=1) != ids(seed=2)
+    greedy = ids(seed=1, temperature=0.0)
+    assert greedy == ids(seed=2, temperature=0.0)
+    assert greedy[0] == greedy[1] == greedy[2]
+    assert greedy[3] == greedy[4] == greedy[5]
+    assert greedy[0] != greedy[3]  # group order: three rows of the first prompt, then three of the second
+    assert ids(seed=1, top_k=1) == greedy

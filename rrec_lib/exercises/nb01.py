@@ -9,18 +9,21 @@ from rrec_lib.ranking import mask_items, top_k
 
 
 @report
-def check_overlap(answer: Callable[[list[int], list[int], int], float]) -> None:
-    """Right: the share of the first k, whatever their order.
+def check_average_overlap(answer: Callable[[list[int], list[int], int], float]) -> None:
+    """Right: the mean over depths of the share in common, so an agreement at the top counts most.
 
     Args:
         answer: takes two rankings and k, returns a share.
     """
-    cases = [([1, 2, 3, 4], [2, 1, 9, 3], 2, 1.0), ([1, 2, 3, 4], [2, 1, 9, 3], 3, 2 / 3), ([5, 6], [7, 5], 1, 0.0)]
-    for a, b, k, expected in cases:
-        value = answer(list(a), list(b), k)
+    a, b = [1, 2, 3, 4], [2, 1, 9, 3]  # overlaps at depths 1 to 4: 0, 1, 2/3, 3/4
+    cases = [(a, a, 3, 1.0), (a, b, 1, 0.0), (a, b, 2, 1 / 2), (a, b, 3, 5 / 9), (a, b, 4, 29 / 48), ([5], [7], 1, 0.0)]
+    for first, second, k, expected in cases:
+        value = answer(list(first), list(second), k)
         if value is None:
             raise NotImplementedError
-        assert abs(float(value) - expected) < 1e-9, f"{a} and {b} at {k}: expected {expected:.3f}, got {value}"
+        assert abs(float(value) - expected) < 1e-9, (
+            f"{first} and {second}, k = {k}: expected {expected:.3f}, got {value}"
+        )
 
 
 @report

@@ -5,7 +5,7 @@ import torch
 
 from rrec_lib.exercises import nb01
 
-EXERCISES = {"my_overlap": nb01.check_overlap, "my_top_k": nb01.check_top_k}
+EXERCISES = {"my_average_overlap": nb01.check_average_overlap, "my_top_k": nb01.check_top_k}
 
 
 @pytest.mark.parametrize("name", EXERCISES)
@@ -17,15 +17,16 @@ def test_stub_and_solution(name, exercises_of, verdict):
 
 
 WRONG_OVERLAPS = {
+    "plain overlap": lambda a, b, k: len(set(a[:k]) & set(b[:k])) / k,
     "same places": lambda a, b, k: sum(x == y for x, y in zip(a[:k], b[:k], strict=True)) / k,
-    "whole lists": lambda a, b, k: len(set(a) & set(b)) / k,
-    "Jaccard": lambda a, b, k: len(set(a[:k]) & set(b[:k])) / len(set(a[:k]) | set(b[:k])),
+    "always divided by k": lambda a, b, k: sum(len(set(a[:d]) & set(b[:d])) / k for d in range(1, k + 1)) / k,
+    "depth 0 instead of k": lambda a, b, k: sum(len(set(a[:d]) & set(b[:d])) / max(d, 1) for d in range(k)) / k,
 }
 
 
 @pytest.mark.parametrize("name", WRONG_OVERLAPS)
 def test_wrong_overlaps(name, verdict):
-    assert verdict(nb01.check_overlap, WRONG_OVERLAPS[name]).startswith("✗")
+    assert verdict(nb01.check_average_overlap, WRONG_OVERLAPS[name]).startswith("✗")
 
 
 def in_place(scores, seen, k):

@@ -1,0 +1,70 @@
+"""The machine: which arithmetic type is chosen, on what grounds, and how it is overridden."""
+
+import pytest
+import torch
+
+from rrec_lib import hardware
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+@pytest.mark.parametrize(
+    ("bfloat16", "chosen"), [(400.0, torch.bfloat16), (110.0, torch.float32), (1.0, torch.float32)]
+)
+def test_the_arithmetic_type_is_the_faster_one(no_gpu, monkeypatch, bfloat16, chosen):
+    monkeypatch.setattr(hardware, "matmul_rates", lambda seconds: {"float32": 100.0, "bfloat16": bfloat16})
+    assert hardware.choose_dtype("auto") == chosen
+
+
+@pytest.mark.parametrize("name", hardware.DTYPES)
+def test_an_override_is_not_measured(monkeypatch, name):
+    monkeypatch.setattr(hardware, "matmul_rates", lambda seconds: pytest.fail("measured although it was told"))
+    assert hardware.choose_dtype(name) == hardware.DTYPES[name]
+
+
+def test_an_unknown_type_is_refused_with_the_choices():
+    with pytest.raises(ValueError, match="unknown dtype 'int8'; choose auto, float32, bfloat16, float16"):
+        hardware.choose_dtype("int8")
+
+
+@pytest.mark.parametrize(("supported", "chosen"), [(True, torch.bfloat16), (False, torch.float16)])
+def test_a_gpu_is_asked_what_it_supports(monkeypatch, supported, chosen):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported)
+    assert hardware.choose_dtype("auto") == chosen
+
+
+def test_interrupted_repeats_do_not_decide_the_arithmetic_type(monkeypatch):
+    """A busy machine made float32 products look slow, and bfloat16 was chosen where it is far slower."""
+    calls = []
+
+    def timed(work):
+        calls.append(work)
+        if len(calls) % 3:  # two of three are interrupted
+            return 1.0
+        return 1e-6 if work.args[0].dtype == torch.float32 else 1e-2
+
+    monkeypatch.setattr(hardware, "_time", timed)
+    hardware.matmul_rates.cache_clear()
+    rates = hardware.matmul_rates()
+    hardware.matmul_rates.cache_clear()
+    assert rates["float32"] > 100 * rates["bfloat16"] > 0
+
+
+def test_rates_are_measured():
+    rates = hardware.matmul_rates()
+    assert set(rates) == {"float32", "bfloat16"}
+    assert all(rate > 0 for rate in rates.values())
+    assert hardware.peak_memory_mb() > 50
+
+
+def test_autocast_multiplies_in_the_type_and_leaves_float32_alone():
+    a, cpu = torch.ones(2, 2), torch.device("cpu")
+    with hardware.autocast(torch.bfloat16, cpu):
+        assert (a @ a).dtype == torch.bfloat16
+        assert (a + (a @ a)).dtype == torch.float32  # what a residual stream does
+    with hardware.autocast(torch.float32, cpu):
+        assert (a @ a).dtype == torch.float32
