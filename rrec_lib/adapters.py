@@ -57,6 +57,10 @@ def load_adapter(policy: Policy, folder: Path, catalogue: str) -> dict[str, Any]
             f" {lora.lora_alpha}; set model.lora_rank and model.lora_alpha to the adapter's"
         )
     weights = {name: value.float() for name, value in load_file(folder / WEIGHTS).items()}
+    if weights.keys() != get_peft_model_state_dict(policy.model).keys():
+        raise ValueError(
+            f"the adapter in {folder} adapts other layers than the profile; set model.lora_layers as it was"
+        )
     set_peft_model_state_dict(policy.model, weights)
     return card
 

@@ -157,12 +157,18 @@ def item_logprobs(
     item_index: torch.Tensor,
     item_ids: torch.Tensor | None = None,
     temperature: float = 0.02,
+    log_q: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Log-probability (R,) of each target in the in-batch softmax; arguments as in :func:`recpo_loss`.
+    """Log-probability (R,) of each target in the in-batch softmax.
 
-    Source: R²ec, the item ratio's π(v⁺|·).
+    Args:
+        user_states, item_states, item_index, item_ids, temperature: as in :func:`recpo_loss`.
+        log_q: (M,) logarithm of how often each row is expected in a batch, up to a constant. Subtracted from the
+            logits, it makes up for popular items being negatives more often (logQ correction); None leaves it out.
+
+    Source: R²ec, the item ratio's π(v⁺|·); logQ correction: Yi et al. (2019).
     """
-    return _item_softmax(user_states, item_states, item_index, item_ids, temperature)[0]
+    return _item_softmax(user_states, item_states, item_index, item_ids, temperature, log_q)[0]
 
 
 def _item_softmax(
@@ -171,9 +177,12 @@ def _item_softmax(
     item_index: torch.Tensor,
     item_ids: torch.Tensor | None,
     temperature: float,
+    log_q: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(R,) log-probabilities of the targets, and whether each is its row's first choice."""
     logits = score_items(user_states, item_states, temperature)  # (R, M)
+    if log_q is not None:
+        logits = logits - log_q
     if item_ids is not None:
         own = torch.arange(len(item_ids), device=logits.device) == item_index[:, None]
         twin = (item_ids == item_ids[item_index][:, None]) & ~own

@@ -55,7 +55,7 @@ class Policy:
 
 
 def load_policy(profile: ModelProfile, seed: int = 0) -> Policy:
-    """Load the language model a profile names and put fresh LoRA weights on all its linear layers.
+    """Load the language model a profile names and put fresh LoRA weights on the linear layers of its decoder.
 
     Fresh LoRA is the identity, so the policy starts as the base model.
     """
@@ -66,10 +66,26 @@ def load_policy(profile: ModelProfile, seed: int = 0) -> Policy:
     base_hash = weights_hash(model)
     torch.manual_seed(seed)
     lora = LoraConfig(
-        r=profile.lora_rank, lora_alpha=profile.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM"
+        r=profile.lora_rank,
+        lora_alpha=profile.lora_alpha,
+        target_modules=linear_modules(model, profile.lora_layers),
+        task_type="CAUSAL_LM",
     )
     peft_model = get_peft_model(model, lora).to(hardware.device())
     return Policy(peft_model, tokenizer, compute_dtype, base_hash)
+
+
+def linear_modules(model: PreTrainedModel, last_layers: int | None = None) -> list[str]:
+    """Names of the linear modules in the decoder's last layers, or in all of them.
+
+    Raises:
+        ValueError: unless ``last_layers`` is between 1 and the decoder's depth.
+    """
+    layers: Any = model.get_decoder().layers
+    if last_layers is not None and not 1 <= last_layers <= len(layers):
+        raise ValueError(f"lora_layers must be between 1 and the model's {len(layers)} layers, got {last_layers}")
+    chosen = {id(module) for layer in layers[-(last_layers or len(layers)) :] for module in layer.modules()}
+    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and id(module) in chosen]
 
 
 @contextmanager

@@ -14,6 +14,7 @@ class ModelProfile:
     dtype: str  # "auto" (measured), "float32", "bfloat16" or "float16"
     lora_rank: int
     lora_alpha: int
+    lora_layers: int | None  # adapt only the last n layers, so that gradients stop below them; None adapts all
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class RewardProfile:
 class WarmupProfile:
     steps: int
     users_per_step: int
+    item_negatives: int  # films drawn beside the batch's targets
+    token_weight: float  # of the sentences' cross-entropy, beside the item term's 1
     learning_rate: float
 
 

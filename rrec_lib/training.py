@@ -20,14 +20,14 @@ from rrec_lib.trainer import RecPOTrainer, recpo_config
 from rrec_lib.warmup import WarmupTrainer, warmup_arguments
 
 STAGES = ("warmup", "recpo")
-WARMUP_FIGURES = ("loss", "grad_norm")
+WARMUP_FIGURES = ("token_loss", "item_loss", "grad_norm")
 RECPO_FIGURES = ("reward", "ranking_reward", "similarity_reward", "entropy", "reasoning_tokens", "item_loss")
 
 
 def warm_up(
     policy: Policy, dataset: DatasetDict, profile: Profile, output_dir: Path, seed: int = 0, **overrides: Any
 ) -> WarmupTrainer:
-    """Run or resume the format warm-up; the policy is trained in place.
+    """Run or resume the warm-up; the policy is trained in place.
 
     Args:
         policy: fresh or trained.
@@ -38,7 +38,7 @@ def warm_up(
         overrides: fields of ``TrainingArguments``.
     """
     arguments = warmup_arguments(profile, output_dir, seed, **overrides)
-    trainer = WarmupTrainer(policy, arguments, dataset, [StepLines(WARMUP_FIGURES)])
+    trainer = WarmupTrainer(policy, arguments, dataset, profile, [StepLines(WARMUP_FIGURES)])
     return _run(trainer, output_dir)
 
 

@@ -1,8 +1,10 @@
-"""Format warm-up: a short supervised stage before RecPO. A departure from the paper, for small models only.
+"""Warm-up: a short supervised stage before RecPO. A departure from the paper, for small models only.
 
-SmolLM2-135M, untrained, repeats the question and rarely writes the marker, so RecPO would score noise. The warm-up
-shows it sentences built from the history's own genres, years and ratings, never from the target, and trains the tokens
-alone: what the states are worth is left to RecPO. Profiles switch it off with ``warmup.steps: 0``.
+SmolLM2-135M, untrained, repeats the question, rarely writes the marker, and its states say nothing about taste: RecPO
+would score noise. The warm-up teaches two things at once. *Format*: cross-entropy on sentences built from the history's
+own genres, years and ratings, never from the target. *States*: the state behind that sentence is drawn to the target's
+row of the item table, by the same softmax over in-batch items as RecPO's item term, with more negatives and the logQ
+correction. Profiles switch it off with ``warmup.steps: 0``.
 """
 
 from collections import Counter
@@ -17,7 +19,8 @@ from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCall
 
 from rrec_lib.checkpoints import CheckpointMixin
 from rrec_lib.hardware import autocast
-from rrec_lib.packing import pack, packed_forward
+from rrec_lib.objective import item_logprobs
+from rrec_lib.packing import pack, packed_forward, packed_states
 from rrec_lib.policy import Policy
 from rrec_lib.profiles import Profile
 from rrec_lib.prompts import MARKER, encode_users
@@ -77,21 +80,27 @@ def warmup_arguments(profile: Profile, output_dir: Path, seed: int = 0, **overri
 
 
 class WarmupTrainer(CheckpointMixin, Trainer):
-    """Cross-entropy on history sentences."""
+    """Cross-entropy on history sentences, and a sampled softmax of the target behind them."""
 
     def __init__(
         self,
         policy: Policy,
         args: TrainingArguments,
         dataset: DatasetDict,
+        profile: Profile,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
         """Args:
         policy: trained in place.
         args: see :func:`warmup_arguments`.
         dataset: splits ``train`` and ``items``.
+        profile: its ``warmup`` section and the item softmax's temperature.
         """
         self.prepare_items(policy, dataset["items"])
+        self.settings, self.temperature = profile.warmup, profile.reward.temperature
+        counts = torch.bincount(torch.tensor(dataset["train"]["target"]), minlength=len(self.items))
+        self.target_share = counts / counts.sum()
+        self.parts: dict[str, float] = {}
         super().__init__(
             model=policy.model,
             args=args,
@@ -103,17 +112,36 @@ class WarmupTrainer(CheckpointMixin, Trainer):
         self.remove_callback(ProgressCallback)
 
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
-        """Mean cross-entropy of the sentences' tokens, the marker included."""
-        examples, tokenizer = inputs["examples"], self.policy.tokenizer
+        """Mean cross-entropy of the sentences' tokens, the marker included, and that of the targets behind them."""
+        examples, tokenizer, device = inputs["examples"], self.policy.tokenizer, self.accelerator.device
         prompts = encode_users(tokenizer, examples, self.items)
         sentences = [
             history_sentence(example, self.items, frame=example["user_id"] + self.state.global_step)
             for example in examples
         ]
         completions = [list(tokenizer(f"{s}\n{MARKER}", add_special_tokens=False)["input_ids"]) for s in sentences]
-        device = self.accelerator.device
         groups = pack(prompts, completions, [len(c) for c in completions], tokenizer.pad_token_id, device)
+        item_ids, rows, log_q = self._candidates(torch.tensor([example["target"] for example in examples]))
         with autocast(self.policy.compute_dtype, device):
             output = packed_forward(model, groups)
-        loss_mask = groups.loss_mask.flatten(0, 1)
-        return -(output.logprobs * loss_mask).sum() / loss_mask.sum()
+            item_states = packed_states(model, [self.item_prompts[i] for i in item_ids.tolist()], device)
+        item = -item_logprobs(
+            output.states, item_states, rows.to(device), None, self.temperature, log_q.to(device)
+        ).mean()
+        mask = groups.loss_mask.flatten(0, 1)
+        token = -(output.logprobs * mask).sum() / mask.sum()
+        self.parts = {"token_loss": token.item(), "item_loss": item.item()}
+        return self.settings.token_weight * token + item
+
+    def _candidates(self, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(M,) items of a step without repeats, (B,) each target's row, (M,) how often each is expected, as a log."""
+        negatives, total = min(self.settings.item_negatives, len(self.items)), len(self.items)
+        generator = torch.Generator().manual_seed(self.args.seed * 1_000_003 + self.state.global_step)
+        drawn = torch.randperm(total, generator=generator)[:negatives]
+        item_ids = torch.cat([targets, drawn]).unique()
+        expected = len(targets) * self.target_share[item_ids] + negatives / total
+        return item_ids, torch.searchsorted(item_ids, targets), expected.log()
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Add the loss's two parts to every step's line."""
+        super().log({**logs, **self.parts} if "loss" in logs else logs, *args, **kwargs)

@@ -88,6 +88,13 @@ def test_an_adapter_of_another_shape_is_refused(smoke_profile, trained, tmp_path
         load_adapter(other, tmp_path / "a", "catalogue")
 
 
+def test_an_adapter_of_other_layers_is_refused(smoke_profile, trained, tmp_path):
+    save_adapter(trained, tmp_path / "a", "catalogue", {})
+    other = load_policy(dataclasses.replace(smoke_profile.model, lora_layers=1))
+    with pytest.raises(ValueError, match=r"adapts other layers than the profile; set model\.lora_layers"):
+        load_adapter(other, tmp_path / "a", "catalogue")
+
+
 @pytest.mark.parametrize("missing", [CARD, WEIGHTS, None])
 def test_a_missing_file_is_named(trained, tmp_path, missing):
     folder = tmp_path / "nothing"

@@ -342,3 +342,17 @@ def test_shapes_that_broadcasting_would_accept_are_refused(name, value):
 def test_unknown_normalisation_is_refused():
     with pytest.raises(ValueError, match=r"^unknown token_normalization 'mean'; choose one of trajectory, sum, batch"):
         recpo_loss(**small_problem(), token_normalization="mean")
+
+
+def test_logq_is_subtracted_from_the_logits_by_hand():
+    users = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    items = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]], dtype=torch.float64)
+    log_q = torch.tensor([4.0, 1.0, 0.5], dtype=torch.float64).log()
+    weights = torch.tensor([1.0, 0.0, -1.0], dtype=torch.float64).exp() / torch.tensor([4.0, 1.0, 0.5])
+    index = torch.tensor([0])
+    corrected = item_logprobs(users, items, index, temperature=1.0, log_q=log_q)
+    torch.testing.assert_close(corrected.exp(), (weights[0] / weights.sum())[None])
+    moved = item_logprobs(users, items, index, temperature=1.0, log_q=log_q + 7)  # up to a constant
+    torch.testing.assert_close(moved, corrected)
+    plain = item_logprobs(users, items, index, temperature=1.0)
+    torch.testing.assert_close(item_logprobs(users, items, index, temperature=1.0, log_q=0 * log_q), plain)

@@ -1,5 +1,7 @@
 """The policy: fresh and merged LoRA, encoding, the item table and what its cache is tied to."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from rrec_lib.policy import (
     common_prefix,
     encode,
     item_table,
+    language_model,
     last_hidden_states,
     load_policy,
     pad_right,
@@ -188,3 +191,24 @@ def test_the_item_table_is_cached_by_weights_prompts_and_catalogue(fresh, traine
 def test_lora_follows_its_seed(smoke_profile):
     first, again, other = (load_policy(smoke_profile.model, seed) for seed in (0, 0, 1))
     assert weights_hash(first.model, True) == weights_hash(again.model, True) != weights_hash(other.model, True)
+
+
+def test_lora_stands_on_the_linear_modules_of_the_last_layers(smoke_profile):
+    def adapted(layers):
+        model = load_policy(dataclasses.replace(smoke_profile.model, lora_layers=layers)).model
+        names = {n.partition(".lora_A")[0] for n, p in model.named_parameters() if p.requires_grad and "lora_A" in n}
+        depth = language_model(model).config.num_hidden_layers
+        assert not any("lm_head" in name or "embed" in name for name in names)
+        return (
+            {name.rpartition(".")[2] for name in names},
+            {name.split("layers.")[1].split(".")[0] for name in names},
+            depth,
+        )
+
+    every, layers, depth = adapted(None)
+    assert every == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    assert len(layers) == depth > 1
+    assert adapted(1)[:2] == (every, {str(depth - 1)})
+    for wrong in (0, depth + 1):
+        with pytest.raises(ValueError, match=f"between 1 and the model's {depth} layers, got {wrong}"):
+            load_policy(dataclasses.replace(smoke_profile.model, lora_layers=wrong))

@@ -1,10 +1,12 @@
 """The trainers on a tiny random model: what a step does, and that a run can be stopped and resumed."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from datasets import DatasetDict
 
 from rrec_lib.advantages import grpo_advantages
 from rrec_lib.checkpoints import COMPLETE, last_checkpoint
@@ -118,13 +120,42 @@ def test_accumulated_micro_batches_keep_groups_whole(smoke_profile, smoke_datase
     assert grpo_advantages(torch.tensor([[1.0, 2.0, 4.0, 5.0]]))[:, :2].sum().abs() > 1e-4
 
 
-def test_warm_up_lowers_its_loss_and_resumes(smoke_profile, smoke_dataset, tmp_path):
-    longer = dataclasses.replace(smoke_profile, warmup=dataclasses.replace(smoke_profile.warmup, steps=6))
-    policy = load_policy(longer.model)
-    trainer = warm_up(policy, smoke_dataset, longer, tmp_path, save_steps=3)
-    rows = [row for row in trainer.state.log_history if "loss" in row]
-    assert rows[-1]["loss"] < rows[0]["loss"]
-    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-6"
+def warmed(profile, dataset, folder, **overrides):
+    policy = load_policy(profile.model)
+    return warm_up(policy, dataset, profile, folder, save_steps=3, **overrides)
+
+
+@pytest.mark.parametrize(("part", "token_weight", "falls_to"), [("token_loss", 1000.0, 0.99), ("item_loss", 0.0, 0.9)])
+def test_warm_up_learns_format_and_states(smoke_profile, smoke_dataset, tmp_path, part, token_weight, falls_to):
+    settings = dataclasses.replace(smoke_profile.warmup, steps=24, learning_rate=1e-2, token_weight=token_weight)
+    profile = dataclasses.replace(smoke_profile, warmup=settings)
+    few = DatasetDict({**smoke_dataset, "train": smoke_dataset["train"].select(range(4))})
+    rows = [row for row in warmed(profile, few, tmp_path).state.log_history if "loss" in row]
+    assert rows[-1][part] < falls_to * rows[0][part]
+    for row in rows:
+        assert row["loss"] == pytest.approx(token_weight * row["token_loss"] + row["item_loss"], rel=1e-3)
+
+
+def test_a_resumed_warm_up_ends_with_the_same_weights(smoke_profile, smoke_dataset, tmp_path):
+    profile = dataclasses.replace(smoke_profile, warmup=dataclasses.replace(smoke_profile.warmup, steps=6))
+    whole = warmed(profile, smoke_dataset, tmp_path / "a")
+    shutil.copytree(tmp_path / "a" / "checkpoint-3", tmp_path / "b" / "checkpoint-3")
+    again = warmed(profile, smoke_dataset, tmp_path / "b")
+    assert trained_hash(again.policy) == trained_hash(whole.policy)
+    assert last_checkpoint(tmp_path / "b") == tmp_path / "b" / "checkpoint-6"
+
+
+def test_candidates_and_how_often_they_are_expected(smoke_profile, smoke_dataset, tmp_path):
+    trainer = warmed(smoke_profile, smoke_dataset, tmp_path, max_steps=1)
+    targets = torch.tensor([5, 2, 5])
+    item_ids, rows, log_q = trainer._candidates(targets)
+    assert torch.equal(item_ids[rows], targets)
+    assert len(item_ids.unique()) == len(item_ids)
+    assert set(item_ids.tolist()) >= {2, 5}
+    negatives, total = smoke_profile.warmup.item_negatives, len(smoke_dataset["items"])
+    assert negatives <= len(item_ids) <= negatives + 2
+    share = smoke_dataset["train"]["target"][:].count(5) / len(smoke_dataset["train"])
+    assert log_q[rows[0]].exp().item() == pytest.approx(3 * share + negatives / total)
 
 
 def test_history_sentences_come_from_the_history_alone():
