@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
+from datasets import DatasetDict
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import TrainerCallback
@@ -26,9 +26,11 @@ class CheckpointMixin:
     accelerator: Any
     _get_output_dir: Any
 
-    def prepare_items(self, policy: Policy, items: Dataset, refresh_steps: int = 0) -> None:
+    def prepare_items(self, policy: Policy, dataset: DatasetDict, refresh_steps: int = 0) -> None:
         """Set up the table; a trainer that scores with it encodes it at its first step."""
-        self.policy, self.items, self.refresh_steps = policy, list(items), refresh_steps
+        self.policy, self.items, self.refresh_steps = policy, list(dataset["items"]), refresh_steps
+        counts = torch.bincount(torch.tensor(dataset["train"]["target"]), minlength=len(self.items))
+        self.target_share = counts / counts.sum()  # (N,) of the training targets
         self.item_prompts = encode_items(policy.tokenizer, self.items)
         self.item_embeddings: Tensor | None = None  # (N, d), as of item_table_step
         self.item_table_step = -1

@@ -43,6 +43,7 @@ def recpo_loss(
     best_mask: torch.Tensor | None = None,
     old_item_logprobs: torch.Tensor | None = None,
     item_ids: torch.Tensor | None = None,
+    log_q: torch.Tensor | None = None,
     clip_eps: float = 0.2,
     clip_eps_high: float | None = None,
     temperature: float = 0.02,
@@ -63,6 +64,9 @@ def recpo_loss(
             are taken to be in group order, see :func:`best_trajectory_mask`.
         old_item_logprobs: (R,) in-batch log-probability of the target under the old policy; None means on policy.
         item_ids: (M,) catalogue ids of the rows; another row with the target's id is no negative.
+        log_q: (M,) logarithm of how often each row is expected in a batch, up to a constant. Subtracted from the
+            logits, it makes up for popular items being negatives more often (logQ correction); None, as in the paper,
+            leaves it out.
         clip_eps: ε below 1; also above it unless ``clip_eps_high`` is given.
         clip_eps_high: ε above 1.
         temperature: τ of the in-batch softmax.
@@ -76,7 +80,7 @@ def recpo_loss(
     Raises:
         ValueError: for an unknown normalisation, shapes that do not fit, or rows that do not make whole groups.
 
-    Source: R²ec, Eqn 8. The paper as read prints no token normalisation, which is ``"sum"``.
+    Source: R²ec, Eqn 8, which as read prints no token normalisation: ``"sum"``. logQ correction: Yi et al. (2019).
     """
     mask = completion_mask.bool()
     advantages = advantages.detach()
@@ -91,6 +95,7 @@ def recpo_loss(
         best_mask=(best, rows),
         old_item_logprobs=(old_item_logprobs, rows),
         item_ids=(item_ids, item_states.shape[:1]),
+        log_q=(log_q, item_states.shape[:1]),
     )
     high = clip_eps if clip_eps_high is None else clip_eps_high
 
@@ -100,7 +105,7 @@ def recpo_loss(
     token_gain, token_clipped = clipped_gain(token_ratio, advantages[:, None], clip_eps, high)
     token = -_token_mean(torch.where(mask, token_gain, 0.0), mask, token_normalization)
 
-    target_logprobs, hits = _item_softmax(user_states, item_states, item_index, item_ids, temperature)
+    target_logprobs, hits = _item_softmax(user_states, item_states, item_index, item_ids, temperature, log_q)
     item_ratio = _ratio(target_logprobs, old_item_logprobs, best & (advantages != 0))
     item_gain, item_clipped = clipped_gain(item_ratio, advantages, clip_eps, high)
     item = -torch.where(best, item_gain, 0.0).mean()
@@ -159,14 +164,9 @@ def item_logprobs(
     temperature: float = 0.02,
     log_q: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Log-probability (R,) of each target in the in-batch softmax.
+    """Log-probability (R,) of each target in the in-batch softmax; arguments as in :func:`recpo_loss`.
 
-    Args:
-        user_states, item_states, item_index, item_ids, temperature: as in :func:`recpo_loss`.
-        log_q: (M,) logarithm of how often each row is expected in a batch, up to a constant. Subtracted from the
-            logits, it makes up for popular items being negatives more often (logQ correction); None leaves it out.
-
-    Source: R²ec, the item ratio's π(v⁺|·); logQ correction: Yi et al. (2019).
+    Source: R²ec, the item ratio's π(v⁺|·).
     """
     return _item_softmax(user_states, item_states, item_index, item_ids, temperature, log_q)[0]
 

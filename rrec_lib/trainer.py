@@ -41,6 +41,7 @@ class RecPOConfig(GRPOConfig):
     item_temperature: float = field(default=0.02, metadata={"help": "τ of both item softmaxes."})
     advantage: str = field(default="grpo", metadata={"help": "Advantage estimator: grpo or rloo."})
     token_normalization: str = field(default="trajectory", metadata={"help": "See objective.recpo_loss."})
+    logq_correction: bool = field(default=False, metadata={"help": "Correct the in-batch softmax for popularity."})
     item_refresh_steps: int = field(default=10, metadata={"help": "Encode the whole item table every n steps."})
     activation_checkpointing: bool | None = field(default=False, metadata={"help": "Trade time for memory."})
 
@@ -106,7 +107,7 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
         args: see :class:`RecPOConfig`.
         dataset: splits ``train`` and ``items``, see :mod:`rrec_lib.data.examples`.
         """
-        self.prepare_items(policy, dataset["items"], args.item_refresh_steps)
+        self.prepare_items(policy, dataset, args.item_refresh_steps)
         super().__init__(
             model=policy.model,
             reward_funcs=fused_reward_of_group,
@@ -171,6 +172,7 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
         assert self.item_embeddings is not None
         self.item_embeddings[item_ids] = item_states.detach()
         rows, tau = columns.repeat_interleave(group_size), args.item_temperature
+        log_q = self.target_share.to(item_ids.device)[item_ids].log() if args.logq_correction else None
         loss = recpo_loss(
             output.logprobs,
             inputs.get("old_logprobs"),
@@ -183,6 +185,7 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
             best_mask=inputs["best"].flatten(),
             old_item_logprobs=inputs.get("old_item_logprobs"),
             item_ids=item_ids,
+            log_q=log_q,
             clip_eps=self.epsilon_low,
             clip_eps_high=self.epsilon_high,
             temperature=tau,
@@ -190,7 +193,7 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
         )
         if "old_logprobs" not in inputs:  # the buffered batch remembers the policy that sampled it
             inputs["old_logprobs"] = output.logprobs.detach()
-            inputs["old_item_logprobs"] = item_logprobs(output.states, item_states, rows, item_ids, tau).detach()
+            inputs["old_item_logprobs"] = item_logprobs(output.states, item_states, rows, item_ids, tau, log_q).detach()
         mask = groups.loss_mask.flatten(0, 1)
         self._log_metric_value("entropy", (output.entropies * mask).sum() / mask.sum().clamp(min=1))
         for name in ("token", "item", "token_clip_fraction", "item_clip_fraction", "item_accuracy"):

@@ -96,10 +96,8 @@ class WarmupTrainer(CheckpointMixin, Trainer):
         dataset: splits ``train`` and ``items``.
         profile: its ``warmup`` section and the item softmax's temperature.
         """
-        self.prepare_items(policy, dataset["items"])
+        self.prepare_items(policy, dataset)
         self.settings, self.temperature = profile.warmup, profile.reward.temperature
-        counts = torch.bincount(torch.tensor(dataset["train"]["target"]), minlength=len(self.items))
-        self.target_share = counts / counts.sum()
         self.parts: dict[str, float] = {}
         super().__init__(
             model=policy.model,

@@ -356,3 +356,18 @@ def test_logq_is_subtracted_from_the_logits_by_hand():
     torch.testing.assert_close(moved, corrected)
     plain = item_logprobs(users, items, index, temperature=1.0)
     torch.testing.assert_close(item_logprobs(users, items, index, temperature=1.0, log_q=0 * log_q), plain)
+
+
+def test_logq_enters_the_loss_as_it_enters_the_log_probabilities():
+    inputs = arguments(CASES["grpo_on_policy_top1"])
+    log_q = double([0.5, 0.3, 0.2]).log()
+    corrected = recpo_loss(**inputs, log_q=log_q)
+    old = item_logprobs(
+        inputs["user_states"], inputs["item_states"], inputs["item_index"], None, inputs["temperature"], log_q
+    )
+    ratio = (old - inputs["old_item_logprobs"]).exp()
+    gain, _ = clipped_gain(ratio, inputs["advantages"], inputs["clip_eps"], inputs["clip_eps_high"])
+    torch.testing.assert_close(corrected.item, -(gain * inputs["best_mask"]).mean(), **EXACT)
+    torch.testing.assert_close(corrected.token, recpo_loss(**inputs).token, **EXACT)
+    with pytest.raises(ValueError, match="log_q has shape"):
+        recpo_loss(**inputs, log_q=log_q[:2])

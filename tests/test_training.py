@@ -100,6 +100,21 @@ def test_configuration_refuses_what_would_be_wrong(smoke_profile, tmp_path):
     assert config.num_generations == smoke_profile.rollouts.group_size
 
 
+def test_logq_correction_changes_the_recommendation_alone(smoke_profile, smoke_dataset, tmp_path):
+    def first_step(correct):
+        policy = load_policy(smoke_profile.model)
+        trainer = train_recpo(
+            policy, smoke_dataset, smoke_profile, tmp_path / str(correct), callbacks=[], max_steps=1,
+            logq_correction=correct,
+        )  # fmt: skip
+        return losses(trainer)[0], trained_hash(policy)
+
+    (plain, plain_hash), (corrected, corrected_hash) = first_step(False), first_step(True)
+    assert plain["reward"] == corrected["reward"]
+    assert plain["token_loss"] == corrected["token_loss"]
+    assert plain_hash != corrected_hash
+
+
 def test_accumulated_micro_batches_keep_groups_whole(smoke_profile, smoke_dataset, tmp_path):
     policy = load_policy(smoke_profile.model)
     size = smoke_profile.rollouts.group_size
