@@ -102,7 +102,7 @@ RECORDED = {
         "share_and_noise.G = 4, RLOO, shared weight": [0, 0],
         "trained_tokens": {"paper": 17, "code": 16},
         "rank_of_target": {"paper": 1, "code": 4},
-        "probability": {"paper": 0.620943, "code": 0.717065},
+        "probability": {"paper": 0.620749, "code": 0.716667},
         "against_the_paper.1 and 2, the axis.tokens": {"length": 0},
         "against_the_paper.all, GRPO.tokens": {"length": 0},
     }
