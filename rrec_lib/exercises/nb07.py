@@ -89,7 +89,8 @@ def _loss_and_gradient(
     loss = loss_of(leaf, old.clone(), mask.clone(), advantages.clone(), 0.2)
     if loss is None:
         raise NotImplementedError
-    assert isinstance(loss, torch.Tensor) and loss.shape == (), "return the loss as one number, a tensor without axes"
+    assert isinstance(loss, torch.Tensor), "return the loss as a tensor"
+    assert loss.shape == (), "return the loss as one number, a tensor without axes"
     assert loss.requires_grad, "your loss doesn't depend on logprobs, so nothing would be learned from it"
     return loss.item(), torch.autograd.grad(loss, leaf)[0]
 
