@@ -16,6 +16,7 @@ from trl.models.utils import unwrap_model_for_generation
 from rrec_lib import advantages as advantage_estimators
 from rrec_lib.checkpoints import CheckpointMixin
 from rrec_lib.hardware import autocast
+from rrec_lib.item_tower import choose_items, encode_step, step_seed, token_weights
 from rrec_lib.objective import TOKEN_NORMALIZATIONS, item_logprobs, recpo_loss
 from rrec_lib.packing import PackedGroups, pack, packed_forward, packed_states
 from rrec_lib.policy import Policy, language_model
@@ -42,6 +43,7 @@ class RecPOConfig(GRPOConfig):
     advantage: str = field(default="grpo", metadata={"help": "Advantage estimator: grpo or rloo."})
     token_normalization: str = field(default="trajectory", metadata={"help": "See objective.recpo_loss."})
     logq_correction: bool = field(default=False, metadata={"help": "Correct the in-batch softmax for popularity."})
+    extra_negatives: int = field(default=0, metadata={"help": "Items drawn into each step's softmax, no targets."})
     item_refresh_steps: int = field(default=10, metadata={"help": "Encode the whole item table every n steps."})
     activation_checkpointing: bool | None = field(default=False, metadata={"help": "Trade time for memory."})
 
@@ -51,6 +53,13 @@ class RecPOConfig(GRPOConfig):
             raise ValueError(f"unknown advantage {self.advantage!r}; choose one of {', '.join(ADVANTAGES)}")
         if self.token_normalization not in TOKEN_NORMALIZATIONS:
             raise ValueError(f"unknown token_normalization {self.token_normalization!r}; {TOKEN_NORMALIZATIONS}")
+        if self.per_device_train_batch_size % int(self.num_generations or 1):
+            raise ValueError(
+                f"per_device_train_batch_size counts trajectories, {self.per_device_train_batch_size}, and must be a"
+                f" multiple of num_generations, {self.num_generations}, so that micro-batches hold whole groups"
+            )
+        if self.extra_negatives < 0:
+            raise ValueError(f"extra_negatives must be 0 (none) or more, got {self.extra_negatives}")
         if self.steps_per_generation != self.gradient_accumulation_steps:
             raise ValueError(
                 "steps_per_generation must equal gradient_accumulation_steps: old log-probabilities are taken at a"
@@ -163,28 +172,30 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
     # -- loss -------------------------------------------------------------------------------------------------------
 
     def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-        args, group_size = self.args, int(self.num_generations or 1)
+        args, group_size, device = self.args, int(self.num_generations or 1), self.accelerator.device
+        batches = self._optimiser_batch(inputs)
+        index = self._step % len(batches)
+        if index == 0:
+            self._begin_step(model, batches)
+        items, tau = self.step_items, args.item_temperature
+        log_q = items.log_q if args.logq_correction else None
         groups = PackedGroups(**{name: inputs[name] for name in PackedGroups.__dataclass_fields__})
-        with autocast(self.policy.compute_dtype, self.accelerator.device):
+        with autocast(self.policy.compute_dtype, device):
             output = packed_forward(model, groups, args.temperature)
-            item_ids, columns = inputs["targets"].unique(return_inverse=True)
-            item_states = packed_states(model, [self.item_prompts[i] for i in item_ids.tolist()], item_ids.device)
-        assert self.item_embeddings is not None
-        self.item_embeddings[item_ids] = item_states.detach()
-        rows, tau = columns.repeat_interleave(group_size), args.item_temperature
-        log_q = self.target_share.to(item_ids.device)[item_ids].log() if args.logq_correction else None
+        rows = items.rows(inputs["targets"]).repeat_interleave(group_size)
+        mask = groups.loss_mask.flatten(0, 1)
         loss = recpo_loss(
             output.logprobs,
             inputs.get("old_logprobs"),
-            groups.loss_mask.flatten(0, 1),
+            mask,
             output.states,
-            item_states,
+            items.states,
             rows,
             inputs["advantages"].flatten(),
             group_size,
             best_mask=inputs["best"].flatten(),
             old_item_logprobs=inputs.get("old_item_logprobs"),
-            item_ids=item_ids,
+            item_ids=items.ids,
             log_q=log_q,
             clip_eps=self.epsilon_low,
             clip_eps_high=self.epsilon_high,
@@ -193,12 +204,40 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
         )
         if "old_logprobs" not in inputs:  # the buffered batch remembers the policy that sampled it
             inputs["old_logprobs"] = output.logprobs.detach()
-            inputs["old_item_logprobs"] = item_logprobs(output.states, item_states, rows, item_ids, tau, log_q).detach()
-        mask = groups.loss_mask.flatten(0, 1)
+            inputs["old_item_logprobs"] = item_logprobs(
+                output.states, items.states, rows, items.ids, tau, log_q
+            ).detach()
         self._log_metric_value("entropy", (output.entropies * mask).sum() / mask.sum().clamp(min=1))
         for name in ("token", "item", "token_clip_fraction", "item_clip_fraction", "item_accuracy"):
             self._log_metric_value({"token": "token_loss", "item": "item_loss"}.get(name, name), getattr(loss, name))
-        return loss.total / self.current_gradient_accumulation_steps
+        total = (self.token_weights[index] * loss.token + loss.item) / len(batches)
+        if torch.is_grad_enabled():
+            items.note(loss.item / len(batches))
+            if index == len(batches) - 1:
+                total = total + items.send_back(self.accelerator)
+        return total
+
+    def _optimiser_batch(self, inputs: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+        """This process's micro-batches of the present optimiser step."""
+        return list(self._buffered_inputs or []) if self.policy.model.training else [inputs]
+
+    def _begin_step(self, model: torch.nn.Module, batches: list[dict[str, Tensor]]) -> None:
+        """Choose and encode the items of the whole optimiser batch, and put their states into the table."""
+        args, device = self.args, self.accelerator.device
+        targets = self.accelerator.gather(torch.cat([batch["targets"] for batch in batches]))
+        # Old log-probabilities hold for the items they were taken with: a batch's later uses draw the same ones.
+        sampled_at = self.state.global_step - self.state.global_step % self.num_iterations
+        ids, log_q = choose_items(targets, self.target_share, args.extra_negatives, step_seed(args.seed, sampled_at))
+
+        def encode(chosen: list[int]) -> Tensor:
+            with autocast(self.policy.compute_dtype, device):
+                return packed_states(model, [self.item_prompts[i] for i in chosen], device)
+
+        self.step_items = encode_step(encode, ids, log_q, self.accelerator)
+        masks = [batch["loss_mask"] for batch in batches]
+        self.token_weights = token_weights(args.token_normalization, masks, self.accelerator)
+        assert self.item_embeddings is not None
+        self.item_embeddings[ids] = self.step_items.states.detach()
 
     # -- logging ----------------------------------------------------------------------------------------------------
 
