@@ -1,20 +1,22 @@
 """RecPO training on TRL's ``GRPOTrainer``: what differs is how a group is sampled, how it is scored, and the loss."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 from torch import Tensor
-from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+from torch.utils.data import Sampler
+from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
+from trl.trainer.utils import RepeatSampler
 
 from rrec_lib import advantages as advantage_estimators
-from rrec_lib.checkpoints import CheckpointMixin
+from rrec_lib.checkpoints import GRAD_NORM_LIMIT, CheckpointMixin
 from rrec_lib.hardware import autocast
 from rrec_lib.item_tower import choose_items, encode_step, step_seed, token_weights
 from rrec_lib.objective import TOKEN_NORMALIZATIONS, item_logprobs, recpo_loss
@@ -45,6 +47,7 @@ class RecPOConfig(GRPOConfig):
     logq_correction: bool = field(default=False, metadata={"help": "Correct the in-batch softmax for popularity."})
     extra_negatives: int = field(default=0, metadata={"help": "Items drawn into each step's softmax, no targets."})
     item_refresh_steps: int = field(default=10, metadata={"help": "Encode the whole item table every n steps."})
+    grad_norm_limit: float = field(default=GRAD_NORM_LIMIT, metadata={"help": "A larger norm stops the run."})
     activation_checkpointing: bool | None = field(default=False, metadata={"help": "Trade time for memory."})
 
     def __post_init__(self) -> None:
@@ -60,6 +63,11 @@ class RecPOConfig(GRPOConfig):
             )
         if self.extra_negatives < 0:
             raise ValueError(f"extra_negatives must be 0 (none) or more, got {self.extra_negatives}")
+        if self.save_strategy == "steps" and self.save_steps % self.logging_steps:
+            raise ValueError(
+                f"save_steps {self.save_steps} must be a multiple of logging_steps {self.logging_steps}: a run resumed"
+                " between two log lines would average the second over fewer steps"
+            )
         if self.steps_per_generation != self.gradient_accumulation_steps:
             raise ValueError(
                 "steps_per_generation must equal gradient_accumulation_steps: old log-probabilities are taken at a"
@@ -126,8 +134,32 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
             callbacks=callbacks,
             **kwargs,
         )
-        self.remove_callback(PrinterCallback)
-        self.remove_callback(ProgressCallback)
+        self.log_to_file()
+
+    # -- data order and progress, so that a resumed run is the run -----------------------------------------------------
+
+    def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler:
+        sampler: Any = super()._get_train_sampler(dataset)
+        return EpochSampler(sampler, int(self.args.seed), lambda: int(self.state.epoch or 0))
+
+    def save_progress(self, folder: Path) -> None:
+        """Also the rollouts, if the next step uses them again."""
+        super().save_progress(folder)
+        if self.state.global_step % self.num_iterations:
+            torch.save(self._buffered_inputs, folder / self._rollouts_name())
+
+    def load_progress(self, folder: Path) -> None:
+        """Also TRL's step counter and rollouts, which it forgets."""
+        super().load_progress(folder)
+        self._step = self.state.global_step * self.args.gradient_accumulation_steps
+        if self.state.global_step % self.num_iterations:
+            path = folder / self._rollouts_name()
+            if not path.is_file():
+                raise FileNotFoundError(f"{path} is missing; resume with the num_iterations and processes of the run")
+            self._buffered_inputs = torch.load(path, map_location=self.accelerator.device, weights_only=True)
+
+    def _rollouts_name(self) -> str:
+        return f"rollouts_{self.accelerator.process_index}.pt"
 
     # -- sampling and scoring ---------------------------------------------------------------------------------------
 
@@ -215,7 +247,7 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
             items.note(loss.item / len(batches))
             if index == len(batches) - 1:
                 total = total + items.send_back(self.accelerator)
-        return total
+        return self.checked(total)
 
     def _optimiser_batch(self, inputs: dict[str, Tensor]) -> list[dict[str, Tensor]]:
         """This process's micro-batches of the present optimiser step."""
@@ -273,8 +305,31 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
         mode = "train" if self.policy.model.training else "eval"
         self._metrics[mode][name].append(float(torch.as_tensor(value).detach()))
 
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log as TRL does, what was gathered since the last line averaged over the processes as well."""
+        metrics = self._metrics["train" if self.policy.model.training else "eval"]
+        names = sorted(metrics)
+        if names and self.accelerator.num_processes > 1:
+            means = torch.tensor([sum(metrics[name]) / len(metrics[name]) for name in names])
+            means = self.accelerator.reduce(means.to(self.accelerator.device), "mean")
+            metrics.update({name: [mean] for name, mean in zip(names, means.tolist(), strict=True)})
+        super().log(logs, start_time)
+
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """No model card: an adapter's card is written by :func:`rrec_lib.adapters.save_adapter`."""
+
+
+class EpochSampler(RepeatSampler):
+    """TRL's order of prompts, drawn anew by seed and epoch: TRL's own depends on how many epochs the process saw."""
+
+    def __init__(self, sampler: RepeatSampler, seed: int, epoch: Callable[[], int]) -> None:
+        self.__dict__.update(sampler.__dict__)
+        self.first_seed, self.epoch = seed, epoch
+
+    def __iter__(self) -> Iterator[int]:
+        if self.shuffle:
+            self.generator.manual_seed(self.first_seed + self.epoch())
+        return super().__iter__()
 
 
 def fused_reward_of_group(**kwargs: Any) -> list[float | None]:

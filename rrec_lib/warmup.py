@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from datasets import DatasetDict
 from torch import Tensor
-from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from rrec_lib.checkpoints import CheckpointMixin
 from rrec_lib.hardware import autocast
@@ -107,8 +107,7 @@ class WarmupTrainer(CheckpointMixin, Trainer):
             data_collator=lambda rows: {"examples": rows},
             callbacks=callbacks,
         )
-        self.remove_callback(PrinterCallback)
-        self.remove_callback(ProgressCallback)
+        self.log_to_file()
 
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """Mean cross-entropy of the sentences' tokens, the marker included, and that of the targets behind them."""
@@ -131,7 +130,7 @@ class WarmupTrainer(CheckpointMixin, Trainer):
         mask = groups.loss_mask.flatten(0, 1)
         token = -(output.logprobs * mask).sum() / mask.sum()
         self.parts = {"token_loss": token.item(), "item_loss": item.item()}
-        return self.settings.token_weight * token + item
+        return self.checked(self.settings.token_weight * token + item)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add the loss's two parts to every step's line."""
