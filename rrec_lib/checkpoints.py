@@ -12,7 +12,7 @@ import torch
 from datasets import DatasetDict
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainerState
 
 from rrec_lib.console import TrainingError
 from rrec_lib.policy import Policy, item_table
@@ -29,11 +29,14 @@ class CheckpointMixin:
     number, or too large, stops the run before the weights take it.
     """
 
-    args: Any  # these five are the trainer's
+    args: Any  # these are the trainer's
     state: Any
+    control: Any
     accelerator: Any
+    callback_handler: Any
     add_callback: Any
     remove_callback: Any
+    _load_from_checkpoint: Any
     _saving = False
 
     def prepare_items(self, policy: Policy, dataset: DatasetDict, refresh_steps: int = 0) -> None:
@@ -103,6 +106,18 @@ class CheckpointMixin:
         if checkpoint is not None:
             self.load_progress(Path(checkpoint))
 
+    def _load_finished(self, checkpoint: Path) -> bool:
+        """Load a checkpoint that has all its steps; Transformers would train one more."""
+        state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        if not 0 < self.args.max_steps <= state.global_step:
+            return False
+        self._load_from_checkpoint(str(checkpoint))
+        self.state = state
+        self.load_progress(checkpoint)
+        self.callback_handler.on_train_begin(self.args, state, self.control)
+        self.log({"train_runtime": 0.0, "total_flos": state.total_flos, "train_loss": 0.0})
+        return True
+
     def _rotate(self, run: Path) -> None:
         """Delete the oldest checkpoints beyond the limit; a half-deleted one is not left under its name."""
         limit = self.args.save_total_limit
@@ -113,6 +128,9 @@ class CheckpointMixin:
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train; running out of memory ends in a sentence."""
+        checkpoint = kwargs.get("resume_from_checkpoint")
+        if checkpoint and self._load_finished(Path(checkpoint)):
+            return None
         try:
             return super().train(*args, **kwargs)  # type: ignore[misc]
         except (MemoryError, RuntimeError) as error:

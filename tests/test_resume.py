@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from datasets import DatasetDict
 from safetensors.torch import load_file
 
-from rrec_lib.checkpoints import SAVING, last_checkpoint
+from rrec_lib.checkpoints import COMPLETE, last_checkpoint
+from rrec_lib.policy import load_policy, weights_hash
+from rrec_lib.training import train_recpo
 
 SCRIPT = Path(__file__).with_name("resume_run.py")
 # Two updates per batch and two micro-batches: the checkpoint of step 3 falls inside a batch's second use.
@@ -62,7 +65,34 @@ def test_a_killed_run_resumes_to_the_same_end(whole, tmp_path, place, remains):
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert log(tmp_path) == log(whole)
-    assert not (tmp_path / SAVING).exists()
+    assert all((folder / COMPLETE).is_file() for folder in tmp_path.glob("checkpoint-*"))
+
+
+def test_a_finished_run_is_loaded_and_not_trained_further(smoke_profile, smoke_dataset, tmp_path):
+    def train(folder):
+        policy = load_policy(smoke_profile.model)
+        trainer = train_recpo(policy, smoke_dataset, smoke_profile, folder, callbacks=[])
+        return weights_hash(policy.model, only_trainable=True), trainer.state.global_step
+
+    first = train(tmp_path)
+    assert train(tmp_path) == first
+    assert first[1] == smoke_profile.training.steps
+
+
+def test_resuming_in_a_later_epoch_keeps_the_order(smoke_profile, smoke_dataset, tmp_path):
+    few = DatasetDict({**smoke_dataset, "train": smoke_dataset["train"].select(range(6))})  # 3 steps an epoch
+
+    def rewards(folder, **settings):
+        settings = {"save_steps": 1, "save_total_limit": None, **settings}
+        policy = load_policy(smoke_profile.model)
+        trainer = train_recpo(policy, few, smoke_profile, folder, callbacks=[], **settings)
+        return [row["reward"] for row in trainer.state.log_history if "reward" in row]
+
+    whole = rewards(tmp_path / "whole", max_steps=8)
+    assert len({round(reward, 6) for reward in whole}) > 4
+    for stop in (3, 5):  # between two epochs, and inside one
+        rewards(tmp_path / str(stop), max_steps=stop)
+        assert rewards(tmp_path / str(stop), max_steps=8) == whole
 
 
 def test_the_comparison_can_fail(whole):
