@@ -20,7 +20,9 @@ WEIGHTS, CARD = "adapter_model.safetensors", "adapter_card.json"
 
 
 def save_adapter(policy: Policy, folder: Path, catalogue: str, notes: dict[str, Any]) -> None:
-    """Save the LoRA weights in bfloat16, or all weights in float32, with a card of what they are tied to. The folder appears whole or not at all.
+    """Save the LoRA weights in bfloat16, or all weights in float32, with a card of what they are tied to.
+
+    The folder appears whole or not at all.
 
     Args:
         policy: the trained policy.
@@ -57,7 +59,7 @@ def load_adapter(policy: Policy, folder: Path, catalogue: str) -> dict[str, Any]
     if (card["rank"], card["alpha"]) != (rank, alpha):
         raise ValueError(
             f"the adapter in {folder} has LoRA rank {card['rank']} and alpha {card['alpha']}, the profile {rank} and"
-            f" {alpha} (0: all weights); set model.lora_rank and model.lora_alpha to the adapter's"
+            f" {alpha}; set model.lora_rank and model.lora_alpha to the adapter's (0: all weights are trained)"
         )
     weights = {name: value.float() for name, value in load_file(folder / WEIGHTS).items()}
     if weights.keys() != _trained(policy).keys():

@@ -45,8 +45,8 @@ class MicroBatchNegatives(RecPOTrainer):
 
 def one_step(
     settings: dict, folder: Path, micro_batch_users: int, accumulation: int, control: bool = False
-) -> dict[str, torch.Tensor]:
-    """How each LoRA weight moves in one step of plain gradient descent: minus the gradient."""
+) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+    """How each LoRA weight moves in one step of plain gradient descent: minus the gradient; and the step's log line."""
     profile = load_profile("smoke")
     policy = load_policy(profile.model)
     generator = torch.Generator().manual_seed(3)
@@ -62,11 +62,14 @@ def one_step(
     trainer_module.sample_groups = fixed_rollouts
     trainer = (MicroBatchNegatives if control else RecPOTrainer)(policy, args, prepare_profile(profile), callbacks=[])
     trainer.train()
-    return {name: (p.detach() - before[name]).contiguous() for name, p in trained.items()}
+    moved = {name: (p.detach() - before[name]).contiguous() for name, p in trained.items()}
+    return moved, trainer.state.log_history[0]
 
 
 if __name__ == "__main__":
     layout, every_setting, out = json.loads(sys.argv[1]), json.loads(sys.argv[2]), Path(sys.argv[3])
     for index, settings in enumerate(every_setting):
-        moved = one_step(settings, out / "run", **layout)
-        save_file(moved, out / f"{index}-{os.environ['RANK']}.safetensors")
+        moved, row = one_step(settings, out / "run", **layout)
+        path = out / f"{index}-{os.environ['RANK']}.safetensors"
+        save_file(moved, path)
+        path.with_suffix(".json").write_text(json.dumps(row), encoding="utf-8")

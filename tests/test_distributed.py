@@ -37,16 +37,26 @@ def distance(moved, reference):
 
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory):
-    """How two processes with two micro-batches of a user each move the weights, per setting and process."""
+    """Two processes with two micro-batches of a user each: weights' moves and log line, per setting and process."""
     folder = tmp_path_factory.mktemp("two")
     layout = {"micro_batch_users": 1, "accumulation": 2}
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(SCRIPT)]
+    configuration = folder / "two.yaml"  # `accelerate launch --cpu --num_processes 2` alone starts one process
+    configuration.write_text(
+        "{distributed_type: MULTI_GPU, use_cpu: true, num_machines: 1, num_processes: 2, main_process_port: 0,"
+        " mixed_precision: 'no'}"
+    )
+    command = ["-m", "accelerate.commands.launch", "--config_file", str(configuration), str(SCRIPT)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[1])}
     subprocess.run(
         [sys.executable, *command, json.dumps(layout), json.dumps(SETTINGS), str(folder)],
         check=True, env=environment, timeout=300,
     )  # fmt: skip
-    return lambda index, process: load_file(folder / f"{index}-{process}.safetensors")
+
+    def read(index, process):
+        path = folder / f"{index}-{process}.safetensors"
+        return load_file(path), json.loads(path.with_suffix(".json").read_text())
+
+    return read
 
 
 @pytest.mark.parametrize("index", range(len(SETTINGS)))
@@ -57,15 +67,18 @@ def test_layouts_make_the_same_update(two_processes, tmp_path, monkeypatch, inde
     def step(**layout):
         return distributed_step.one_step(settings, tmp_path, **layout)
 
-    whole = step(micro_batch_users=4, accumulation=1)
-    assert distance(step(micro_batch_users=1, accumulation=4), whole) < TOLERANCE
+    whole, row = step(micro_batch_users=4, accumulation=1)
+    assert distance(step(micro_batch_users=1, accumulation=4)[0], whole) < TOLERANCE
     for process in (0, 1):
-        assert distance(two_processes(index, process), whole) < TOLERANCE
+        moved, averaged = two_processes(index, process)
+        assert distance(moved, whole) < TOLERANCE
+        for name in ("reward", "reasoning_tokens", "item_loss", "item_accuracy", "grad_norm"):
+            assert averaged[name] == pytest.approx(row[name], rel=1e-4, abs=1e-5), name
     # The control has the same rollouts and weights of micro-batches, but each knows its own items alone.
-    assert distance(step(micro_batch_users=2, accumulation=2, control=True), whole) > 100 * TOLERANCE
+    assert distance(step(micro_batch_users=2, accumulation=2, control=True)[0], whole) > 100 * TOLERANCE
 
 
 def test_settings_matter(two_processes):
     """What the layouts agree on is not the same for every setting."""
     for index in range(1, len(SETTINGS)):
-        assert distance(two_processes(index, 0), two_processes(0, 0)) > 100 * TOLERANCE
+        assert distance(two_processes(index, 0)[0], two_processes(0, 0)[0]) > 100 * TOLERANCE
