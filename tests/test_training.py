@@ -96,6 +96,12 @@ def test_configuration_refuses_what_would_be_wrong(smoke_profile, tmp_path):
         recpo_config(smoke_profile, tmp_path, token_normalization="mean")
     with pytest.raises(ValueError, match="steps_per_generation must equal"):
         recpo_config(smoke_profile, tmp_path, steps_per_generation=2)
+    with pytest.raises(ValueError, match="6, and must be a multiple of num_generations, 4"):
+        recpo_config(smoke_profile, tmp_path, per_device_train_batch_size=6, gradient_accumulation_steps=2)
+    with pytest.raises(ValueError, match="save_steps 2 must be a multiple of logging_steps 3"):
+        recpo_config(smoke_profile, tmp_path, logging_steps=3)
+    with pytest.raises(ValueError, match="extra_negatives must be 0"):
+        recpo_config(smoke_profile, tmp_path, extra_negatives=-1)
     config = recpo_config(smoke_profile, tmp_path)
     assert isinstance(config, RecPOConfig)
     assert config.num_generations == smoke_profile.rollouts.group_size
