@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from rrec_lib.console import TrainingError
 from rrec_lib.profiles import Profile, available_profiles, load_profile, parse_overrides
 
 Run = Callable[[argparse.Namespace, Profile], None]
@@ -32,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of a pipe, such as head, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (ValueError, OSError) as problem:
+    except (ValueError, OSError, TrainingError) as problem:
         print(f"rrec: error: {' '.join(str(problem).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
