@@ -65,14 +65,19 @@ def load_policy(profile: ModelProfile, seed: int = 0) -> Policy:
     model, tokenizer = load_language_model(profile.name, weights_dtype, seed)
     base_hash = weights_hash(model)
     torch.manual_seed(seed)
+    peft_model = add_lora(model, profile).to(hardware.device())
+    return Policy(peft_model, tokenizer, compute_dtype, base_hash)
+
+
+def add_lora(model: PreTrainedModel, profile: ModelProfile) -> PeftModel:
+    """Put fresh LoRA weights on the linear layers that a profile names; the rest is frozen."""
     lora = LoraConfig(
         r=profile.lora_rank,
         lora_alpha=profile.lora_alpha,
         target_modules=linear_modules(model, profile.lora_layers),
         task_type="CAUSAL_LM",
     )
-    peft_model = get_peft_model(model, lora).to(hardware.device())
-    return Policy(peft_model, tokenizer, compute_dtype, base_hash)
+    return get_peft_model(model, lora)  # type: ignore[return-value]
 
 
 def linear_modules(model: PreTrainedModel, last_layers: int | None = None) -> list[str]:
