@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from rrec_lib.profiles import Profile, available_profiles, load_profile
+from rrec_lib.profiles import Profile, available_profiles, load_profile, parse_overrides
 
 Run = Callable[[argparse.Namespace, Profile], None]
 
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = argparse.Namespace(command=None)
     try:
         _parser().parse_args(argv, arguments)
-        arguments.run(arguments, load_profile(arguments.profile))
+        arguments.run(arguments, load_profile(arguments.profile, parse_overrides(arguments.set)))
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of a pipe, such as head, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     prepare.add_argument("--out", type=Path, required=True, help="new folder, or one of prepared data to replace")
     train = _command(
-        commands, "train", _train, "run or resume the format warm-up, RecPO, or both (notebook 05)",
+        commands, "train", _train, "run or resume the warm-up, RecPO, or both (notebook 05)",
         "rrec train --profile smoke --out run", "rrec train --out run --stage warmup",
         "rrec train --out run  # interrupted? the same command goes on from the last checkpoint",
     )  # fmt: skip
@@ -96,6 +96,10 @@ def _command(commands, name: str, run: Run, summary: str, *examples: str) -> arg
     )
     parser.add_argument("--profile", default="cpu", help=f"{', '.join(available_profiles())} (default: cpu)")
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="change one value of the profile, such as training.steps=100; may be repeated",
+    )  # fmt: skip
     parser.set_defaults(run=run)
     return parser
 

@@ -1,5 +1,7 @@
 """Profiles: every size and hyperparameter of a run, read from ``notebooks/profiles/*.yaml``."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar, get_type_hints
 
@@ -125,9 +127,33 @@ def _section(cls: type[T], raw: dict[str, Any] | None, where: str) -> T:
     return cls(**(raw or {}))
 
 
+def parse_overrides(settings: Sequence[str]) -> dict[str, Any]:
+    """Read ``"training.steps=5"`` as ``{"training.steps": 5}``; values are YAML, ``null`` and ``1e-4`` included.
+
+    Raises:
+        ValueError: for a setting without ``=``, or whose value is not YAML.
+    """
+    overrides = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise ValueError(f"a setting reads KEY=VALUE, such as training.steps=5, got {setting!r}")
+        try:
+            overrides[key.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ValueError(f"the value of {setting!r} can't be read; quote text that has special signs") from None
+    return overrides
+
+
 def _override(profile: Profile, key: str, value: Any) -> Profile:
     section, _, field = key.partition(".")
     current = getattr(profile, section, None)
     if current is None or section in _PLAIN or field not in {f.name for f in fields(current)}:
         raise ValueError(f"unknown profile key {key!r}; write section.field, such as 'training.steps'")
+    expected = get_type_hints(type(current))[field]
+    if expected is float and not isinstance(value, bool):
+        with suppress(TypeError, ValueError):  # 1 for 1.0, and 1e-4, which YAML takes for text
+            value = float(value)
+    if not isinstance(value, expected) or isinstance(value, bool):
+        raise ValueError(f"{key} takes {getattr(expected, '__name__', expected)}, got {value!r}")
     return replace(profile, **{section: replace(current, **{field: value})})

@@ -77,13 +77,15 @@ def test_mistakes_are_one_sentence(titles, capsys):
     assert "number of rows from 1 up" in error(capsys, "evaluate", "--sample", "0", *smoke)
     assert "no adapter folder" in error(capsys, "evaluate", "--adapter", "nowhere", *smoke)
     assert "not allowed with" in error(capsys, "evaluate", "--adapter", "x", "--stage", "base")
+    assert "unknown profile key 'steps'" in error(capsys, "recommend", titles[0], "--set", "steps=1", *smoke)
 
 
 def test_prepare_train_and_evaluate_go_together(tmp_path, capsys):
     smoke = ["--profile", "smoke"]
     assert main(["prepare", "--out", str(tmp_path / "data"), *smoke]) == 0
     assert (tmp_path / "data" / "manifest.json").is_file()
-    assert main(["train", "--out", str(tmp_path / "run"), *smoke]) == 0
+    assert main(["train", "--out", str(tmp_path / "run"), "--set", "training.steps=3", *smoke]) == 0
+    assert (tmp_path / "run" / "recpo-adapter" / "log.jsonl").read_text().count("\n") == 3
     adapter = str(tmp_path / "run" / "recpo-adapter")
     report = tmp_path / "report.json"
     assert main(["evaluate", "--adapter", adapter, "--sample", "5", "--out", str(report), *smoke]) == 0

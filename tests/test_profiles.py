@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from rrec_lib import profiles
-from rrec_lib.profiles import available_profiles, load_profile
+from rrec_lib.profiles import available_profiles, load_profile, parse_overrides
 
 
 def test_every_shipped_profile_loads():
@@ -31,6 +31,29 @@ def test_overrides_change_one_key_and_nothing_else():
 def test_an_unknown_key_is_refused(key):
     with pytest.raises(ValueError, match="unknown profile key"):
         load_profile("smoke", {key: 1})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [("training.steps", "many", "int"), ("training.steps", 2.5, "int"), ("training.steps", True, "int"),
+     ("rollouts.temperature", "hot", "float"), ("model.lora_layers", "all", "int | None"), ("model.name", 3, "str")],
+)  # fmt: skip
+def test_a_value_of_the_wrong_type_is_refused(key, value, expected):
+    with pytest.raises(ValueError, match=rf"{key} takes {expected.replace('|', '[|]')}, got {value!r}"):
+        load_profile("smoke", {key: value})
+
+
+def test_overrides_are_read_from_text():
+    overrides = parse_overrides(
+        ["training.steps=7", "training.learning_rate=1e-4", "model.lora_layers=null", "a.b=c=d"]
+    )
+    assert overrides["a.b"] == "c=d"
+    del overrides["a.b"]
+    changed = load_profile("smoke", overrides)
+    assert (changed.training.steps, changed.training.learning_rate, changed.model.lora_layers) == (7, 1e-4, None)
+    for wrong in ("training.steps", "training.steps=[1"):
+        with pytest.raises(ValueError, match=r"KEY=VALUE|can't be read"):
+            parse_overrides([wrong])
 
 
 def test_a_profile_with_a_missing_or_unknown_entry_is_refused(tmp_path, monkeypatch):

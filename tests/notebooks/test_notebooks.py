@@ -28,8 +28,8 @@ def tagged(notebook: dict, tag: str) -> list[dict]:
     return [cell for cell in notebook["cells"] if tag in cell["metadata"].get("tags", [])]
 
 
-def test_the_six_notebooks_are_there():
-    assert [name[:2] for name in NAMES] == ["01", "02", "03", "04", "05", "06"]
+def test_the_seven_notebooks_are_there():
+    assert [name[:2] for name in NAMES] == ["01", "02", "03", "04", "05", "06", "07"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -83,6 +83,72 @@ def test_the_directive_check_sees_directives():
     assert not DIRECTIVE.search("```python\n{'a': 1}\n```\n\nthe set {1, 2} and `{x}`")
 
 
+# What a run must record: by pencil from the toy world where a fraction stands, else as first measured.
+ADVANTAGES = [0.550376, -0.550376, 0.485410, -0.485410, 0.419061, -0.419061]  # differences of two rewards
+RECORDED = {
+    "01_quickstart": {"stage": "base", "films": 60, "top": 20, "finished": 0},  # random weights never close a marker
+    "02_data_preparation": {
+        "rows": {"train": 694, "valid": 87, "test": 87, "items": 60},  # 868 rows, 8 : 1 : 1
+        "catalogue": "df3dff5f766cb92d",
+        "gain_over_only_the_past.popularity, only the past": 0,
+        "ndcg_temporal.popularity": 0.193930,
+        "ndcg_temporal.co-occurrence": 0.258457,
+    },
+    "03_model_architecture": {"films": 8, "largest_difference.by_hand": 0, "largest_difference.padding": 0},
+    "04_recpo_reward_design": {
+        "toy_r_d": [[1, 1 / math.log2(5)], [1, 1 / 2], [1, (1 / math.log2(3) + 1 / 2) / 2]],  # ranks 1 4, 1 3, 1 2-or-3
+        "toy_r_c": [[0.373141, 0.182367], [0.301227, 0.092918], [0.347795, 0.222744]],
+        "toy_loss": {"token": -0.005892, "item": -0.388794},
+        "group_size": 4,
+    },
+    "05_gpu_training": {"stage": "base", "steps": 4, "resume_gap": 0, "closes_marker.policy": 0},
+    "06_evaluation": {"rows": 8, "final": "untrained", "reports.chance.metrics.hit@5.mean": 0.098105},
+    "07_reading_the_official_code": {
+        "token_gradient.paper": [-a / 17 for a in ADVANTAGES],
+        "token_gradient.code": [0] * 6,
+        "token_gradient.code, cut after 3": [-ADVANTAGES[2] / 3 / 9] * 3 + [ADVANTAGES[2] / 3 / 8] * 3,
+        "pull.paper": [max(a, 0) / 6 for a in ADVANTAGES],
+        "pull.code": [sum(ADVANTAGES[::2]) / 36] * 6,
+        "sum_of_advantages.RLOO": [0] * 3,
+        "sum_of_advantages.code": [0.693467, 0.722355, 0.757861],
+        "mean_reward": [0.693467, 0.722355, 0.757861],
+        "share_and_noise.G = 2, leave-one-out, own weight": [1, 1.231984],
+        "share_and_noise.G = 2, leave-one-out, shared weight": [1 / 4, 0.637353],
+        "share_and_noise.G = 4, leave-one-out, shared weight": [1 / 16, 0.197448],
+        "share_and_noise.G = 4, RLOO, own weight": [1, 0.744415],
+        "share_and_noise.G = 4, RLOO, shared weight": [0, 0],
+        "trained_tokens": {"paper": 17, "code": 16},
+        "rank_of_target": {"paper": 1, "code": 4},
+        "probability": {"paper": 0.620749, "code": 0.716667},
+        "against_the_paper.1 and 2, the axis.tokens": {"length": 0},
+        "against_the_paper.all, GRPO.tokens": {"length": 0},
+    }
+}
+
+
+def look_up(figures: dict, path: str):
+    """The figure at a dotted path."""
+    for key in path.split("."):
+        figures = figures[key]
+    return figures
+
+
+def close(value):
+    if isinstance(value, list) and value and isinstance(value[0], list):
+        return [pytest.approx(row, rel=1e-4) for row in value]
+    return value if isinstance(value, str) else pytest.approx(value, rel=1e-4, abs=1e-5)
+
+
+def test_the_comparison_of_figures_sees_a_wrong_one():
+    figures = {"share": {"own": [1.0, 1.232], "shared": [0.0, 0.0]}}
+    assert look_up(figures, "share.own") == close([1, 1.232])
+    assert look_up(figures, "share.own") != close([1, 1.233])
+    assert look_up(figures, "share.shared") != close([1e-4, 0])
+    assert figures["share"]["own"] != close([1, 1.2])
+    assert [[1.0, 2.0]] == close([[1, 2]])
+    assert [[1.0, 2.0]] != close([[1, 2.001]])
+
+
 @pytest.fixture(scope="module", params=NAMES)
 def smoke_run(request, tmp_path_factory):
     """A notebook run on smoke: its name, the executed notebook, its figures, and where its records went."""
@@ -105,6 +171,8 @@ def test_smoke_run(smoke_run):
     figures = list(numbers(recorded["figures"]))
     assert figures
     assert all(math.isfinite(figure) for figure in figures)
+    for path, expected in RECORDED.get(name, {}).items():
+        assert look_up(recorded["figures"], path) == close(expected), path
 
     staged = stage.stage_notebook(executed, name)  # refuses stderr and figures without alt text
     shown = [cell["metadata"].get("mystnb", {}) for cell in staged["cells"]]

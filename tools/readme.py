@@ -1,0 +1,102 @@
+"""Bring the README up to the last `make book`: times, main figure and its caption, picture of the book.
+
+`make readme`, after `make book`. Times and figure come from the executed notebooks; a test keeps the table of times
+equal to results/times.json.
+"""
+
+import base64
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from execute import ROOT, BuildError, record_times
+from stage import IMAGES, alt_text, is_image
+
+FIGURES = "book/_figures"
+
+
+def replace_section(text: str, name: str, content: str) -> str:
+    """Put ``content`` between the comments ``name:start`` and ``name:end``.
+
+    Raises:
+        BuildError: if the text has no such section.
+    """
+    pattern = re.compile(rf"(<!-- {name}:start -->\n).*?(<!-- {name}:end -->)", re.DOTALL)
+    if not pattern.search(text):
+        raise BuildError(
+            f"README.md has no section {name!r}: put `<!-- {name}:start -->` and `<!-- {name}:end -->` back"
+        )
+    return pattern.sub(lambda match: f"{match[1]}{content}\n{match[2]}", text)
+
+
+def times_section(recorded: dict[str, Any]) -> str:
+    """The table of the `cpu` profile from the contents of results/times.json."""
+    notebooks = recorded["cpu"]["notebooks"]
+    seconds = sum(times["seconds"] for times in notebooks.values())
+    peak = max(times["peak_mb"] for times in notebooks.values())
+    rows = [
+        f"| {name} | {t['seconds']:.0f} s | {t['peak_mb'] / 1000:.1f} GB |" for name, t in sorted(notebooks.items())
+    ]
+    unmeasured = " and ".join(f"`{name}`" for name in ("t4", "paper") if name not in recorded)
+    return "\n".join(
+        [
+            "| notebook, `cpu` profile | time | peak memory |",
+            "|---|---|---|",
+            *rows,
+            f"| whole book | {seconds / 60:.0f} min | {peak / 1000:.1f} GB |",
+            "",
+            f"Recorded run on {recorded['cpu']['device']} (`results/times.json`), after installation, which takes about"
+            " three minutes.",
+            *([f"{unmeasured}: not measured yet."] if unmeasured else []),
+        ]
+    )
+
+
+def main_figure(notebook: dict[str, Any]) -> tuple[bytes, str]:
+    """The comparison of notebook 06, its second figure, as PNG bytes, and its alt text."""
+    figures = [output for cell in notebook["cells"] for output in cell.get("outputs", []) if is_image(output)]
+    if len(figures) < 2:
+        raise BuildError("notebook 06 shows fewer than two figures: run `make book`")
+    return base64.b64decode(figures[1]["data"][IMAGES[0]]), alt_text(figures[1], "notebook 06")
+
+
+def photograph(page: Path, picture: Path) -> None:
+    """Take a picture of a rendered page in headless Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    executable = next(
+        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+    )
+    if executable is None:
+        raise BuildError("there is no Chromium: install your system's chromium package")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        view = browser.new_page(viewport={"width": 1280, "height": 1330}, color_scheme="light")
+        view.goto(page.as_uri(), wait_until="networkidle")
+        view.screenshot(path=str(picture))
+        browser.close()
+
+
+def main() -> None:
+    executed, welcome = ROOT / "_build/executed/cpu/06_evaluation.ipynb", ROOT / "_build/html/book/welcome.html"
+    try:
+        if not (executed.exists() and welcome.exists()):
+            raise BuildError("the book is not built: run `make book`")
+        record_times("cpu")
+        png, alt = main_figure(json.loads(executed.read_text(encoding="utf-8")))
+        text = (ROOT / "README.md").read_text(encoding="utf-8")
+        text = replace_section(text, "times", times_section(json.loads((ROOT / "results/times.json").read_text())))
+        text = replace_section(text, "result", f"![{alt}]({FIGURES}/result.png)")
+        photograph(welcome, ROOT / FIGURES / "book.png")
+    except BuildError as problem:
+        sys.exit(f"error: {problem}")
+    (ROOT / FIGURES / "result.png").write_bytes(png)
+    (ROOT / "README.md").write_text(text, encoding="utf-8")
+    print("README.md, its figures and results/times.json are those of the last run")
+
+
+if __name__ == "__main__":
+    main()
