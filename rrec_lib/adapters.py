@@ -1,4 +1,7 @@
-"""Trained adapters: small files that say what they were trained on, and refuse anything else."""
+"""Trained adapters: small files that say what they were trained on, and refuse anything else.
+
+A policy trained in full is saved the same way; its file holds all weights, in float32.
+"""
 
 import json
 import shutil
@@ -7,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from rrec_lib.policy import Policy, identity
 
@@ -16,7 +20,9 @@ WEIGHTS, CARD = "adapter_model.safetensors", "adapter_card.json"
 
 
 def save_adapter(policy: Policy, folder: Path, catalogue: str, notes: dict[str, Any]) -> None:
-    """Save the LoRA weights in bfloat16, with a card of what they are tied to. The folder appears whole or not at all.
+    """Save the LoRA weights in bfloat16, or all weights in float32, with a card of what they are tied to.
+
+    The folder appears whole or not at all.
 
     Args:
         policy: the trained policy.
@@ -27,12 +33,11 @@ def save_adapter(policy: Policy, folder: Path, catalogue: str, notes: dict[str, 
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     temporary.chmod(0o755)
-    weights = get_peft_model_state_dict(policy.model)
-    save_file(
-        {name: value.to(torch.bfloat16).cpu().contiguous() for name, value in weights.items()}, temporary / WEIGHTS
-    )
-    lora: Any = policy.model.peft_config["default"]
-    card = {"tied_to": identity(policy, catalogue), "rank": lora.r, "alpha": lora.lora_alpha, **notes}
+    rank, alpha = _lora_shape(policy)
+    dtype = torch.bfloat16 if rank else torch.float32
+    weights = {name: value.to(dtype).cpu().contiguous() for name, value in _trained(policy).items()}
+    save_file(weights, temporary / WEIGHTS)
+    card = {"tied_to": identity(policy, catalogue), "rank": rank, "alpha": alpha, **notes}
     (temporary / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     if folder.exists():
         shutil.rmtree(folder)
@@ -50,19 +55,37 @@ def load_adapter(policy: Policy, folder: Path, catalogue: str) -> dict[str, Any]
         raise FileNotFoundError(f"no adapter in {folder}: {CARD} or {WEIGHTS} is missing; train one with `rrec train`")
     card = json.loads((folder / CARD).read_text(encoding="utf-8"))
     check_identity(card["tied_to"], identity(policy, catalogue), folder)
-    lora: Any = policy.model.peft_config["default"]
-    if (card["rank"], card["alpha"]) != (lora.r, lora.lora_alpha):
+    rank, alpha = _lora_shape(policy)
+    if (card["rank"], card["alpha"]) != (rank, alpha):
         raise ValueError(
-            f"the adapter in {folder} has LoRA rank {card['rank']} and alpha {card['alpha']}, the profile {lora.r} and"
-            f" {lora.lora_alpha}; set model.lora_rank and model.lora_alpha to the adapter's"
+            f"the adapter in {folder} has LoRA rank {card['rank']} and alpha {card['alpha']}, the profile {rank} and"
+            f" {alpha}; set model.lora_rank and model.lora_alpha to the adapter's (0: all weights are trained)"
         )
     weights = {name: value.float() for name, value in load_file(folder / WEIGHTS).items()}
-    if weights.keys() != get_peft_model_state_dict(policy.model).keys():
+    if weights.keys() != _trained(policy).keys():
         raise ValueError(
             f"the adapter in {folder} adapts other layers than the profile; set model.lora_layers as it was"
         )
-    set_peft_model_state_dict(policy.model, weights)
+    if rank:
+        set_peft_model_state_dict(policy.model, weights)
+    else:
+        policy.model.load_state_dict(weights, strict=False)  # tied weights are in the file once
     return card
+
+
+def _trained(policy: Policy) -> dict[str, Tensor]:
+    """The weights that training changes, tied ones once."""
+    if isinstance(policy.model, PeftModel):
+        return get_peft_model_state_dict(policy.model)
+    return {name: parameter.detach() for name, parameter in policy.model.named_parameters()}
+
+
+def _lora_shape(policy: Policy) -> tuple[int, int]:
+    """LoRA's rank and alpha; 0 and 0 where all weights are trained."""
+    if not isinstance(policy.model, PeftModel):
+        return 0, 0
+    lora: Any = policy.model.peft_config["default"]
+    return lora.r, lora.lora_alpha
 
 
 def check_identity(recorded: dict[str, str], present: dict[str, str], folder: Path) -> None:

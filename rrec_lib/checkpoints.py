@@ -1,6 +1,8 @@
-"""What both trainers share: the item table, its refreshes, and checkpoints that are whole or not taken."""
+"""What both trainers share: the item table, checkpoints that are whole or not there, and stops that say why."""
 
 import json
+import math
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -10,21 +12,32 @@ import torch
 from datasets import DatasetDict
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import TrainerCallback
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainerState
 
+from rrec_lib.console import TrainingError
 from rrec_lib.policy import Policy, item_table
 from rrec_lib.prompts import encode_items
 
-COMPLETE, ITEM_TABLE = "complete", "item_table.safetensors"
+COMPLETE, ITEM_TABLE, SAVING = "complete", "item_table.safetensors", ".saving"
+GRAD_NORM_LIMIT = 1e4  # recorded runs stay below 3
 
 
 class CheckpointMixin:
-    """The item table of a trainer: encoded in full on a schedule, updated in place, kept in every checkpoint."""
+    """The item table of a trainer: encoded in full on a schedule, updated in place, kept in every checkpoint.
 
-    args: Any  # these four are the trainer's
+    Checkpoints are written to a hidden folder and appear under their name in one rename. A loss or gradient that is no
+    number, or too large, stops the run before the weights take it.
+    """
+
+    args: Any  # these are the trainer's
     state: Any
+    control: Any
     accelerator: Any
-    _get_output_dir: Any
+    callback_handler: Any
+    add_callback: Any
+    remove_callback: Any
+    _load_from_checkpoint: Any
+    _saving = False
 
     def prepare_items(self, policy: Policy, dataset: DatasetDict, refresh_steps: int = 0) -> None:
         """Set up the table; a trainer that scores with it encodes it at its first step."""
@@ -35,6 +48,12 @@ class CheckpointMixin:
         self.item_embeddings: Tensor | None = None  # (N, d), as of item_table_step
         self.item_table_step = -1
 
+    def log_to_file(self) -> None:
+        """Log to ``log.jsonl`` in the output folder rather than to the screen."""
+        self.remove_callback(PrinterCallback)
+        self.remove_callback(ProgressCallback)
+        self.add_callback(LogFile(Path(self.args.output_dir) / "log.jsonl"))
+
     def refresh_item_table(self) -> None:
         """Encode the whole table if its refresh is due."""
         step = self.state.global_step
@@ -43,28 +62,151 @@ class CheckpointMixin:
             table = item_table(self.policy, self.items, use_cache=step == 0)
             self.item_embeddings, self.item_table_step = table.clone(), step
 
+    # -- checkpoints ------------------------------------------------------------------------------------------------
+
+    def _get_output_dir(self, trial: Any) -> str:
+        run = super()._get_output_dir(trial)  # type: ignore[misc]
+        return str(Path(run) / SAVING) if self._saving else run
+
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)  # type: ignore[misc]
-        folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
-        if not self.args.should_save:
-            return
-        if self.item_embeddings is not None:
+        run, name = Path(self._get_output_dir(trial)), f"checkpoint-{self.state.global_step}"
+        if self.args.should_save:
+            shutil.rmtree(run / SAVING, ignore_errors=True)  # what a killed run left
+        self.accelerator.wait_for_everyone()
+        self._saving = True
+        try:
+            super()._save_checkpoint(model, trial)  # type: ignore[misc]
+        finally:
+            self._saving = False
+        self.save_progress(run / SAVING / name)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            (run / SAVING / name / COMPLETE).touch()
+            if (run / name).exists():
+                (run / name).rename(run / SAVING / "replaced")
+            (run / SAVING / name).rename(run / name)
+            self._rotate(run)
+            shutil.rmtree(run / SAVING)
+
+    def save_progress(self, folder: Path) -> None:
+        """Save what TRL does not; called on every process."""
+        if self.args.should_save and self.item_embeddings is not None:
             step = torch.tensor(self.item_table_step)
             save_file({"states": self.item_embeddings.cpu().contiguous(), "step": step}, folder / ITEM_TABLE)
-        (folder / COMPLETE).touch()
+
+    def load_progress(self, folder: Path) -> None:
+        """Restore what :meth:`save_progress` saved."""
+        if (folder / ITEM_TABLE).is_file():
+            saved = load_file(folder / ITEM_TABLE)
+            self.item_embeddings = saved["states"].to(self.accelerator.device)
+            self.item_table_step = int(saved["step"])
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
-        if checkpoint is not None and (Path(checkpoint) / ITEM_TABLE).is_file():
-            saved = load_file(Path(checkpoint) / ITEM_TABLE)
-            self.item_embeddings = saved["states"].to(self.accelerator.device)
-            self.item_table_step = int(saved["step"])
+        if checkpoint is not None:
+            self.load_progress(Path(checkpoint))
+
+    def _load_finished(self, checkpoint: Path) -> bool:
+        """Load a checkpoint that has all its steps; Transformers would train one more."""
+        state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        if not 0 < self.args.max_steps <= state.global_step:
+            return False
+        self._load_from_checkpoint(str(checkpoint))
+        self.state = state
+        self.load_progress(checkpoint)
+        self.callback_handler.on_train_begin(self.args, state, self.control)
+        self.log({"train_runtime": 0.0, "total_flos": state.total_flos, "train_loss": 0.0})
+        return True
+
+    def _rotate(self, run: Path) -> None:
+        """Delete the oldest checkpoints beyond the limit; a half-deleted one is not left under its name."""
+        limit = self.args.save_total_limit
+        for folder in _complete(run)[: -limit if limit else 0]:
+            folder.rename(run / SAVING / folder.name)
+
+    # -- stops ------------------------------------------------------------------------------------------------------
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train; running out of memory ends in a sentence."""
+        checkpoint = kwargs.get("resume_from_checkpoint")
+        if checkpoint and self._load_finished(Path(checkpoint)):
+            return None
+        try:
+            return super().train(*args, **kwargs)  # type: ignore[misc]
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            raise self.stopped(
+                f"out of memory at step {self.state.global_step + 1}; use fewer users at a time and more"
+                " gradient_accumulation_steps, shorter reasonings, or activation_checkpointing"
+            ) from error
+
+    def checked(self, loss: Tensor) -> Tensor:
+        """Pass on a finite loss; any other stops every process before its backward pass."""
+        losses = self.accelerator.gather(loss.detach().reshape(1))
+        if not losses.isfinite().all():
+            raise self.stopped(
+                f"the loss of step {self.state.global_step + 1} is {losses[~losses.isfinite()][0].item()}; lower the"
+                " learning rate, or set the model's dtype to float32"
+            )
+        return loss
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[misc]
+        limit = getattr(self.args, "grad_norm_limit", GRAD_NORM_LIMIT)
+        value = math.nan if norm is None else float(norm)
+        # float16's scaler leaves out a step that overflows and tries a smaller scale; the log shows the norm.
+        if self.accelerator.scaler is None and not value <= limit:
+            raise self.stopped(
+                f"the gradient norm of step {self.state.global_step + 1} is {value:.3g}, the limit {limit:g}; lower the"
+                " learning rate, or raise grad_norm_limit if such norms are usual here"
+            )
+        return norm
+
+    def stopped(self, reason: str) -> TrainingError:
+        """The error that ends a run, and names what it can go on from."""
+        checkpoint = last_checkpoint(Path(self.args.output_dir))
+        remains = f"the last good checkpoint is {checkpoint}" if checkpoint else "there is no checkpoint yet"
+        return TrainingError(f"training stopped: {reason}; {remains}")
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """The last line's loss is of the whole run, however often it was resumed."""
+        if "train_loss" in logs:
+            losses = [row["loss"] for row in self.state.log_history if "loss" in row]
+            logs = {**logs, "train_loss": math.fsum(losses) / max(len(losses), 1)}
+        super().log(logs, *args, **kwargs)  # type: ignore[misc]
 
 
 def last_checkpoint(output_dir: Path) -> Path | None:
     """The newest checkpoint that was written to its end, or None; a half-written one is never taken."""
-    complete = [marker.parent for marker in output_dir.glob(f"checkpoint-*/{COMPLETE}")]
-    return max(complete, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
+    return next(reversed(_complete(output_dir)), None)
+
+
+def _complete(output_dir: Path) -> list[Path]:
+    """The complete checkpoints, oldest first."""
+    folders = [marker.parent for marker in output_dir.glob(f"checkpoint-*/{COMPLETE}")]
+    return sorted(folders, key=lambda folder: int(folder.name.rpartition("-")[2]))
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out; PyTorch's CPU allocator has no error class of its own."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)
+
+
+class LogFile(TrainerCallback):
+    """Write each log line as it comes; a resumed run first drops the lines after its checkpoint."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            log_lines(state.log_history, self.path)
+
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(state.log_history[-1]) + "\n")
 
 
 class StepLines(TrainerCallback):
@@ -85,6 +227,8 @@ class StepLines(TrainerCallback):
 
 
 def log_lines(history: list[dict[str, float]], path: Path) -> None:
-    """Write a trainer's log history as JSON lines."""
+    """Write a trainer's log history as JSON lines, in place of what the file held."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in history), encoding="utf-8")
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text("".join(json.dumps(row) + "\n" for row in history), encoding="utf-8")
+    temporary.replace(path)

@@ -10,6 +10,10 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
+class TrainingError(RuntimeError):
+    """A run that had to end: its message says why, and which checkpoint remains."""
+
+
 def quiet_libraries() -> None:
     """Turn off the libraries' own progress bars and advice; warnings that matter are raised by this project."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

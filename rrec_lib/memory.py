@@ -5,7 +5,7 @@ that is measured at one small shape, so that it follows the installed libraries.
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -49,18 +49,18 @@ class Shape:
 CALIBRATION = Shape(users=1, group_size=2, prompt_tokens=24, new_tokens=20)
 
 
-def build(config: PretrainedConfig, profile: ModelProfile | None, device: str) -> PreTrainedModel | PeftModel:
+def build(config: PretrainedConfig, profile: ModelProfile, device: str) -> PreTrainedModel | PeftModel:
     """A model as it is trained on a GPU: bfloat16 under float32 LoRA, or all of it in float32.
 
     Args:
         config: its architecture.
-        profile: of LoRA; None trains all weights.
+        profile: of LoRA; without a rank all weights are trained.
         device: ``"meta"`` for sizes without memory, or ``"cpu"``.
     """
     with torch.device(device), torch.random.fork_rng(devices=[]):
-        dtype = torch.float32 if profile is None else torch.bfloat16
+        dtype = torch.bfloat16 if profile.lora_rank else torch.float32
         model: PreTrainedModel = AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=dtype)
-        return (model if profile is None else add_lora(model, profile)).train()
+        return add_lora(model, profile).train()
 
 
 def adam_bytes(sizes: list[int], bits: int = 32) -> int:
@@ -84,13 +84,13 @@ def layer_bytes(config: Any, shape: Shape, lora_rank: int | None) -> int:
     Args:
         config: the architecture.
         shape: what goes through.
-        lora_rank: None trains all weights.
+        lora_rank: None or 0 trains all weights.
     """
-    full, eager = lora_rank is None, _eager(config)
+    full, eager = not lora_rank, _eager(config)
     norms = 4 if config.model_type == "gemma2" else 2
     half = 5 * config.hidden_size + (4 if eager or full else 5) * _query_width(config) + 4 * config.intermediate_size
     float32 = (2 * norms + 1 if full else norms) * config.hidden_size
-    adapters = 0 if lora_rank is None else 7 * lora_rank  # the narrow state inside each of seven adapted products
+    adapters = 7 * (lora_rank or 0)  # the narrow state inside each of seven adapted products
     return shape.tokens * (HALF * (half + adapters) + FULL * float32)
 
 
@@ -109,7 +109,7 @@ def kept_bytes(
         config: the architecture.
         shape: what goes through.
         layers: how many layers gradients reach.
-        lora_rank: None trains all weights.
+        lora_rank: None or 0 trains all weights.
         trained: number of trained values; each is kept once more in half precision, as autocast made it.
         factor: see :func:`calibrate`.
 
@@ -126,17 +126,16 @@ def kept_bytes(
     }
 
 
-def calibrate(config: PretrainedConfig, profile: ModelProfile | None) -> float:
+def calibrate(config: PretrainedConfig, profile: ModelProfile) -> float:
     """Measured bytes over the formula's, for a narrow two-layer model of the same family at :data:`CALIBRATION`.
 
     Args:
         config: the architecture; its proportions are kept.
-        profile: of LoRA; None trains all weights.
+        profile: of LoRA; without a rank all weights are trained.
     """
     small = narrow(config)
-    model = build(small, profile, "cpu")
-    rank = None if profile is None else profile.lora_rank
-    formula = kept_bytes(small, CALIBRATION, small.num_hidden_layers, rank, trained_values(model))
+    model = build(small, replace(profile, lora_layers=None), "cpu")
+    formula = kept_bytes(small, CALIBRATION, small.num_hidden_layers, profile.lora_rank, trained_values(model))
     return (saved_bytes(model, CALIBRATION) - formula["logits"]) / (formula["layers"] + formula["attention"])
 
 

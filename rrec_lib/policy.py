@@ -27,12 +27,12 @@ from rrec_lib.prompts import encode_items, prompts_hash
 
 @dataclass
 class Policy:
-    """A language model with LoRA, its tokenizer and its arithmetic type."""
+    """A language model, with LoRA or trained in full, its tokenizer and its arithmetic type."""
 
     model: PeftModel | PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     compute_dtype: torch.dtype
-    base_hash: str  # of the frozen base weights
+    base_hash: str  # of the weights that training starts from
 
     @property
     def device(self) -> torch.device:
@@ -57,20 +57,31 @@ class Policy:
 def load_policy(profile: ModelProfile, seed: int = 0) -> Policy:
     """Load the language model a profile names and put fresh LoRA weights on the linear layers of its decoder.
 
-    Fresh LoRA is the identity, so the policy starts as the base model.
+    Fresh LoRA is the identity, so the policy starts as the base model. Without a LoRA rank all weights are trained, and
+    kept in float32: an update is often smaller than bfloat16's rounding.
     """
     compute_dtype = hardware.choose_dtype(profile.dtype)
     # On a GPU the frozen weights take the compute type; on a CPU autocast does better from float32.
-    weights_dtype = compute_dtype if torch.cuda.is_available() else torch.float32
+    weights_dtype = compute_dtype if torch.cuda.is_available() and profile.lora_rank else torch.float32
     model, tokenizer = load_language_model(profile.name, weights_dtype, seed)
     base_hash = weights_hash(model)
     torch.manual_seed(seed)
-    peft_model = add_lora(model, profile).to(hardware.device())
-    return Policy(peft_model, tokenizer, compute_dtype, base_hash)
+    trained = add_lora(model, profile).to(hardware.device())
+    return Policy(trained, tokenizer, compute_dtype, base_hash)
 
 
-def add_lora(model: PreTrainedModel, profile: ModelProfile) -> PeftModel:
-    """Put fresh LoRA weights on the linear layers that a profile names; the rest is frozen."""
+def add_lora(model: PreTrainedModel, profile: ModelProfile) -> PeftModel | PreTrainedModel:
+    """Put fresh LoRA weights on the linear layers that a profile names and freeze the rest; without a rank train all.
+
+    Raises:
+        ValueError: for layers without a rank, or layers that the model does not have.
+    """
+    if not profile.lora_rank:
+        if profile.lora_layers is not None:
+            raise ValueError(
+                f"lora_layers is {profile.lora_layers} without a lora_rank; set it to null, or give a rank"
+            )
+        return model
     lora = LoraConfig(
         r=profile.lora_rank,
         lora_alpha=profile.lora_alpha,

@@ -14,7 +14,7 @@ from rrec_lib.paths import resource
 class ModelProfile:
     name: str  # "smollm2-135m-instruct", "tiny-random", a local folder, or a hub id
     dtype: str  # "auto" (measured), "float32", "bfloat16" or "float16"
-    lora_rank: int
+    lora_rank: int | None  # None or 0 trains all weights instead
     lora_alpha: int
     lora_layers: int | None  # adapt only the last n layers, so that gradients stop below them; None adapts all
 

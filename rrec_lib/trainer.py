@@ -1,94 +1,32 @@
 """RecPO training on TRL's ``GRPOTrainer``: what differs is how a group is sampled, how it is scored, and the loss."""
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 from torch import Tensor
-from transformers import PrinterCallback, ProgressCallback, TrainerCallback
-from trl import GRPOConfig, GRPOTrainer
+from torch.utils.data import Sampler
+from transformers import TrainerCallback
+from trl import GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
+from trl.trainer.utils import RepeatSampler
 
-from rrec_lib import advantages as advantage_estimators
 from rrec_lib.checkpoints import CheckpointMixin
+from rrec_lib.configuration import ADVANTAGES, RecPOConfig, recpo_config
 from rrec_lib.hardware import autocast
-from rrec_lib.objective import TOKEN_NORMALIZATIONS, item_logprobs, recpo_loss
+from rrec_lib.item_tower import choose_items, encode_step, step_seed, token_weights
+from rrec_lib.objective import item_logprobs, recpo_loss
 from rrec_lib.packing import PackedGroups, pack, packed_forward, packed_states
 from rrec_lib.policy import Policy, language_model
-from rrec_lib.profiles import Profile
 from rrec_lib.prompts import encode_users
 from rrec_lib.ranking import mask_items, repeated_targets, score_items
 from rrec_lib.rewards import fused_reward, ranking_reward, similarity_reward
 from rrec_lib.rollouts import Rollouts, sample_groups
 
-ADVANTAGES = {"grpo": advantage_estimators.grpo_advantages, "rloo": advantage_estimators.rloo_advantages}
-
-
-@dataclass
-class RecPOConfig(GRPOConfig):
-    """TRL's configuration with RecPO's choices.
-
-    TRL's own names stand for ε (``epsilon``), G (``num_generations``), sampling (``temperature``, ``top_k``) and the
-    longest reasoning (``max_completion_length``).
-    """
-
-    reward_beta: float = field(default=0.05, metadata={"help": "Weight of the similarity reward R_c."})
-    ndcg_k: int = field(default=1000, metadata={"help": "Cutoff of the ranking reward."})
-    item_temperature: float = field(default=0.02, metadata={"help": "τ of both item softmaxes."})
-    advantage: str = field(default="grpo", metadata={"help": "Advantage estimator: grpo or rloo."})
-    token_normalization: str = field(default="trajectory", metadata={"help": "See objective.recpo_loss."})
-    logq_correction: bool = field(default=False, metadata={"help": "Correct the in-batch softmax for popularity."})
-    item_refresh_steps: int = field(default=10, metadata={"help": "Encode the whole item table every n steps."})
-    activation_checkpointing: bool | None = field(default=False, metadata={"help": "Trade time for memory."})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.advantage not in ADVANTAGES:
-            raise ValueError(f"unknown advantage {self.advantage!r}; choose one of {', '.join(ADVANTAGES)}")
-        if self.token_normalization not in TOKEN_NORMALIZATIONS:
-            raise ValueError(f"unknown token_normalization {self.token_normalization!r}; {TOKEN_NORMALIZATIONS}")
-        if self.steps_per_generation != self.gradient_accumulation_steps:
-            raise ValueError(
-                "steps_per_generation must equal gradient_accumulation_steps: old log-probabilities are taken at a"
-                f" batch's first use, before any update; got {self.steps_per_generation} and"
-                f" {self.gradient_accumulation_steps}"
-            )
-
-
-def recpo_config(profile: Profile, output_dir: Path, seed: int = 0, **overrides: Any) -> RecPOConfig:
-    """The configuration a profile asks for; ``overrides`` are fields of :class:`RecPOConfig`."""
-    group_size = profile.rollouts.group_size
-    settings: dict[str, Any] = {
-        "output_dir": str(output_dir),
-        "seed": seed,
-        "max_steps": profile.training.steps,
-        "per_device_train_batch_size": profile.training.users_per_step * group_size,
-        "num_generations": group_size,
-        "max_completion_length": profile.rollouts.max_new_tokens,
-        "temperature": profile.rollouts.temperature,
-        "top_k": profile.rollouts.top_k,
-        "reward_beta": profile.reward.beta,
-        "ndcg_k": profile.reward.ndcg_k,
-        "item_temperature": profile.reward.temperature,
-        "advantage": profile.training.advantage,
-        "item_refresh_steps": profile.training.item_refresh_steps,
-        "learning_rate": profile.training.learning_rate,
-        "lr_scheduler_type": "constant_with_warmup",
-        "warmup_steps": profile.training.warmup_steps,
-        "epsilon": profile.training.clip_eps,
-        "save_steps": profile.training.save_steps,
-        "save_total_limit": 2,
-        "logging_steps": 1,
-        "report_to": "none",
-        "disable_tqdm": True,
-        "bf16": False,  # autocast is the policy's own choice, see hardware.choose_dtype
-        "use_cpu": not torch.cuda.is_available(),
-    }
-    return RecPOConfig(**{**settings, **overrides})
+__all__ = ["RecPOConfig", "RecPOTrainer", "recpo_config"]
 
 
 class RecPOTrainer(CheckpointMixin, GRPOTrainer):
@@ -117,8 +55,32 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
             callbacks=callbacks,
             **kwargs,
         )
-        self.remove_callback(PrinterCallback)
-        self.remove_callback(ProgressCallback)
+        self.log_to_file()
+
+    # -- data order and progress, so that a resumed run is the run -----------------------------------------------------
+
+    def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler:
+        sampler: Any = super()._get_train_sampler(dataset)
+        return EpochSampler(sampler, int(self.args.seed), lambda: int(self.state.epoch or 0))
+
+    def save_progress(self, folder: Path) -> None:
+        """Also the rollouts, if the next step uses them again."""
+        super().save_progress(folder)
+        if self.state.global_step % self.num_iterations:
+            torch.save(self._buffered_inputs, folder / self._rollouts_name())
+
+    def load_progress(self, folder: Path) -> None:
+        """Also TRL's step counter and rollouts, which it forgets."""
+        super().load_progress(folder)
+        self._step = self.state.global_step * self.args.gradient_accumulation_steps
+        if self.state.global_step % self.num_iterations:
+            path = folder / self._rollouts_name()
+            if not path.is_file():
+                raise FileNotFoundError(f"{path} is missing; resume with the num_iterations and processes of the run")
+            self._buffered_inputs = torch.load(path, map_location=self.accelerator.device, weights_only=True)
+
+    def _rollouts_name(self) -> str:
+        return f"rollouts_{self.accelerator.process_index}.pt"
 
     # -- sampling and scoring ---------------------------------------------------------------------------------------
 
@@ -163,28 +125,30 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
     # -- loss -------------------------------------------------------------------------------------------------------
 
     def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-        args, group_size = self.args, int(self.num_generations or 1)
+        args, group_size, device = self.args, int(self.num_generations or 1), self.accelerator.device
+        batches = self._optimiser_batch(inputs)
+        index = self._step % len(batches)
+        if index == 0:
+            self._begin_step(model, batches)
+        items, tau = self.step_items, args.item_temperature
+        log_q = items.log_q if args.logq_correction else None
         groups = PackedGroups(**{name: inputs[name] for name in PackedGroups.__dataclass_fields__})
-        with autocast(self.policy.compute_dtype, self.accelerator.device):
+        with autocast(self.policy.compute_dtype, device):
             output = packed_forward(model, groups, args.temperature)
-            item_ids, columns = inputs["targets"].unique(return_inverse=True)
-            item_states = packed_states(model, [self.item_prompts[i] for i in item_ids.tolist()], item_ids.device)
-        assert self.item_embeddings is not None
-        self.item_embeddings[item_ids] = item_states.detach()
-        rows, tau = columns.repeat_interleave(group_size), args.item_temperature
-        log_q = self.target_share.to(item_ids.device)[item_ids].log() if args.logq_correction else None
+        rows = items.rows(inputs["targets"]).repeat_interleave(group_size)
+        mask = groups.loss_mask.flatten(0, 1)
         loss = recpo_loss(
             output.logprobs,
             inputs.get("old_logprobs"),
-            groups.loss_mask.flatten(0, 1),
+            mask,
             output.states,
-            item_states,
+            items.states,
             rows,
             inputs["advantages"].flatten(),
             group_size,
             best_mask=inputs["best"].flatten(),
             old_item_logprobs=inputs.get("old_item_logprobs"),
-            item_ids=item_ids,
+            item_ids=items.ids,
             log_q=log_q,
             clip_eps=self.epsilon_low,
             clip_eps_high=self.epsilon_high,
@@ -193,12 +157,40 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
         )
         if "old_logprobs" not in inputs:  # the buffered batch remembers the policy that sampled it
             inputs["old_logprobs"] = output.logprobs.detach()
-            inputs["old_item_logprobs"] = item_logprobs(output.states, item_states, rows, item_ids, tau, log_q).detach()
-        mask = groups.loss_mask.flatten(0, 1)
+            inputs["old_item_logprobs"] = item_logprobs(
+                output.states, items.states, rows, items.ids, tau, log_q
+            ).detach()
         self._log_metric_value("entropy", (output.entropies * mask).sum() / mask.sum().clamp(min=1))
         for name in ("token", "item", "token_clip_fraction", "item_clip_fraction", "item_accuracy"):
             self._log_metric_value({"token": "token_loss", "item": "item_loss"}.get(name, name), getattr(loss, name))
-        return loss.total / self.current_gradient_accumulation_steps
+        total = (self.token_weights[index] * loss.token + loss.item) / len(batches)
+        if torch.is_grad_enabled():
+            items.note(loss.item / len(batches))
+            if index == len(batches) - 1:
+                total = total + items.send_back(self.accelerator)
+        return self.checked(total)
+
+    def _optimiser_batch(self, inputs: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+        """This process's micro-batches of the present optimiser step."""
+        return list(self._buffered_inputs or []) if self.policy.model.training else [inputs]
+
+    def _begin_step(self, model: torch.nn.Module, batches: list[dict[str, Tensor]]) -> None:
+        """Choose and encode the items of the whole optimiser batch, and put their states into the table."""
+        args, device = self.args, self.accelerator.device
+        targets = self.accelerator.gather(torch.cat([batch["targets"] for batch in batches]))
+        # Old log-probabilities hold for the items they were taken with: a batch's later uses draw the same ones.
+        sampled_at = self.state.global_step - self.state.global_step % self.num_iterations
+        ids, log_q = choose_items(targets, self.target_share, args.extra_negatives, step_seed(args.seed, sampled_at))
+
+        def encode(chosen: list[int]) -> Tensor:
+            with autocast(self.policy.compute_dtype, device):
+                return packed_states(model, [self.item_prompts[i] for i in chosen], device)
+
+        self.step_items = encode_step(encode, ids, log_q, self.accelerator)
+        masks = [batch["loss_mask"] for batch in batches]
+        self.token_weights = token_weights(args.token_normalization, masks, self.accelerator)
+        assert self.item_embeddings is not None
+        self.item_embeddings[ids] = self.step_items.states.detach()
 
     # -- logging ----------------------------------------------------------------------------------------------------
 
@@ -234,8 +226,31 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
         mode = "train" if self.policy.model.training else "eval"
         self._metrics[mode][name].append(float(torch.as_tensor(value).detach()))
 
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log as TRL does, what was gathered since the last line averaged over the processes as well."""
+        metrics = self._metrics["train" if self.policy.model.training else "eval"]
+        names = sorted(metrics)
+        if names and self.accelerator.num_processes > 1:
+            means = torch.tensor([sum(metrics[name]) / len(metrics[name]) for name in names])
+            means = self.accelerator.reduce(means.to(self.accelerator.device), "mean")
+            metrics.update({name: [mean] for name, mean in zip(names, means.tolist(), strict=True)})
+        super().log(logs, start_time)
+
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """No model card: an adapter's card is written by :func:`rrec_lib.adapters.save_adapter`."""
+
+
+class EpochSampler(RepeatSampler):
+    """TRL's order of prompts, drawn anew by seed and epoch: TRL's own depends on how many epochs the process saw."""
+
+    def __init__(self, sampler: RepeatSampler, seed: int, epoch: Callable[[], int]) -> None:
+        self.__dict__.update(sampler.__dict__)
+        self.first_seed, self.epoch = seed, epoch
+
+    def __iter__(self) -> Iterator[int]:
+        if self.shuffle:
+            self.generator.manual_seed(self.first_seed + self.epoch())
+        return super().__iter__()
 
 
 def fused_reward_of_group(**kwargs: Any) -> list[float | None]:

@@ -62,7 +62,6 @@ def _run(trainer: Any, output_dir: Path) -> Any:
     if checkpoint is not None:
         print(f"resuming from {checkpoint.name}", flush=True)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    log_lines(trainer.state.log_history, output_dir / "log.jsonl")
     return trainer
 
 

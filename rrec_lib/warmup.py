@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from datasets import DatasetDict
 from torch import Tensor
-from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from rrec_lib.checkpoints import CheckpointMixin
 from rrec_lib.hardware import autocast
+from rrec_lib.item_tower import choose_items, step_seed
 from rrec_lib.objective import item_logprobs
 from rrec_lib.packing import pack, packed_forward, packed_states
 from rrec_lib.policy import Policy
@@ -106,8 +107,7 @@ class WarmupTrainer(CheckpointMixin, Trainer):
             data_collator=lambda rows: {"examples": rows},
             callbacks=callbacks,
         )
-        self.remove_callback(PrinterCallback)
-        self.remove_callback(ProgressCallback)
+        self.log_to_file()
 
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """Mean cross-entropy of the sentences' tokens, the marker included, and that of the targets behind them."""
@@ -119,26 +119,18 @@ class WarmupTrainer(CheckpointMixin, Trainer):
         ]
         completions = [list(tokenizer(f"{s}\n{MARKER}", add_special_tokens=False)["input_ids"]) for s in sentences]
         groups = pack(prompts, completions, [len(c) for c in completions], tokenizer.pad_token_id, device)
-        item_ids, rows, log_q = self._candidates(torch.tensor([example["target"] for example in examples]))
+        targets = torch.tensor([example["target"] for example in examples], device=device)
+        seed = step_seed(self.args.seed, self.state.global_step)
+        item_ids, log_q = choose_items(targets, self.target_share, self.settings.item_negatives, seed)
+        rows = torch.searchsorted(item_ids, targets)
         with autocast(self.policy.compute_dtype, device):
             output = packed_forward(model, groups)
             item_states = packed_states(model, [self.item_prompts[i] for i in item_ids.tolist()], device)
-        item = -item_logprobs(
-            output.states, item_states, rows.to(device), None, self.temperature, log_q.to(device)
-        ).mean()
+        item = -item_logprobs(output.states, item_states, rows, None, self.temperature, log_q).mean()
         mask = groups.loss_mask.flatten(0, 1)
         token = -(output.logprobs * mask).sum() / mask.sum()
         self.parts = {"token_loss": token.item(), "item_loss": item.item()}
-        return self.settings.token_weight * token + item
-
-    def _candidates(self, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(M,) items of a step without repeats, (B,) each target's row, (M,) how often each is expected, as a log."""
-        negatives, total = min(self.settings.item_negatives, len(self.items)), len(self.items)
-        generator = torch.Generator().manual_seed(self.args.seed * 1_000_003 + self.state.global_step)
-        drawn = torch.randperm(total, generator=generator)[:negatives]
-        item_ids = torch.cat([targets, drawn]).unique()
-        expected = len(targets) * self.target_share[item_ids] + negatives / total
-        return item_ids, torch.searchsorted(item_ids, targets), expected.log()
+        return self.checked(self.settings.token_weight * token + item)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add the loss's two parts to every step's line."""

@@ -10,6 +10,7 @@ from datasets import DatasetDict
 
 from rrec_lib.advantages import grpo_advantages
 from rrec_lib.checkpoints import COMPLETE, last_checkpoint
+from rrec_lib.item_tower import choose_items
 from rrec_lib.policy import Policy, load_policy, weights_hash
 from rrec_lib.trainer import RecPOConfig, RecPOTrainer, recpo_config
 from rrec_lib.training import load_stage, make_adapters, train_recpo, warm_up
@@ -95,6 +96,12 @@ def test_configuration_refuses_what_would_be_wrong(smoke_profile, tmp_path):
         recpo_config(smoke_profile, tmp_path, token_normalization="mean")
     with pytest.raises(ValueError, match="steps_per_generation must equal"):
         recpo_config(smoke_profile, tmp_path, steps_per_generation=2)
+    with pytest.raises(ValueError, match="6, and must be a multiple of num_generations, 4"):
+        recpo_config(smoke_profile, tmp_path, per_device_train_batch_size=6, gradient_accumulation_steps=2)
+    with pytest.raises(ValueError, match="save_steps 2 must be a multiple of logging_steps 3"):
+        recpo_config(smoke_profile, tmp_path, logging_steps=3)
+    with pytest.raises(ValueError, match="extra_negatives must be 0"):
+        recpo_config(smoke_profile, tmp_path, extra_negatives=-1)
     config = recpo_config(smoke_profile, tmp_path)
     assert isinstance(config, RecPOConfig)
     assert config.num_generations == smoke_profile.rollouts.group_size
@@ -160,17 +167,20 @@ def test_a_resumed_warm_up_ends_with_the_same_weights(smoke_profile, smoke_datas
     assert last_checkpoint(tmp_path / "b") == tmp_path / "b" / "checkpoint-6"
 
 
-def test_candidates_and_how_often_they_are_expected(smoke_profile, smoke_dataset, tmp_path):
-    trainer = warmed(smoke_profile, smoke_dataset, tmp_path, max_steps=1)
-    targets = torch.tensor([5, 2, 5])
-    item_ids, rows, log_q = trainer._candidates(targets)
-    assert torch.equal(item_ids[rows], targets)
-    assert len(item_ids.unique()) == len(item_ids)
-    assert set(item_ids.tolist()) >= {2, 5}
-    negatives, total = smoke_profile.warmup.item_negatives, len(smoke_dataset["items"])
-    assert negatives <= len(item_ids) <= negatives + 2
-    share = smoke_dataset["train"]["target"][:].count(5) / len(smoke_dataset["train"])
-    assert log_q[rows[0]].exp().item() == pytest.approx(3 * share + negatives / total)
+def test_chosen_items_and_how_often_they_are_expected():
+    share = torch.tensor([0.5, 0.0, 0.2, 0.2, 0.1, 0.0])
+    targets = torch.tensor([4, 2, 4])
+    ids, log_q = choose_items(targets, share, 3, seed=1)
+    assert torch.equal(ids, ids.unique())
+    assert set(ids.tolist()) >= {2, 4}
+    assert 3 <= len(ids) <= 5
+    torch.testing.assert_close(log_q.exp(), 3 * share[ids] + 3 / 6)
+    assert torch.equal(ids, choose_items(targets, share, 3, seed=1)[0])
+    assert any(not torch.equal(ids, choose_items(targets, share, 3, seed=other)[0]) for other in range(2, 6))
+    alone, log_q = choose_items(targets, share, 0, seed=1)
+    assert alone.tolist() == [2, 4]
+    torch.testing.assert_close(log_q.exp(), 3 * share[alone])
+    assert choose_items(targets, share, 99, seed=1)[0].tolist() == list(range(6))  # never more than there are
 
 
 def test_history_sentences_come_from_the_history_alone():

@@ -1,0 +1,92 @@
+"""RecPO's settings: TRL's configuration with RecPO's choices, and what a profile makes of it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from trl import GRPOConfig
+
+from rrec_lib import advantages as advantage_estimators
+from rrec_lib.checkpoints import GRAD_NORM_LIMIT
+from rrec_lib.objective import TOKEN_NORMALIZATIONS
+from rrec_lib.profiles import Profile
+
+ADVANTAGES = {"grpo": advantage_estimators.grpo_advantages, "rloo": advantage_estimators.rloo_advantages}
+
+
+@dataclass
+class RecPOConfig(GRPOConfig):
+    """TRL's configuration with RecPO's choices.
+
+    TRL's own names stand for ε (``epsilon``), G (``num_generations``), sampling (``temperature``, ``top_k``) and the
+    longest reasoning (``max_completion_length``).
+    """
+
+    reward_beta: float = field(default=0.05, metadata={"help": "Weight of the similarity reward R_c."})
+    ndcg_k: int = field(default=1000, metadata={"help": "Cutoff of the ranking reward."})
+    item_temperature: float = field(default=0.02, metadata={"help": "τ of both item softmaxes."})
+    advantage: str = field(default="grpo", metadata={"help": "Advantage estimator: grpo or rloo."})
+    token_normalization: str = field(default="trajectory", metadata={"help": "See objective.recpo_loss."})
+    logq_correction: bool = field(default=False, metadata={"help": "Correct the in-batch softmax for popularity."})
+    extra_negatives: int = field(default=0, metadata={"help": "Items drawn into each step's softmax, no targets."})
+    item_refresh_steps: int = field(default=10, metadata={"help": "Encode the whole item table every n steps."})
+    grad_norm_limit: float = field(default=GRAD_NORM_LIMIT, metadata={"help": "A larger norm stops the run."})
+    activation_checkpointing: bool | None = field(default=False, metadata={"help": "Trade time for memory."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.advantage not in ADVANTAGES:
+            raise ValueError(f"unknown advantage {self.advantage!r}; choose one of {', '.join(ADVANTAGES)}")
+        if self.token_normalization not in TOKEN_NORMALIZATIONS:
+            raise ValueError(f"unknown token_normalization {self.token_normalization!r}; {TOKEN_NORMALIZATIONS}")
+        if self.per_device_train_batch_size % int(self.num_generations or 1):
+            raise ValueError(
+                f"per_device_train_batch_size counts trajectories, {self.per_device_train_batch_size}, and must be a"
+                f" multiple of num_generations, {self.num_generations}, so that micro-batches hold whole groups"
+            )
+        if self.extra_negatives < 0:
+            raise ValueError(f"extra_negatives must be 0 (none) or more, got {self.extra_negatives}")
+        if self.save_strategy == "steps" and self.save_steps % self.logging_steps:
+            raise ValueError(
+                f"save_steps {self.save_steps} must be a multiple of logging_steps {self.logging_steps}: a run resumed"
+                " between two log lines would average the second over fewer steps"
+            )
+        if self.steps_per_generation != self.gradient_accumulation_steps:
+            raise ValueError(
+                "steps_per_generation must equal gradient_accumulation_steps: old log-probabilities are taken at a"
+                f" batch's first use, before any update; got {self.steps_per_generation} and"
+                f" {self.gradient_accumulation_steps}"
+            )
+
+
+def recpo_config(profile: Profile, output_dir: Path, seed: int = 0, **overrides: Any) -> RecPOConfig:
+    """The configuration a profile asks for; ``overrides`` are fields of :class:`RecPOConfig`."""
+    group_size = profile.rollouts.group_size
+    settings: dict[str, Any] = {
+        "output_dir": str(output_dir),
+        "seed": seed,
+        "max_steps": profile.training.steps,
+        "per_device_train_batch_size": profile.training.users_per_step * group_size,
+        "num_generations": group_size,
+        "max_completion_length": profile.rollouts.max_new_tokens,
+        "temperature": profile.rollouts.temperature,
+        "top_k": profile.rollouts.top_k,
+        "reward_beta": profile.reward.beta,
+        "ndcg_k": profile.reward.ndcg_k,
+        "item_temperature": profile.reward.temperature,
+        "advantage": profile.training.advantage,
+        "item_refresh_steps": profile.training.item_refresh_steps,
+        "learning_rate": profile.training.learning_rate,
+        "lr_scheduler_type": "constant_with_warmup",
+        "warmup_steps": profile.training.warmup_steps,
+        "epsilon": profile.training.clip_eps,
+        "save_steps": profile.training.save_steps,
+        "save_total_limit": 2,
+        "logging_steps": 1,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "bf16": False,  # autocast is the policy's own choice, see hardware.choose_dtype
+        "use_cpu": not torch.cuda.is_available(),
+    }
+    return RecPOConfig(**{**settings, **overrides})
