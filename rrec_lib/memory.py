@@ -13,6 +13,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
+from rrec_lib.console import quiet_libraries
 from rrec_lib.packing import PackedGroups, packed_forward
 from rrec_lib.policy import add_lora
 from rrec_lib.profiles import ModelProfile
@@ -57,6 +58,7 @@ def build(config: PretrainedConfig, profile: ModelProfile, device: str) -> PreTr
         profile: of LoRA; without a rank all weights are trained.
         device: ``"meta"`` for sizes without memory, or ``"cpu"``.
     """
+    quiet_libraries()
     with torch.device(device), torch.random.fork_rng(devices=[]):
         dtype = torch.bfloat16 if profile.lora_rank else torch.float32
         model: PreTrainedModel = AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=dtype)

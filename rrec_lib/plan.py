@@ -21,7 +21,6 @@ from rrec_lib.memory import (
     calibrate,
     kept_bytes,
     kv_cache_bytes,
-    trained_values,
 )
 from rrec_lib.profiles import Profile
 

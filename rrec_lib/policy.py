@@ -66,7 +66,7 @@ def load_policy(profile: ModelProfile, seed: int = 0) -> Policy:
     model, tokenizer = load_language_model(profile.name, weights_dtype, seed)
     base_hash = weights_hash(model)
     torch.manual_seed(seed)
-    trained = add_lora(model, profile).to(hardware.device())
+    trained = add_lora(model, profile).to(hardware.device())  # type: ignore[arg-type]
     return Policy(trained, tokenizer, compute_dtype, base_hash)
 
 
