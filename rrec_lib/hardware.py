@@ -98,7 +98,7 @@ def check_optimizer(name: str) -> str:
     """
     if any(word in name for word in ("8bit", "paged", "bnb")) and importlib.util.find_spec("bitsandbytes") is None:
         raise ValueError(
-            f"training.optim {name!r} needs bitsandbytes, which is not installed: `pip install bitsandbytes` on a"
+            f"optim {name!r} needs bitsandbytes, which is not installed: `pip install bitsandbytes` on a"
             " machine with a CUDA GPU, or use adamw_torch, which keeps its state in float32"
         )
     return name
