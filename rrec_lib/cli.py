@@ -1,4 +1,4 @@
-"""The command line: ``rrec recommend``, ``prepare``, ``train`` and ``evaluate``."""
+"""The command line: ``rrec recommend``, ``prepare``, ``train``, ``evaluate`` and ``plan``."""
 
 import argparse
 import json
@@ -84,6 +84,13 @@ def _parser() -> argparse.ArgumentParser:
             "rrec evaluate --adapter run/recpo-adapter --sample all --out report.json",
         )
     )  # fmt: skip
+    _plan_options(
+        _command(
+            commands, "plan", _plan, "estimate memory, tokens and hours of a run on GPUs",
+            "rrec plan --profile paper --gpus 4 --users-at-once 1",
+            "rrec plan --profile paper --gpus 4 --model Qwen/Qwen2.5-3B-Instruct --full --zero 3",
+        )
+    )  # fmt: skip
     return parser
 
 
@@ -122,6 +129,31 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="test", choices=["valid", "test"], help="(default: test)")
     parser.add_argument("--sample", help="how many rows, or 'all' (default: the profile's sample, capped per user)")
     parser.add_argument("--out", type=Path, help="also write the report to this JSON file")
+
+
+def _plan_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--gpus", type=int, default=1, help="(default: 1)")
+    parser.add_argument("--zero", type=int, default=2, help="DeepSpeed's ZeRO stage, 0 to 3 (default: 2)")
+    parser.add_argument("--model", help="another model: a name, hub id or folder (default: the profile's)")
+    parser.add_argument("--full", action="store_true", help="train all weights instead of LoRA")
+    parser.add_argument("--users-at-once", type=int, help="users in one pass on one GPU (default: the profile's step)")
+    parser.add_argument("--prompt-tokens", type=int, help="length of a prompt (default: a guess from the window)")
+    parser.add_argument("--optimizer-bits", type=int, default=32, help="32, or 8 for bitsandbytes (default: 32)")
+    parser.add_argument("--tokens-per-second", type=float, help="of one GPU, trained and sampled together")
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+
+
+def _plan(arguments: argparse.Namespace, profile: Profile) -> None:
+    from rrec_lib.plan import make_plan, plan_table, with_model
+
+    profile = with_model(profile, arguments.model, arguments.full)
+    options = {name: getattr(arguments, name) for name in ("users_at_once", "prompt_tokens", "optimizer_bits")}
+    plan = make_plan(profile, arguments.gpus, arguments.zero, tokens_per_second=arguments.tokens_per_second, **options)
+    print(
+        json.dumps(plan.as_dict(), indent=1)
+        if arguments.json
+        else plan_table(plan, profile, arguments.gpus, arguments.zero)
+    )
 
 
 def _recommend(arguments: argparse.Namespace, profile: Profile) -> None:

@@ -9,6 +9,7 @@ from trl import GRPOConfig
 
 from rrec_lib import advantages as advantage_estimators
 from rrec_lib.checkpoints import GRAD_NORM_LIMIT
+from rrec_lib.hardware import check_optimizer, needs_loss_scaling
 from rrec_lib.objective import TOKEN_NORMALIZATIONS
 from rrec_lib.profiles import Profile
 
@@ -36,6 +37,7 @@ class RecPOConfig(GRPOConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_optimizer(str(self.optim))
         if self.advantage not in ADVANTAGES:
             raise ValueError(f"unknown advantage {self.advantage!r}; choose one of {', '.join(ADVANTAGES)}")
         if self.token_normalization not in TOKEN_NORMALIZATIONS:
@@ -86,6 +88,7 @@ def recpo_config(profile: Profile, output_dir: Path, seed: int = 0, **overrides:
         "logging_steps": 1,
         "report_to": "none",
         "disable_tqdm": True,
+        "fp16": needs_loss_scaling(profile.model.dtype),
         "bf16": False,  # autocast is the policy's own choice, see hardware.choose_dtype
         "use_cpu": not torch.cuda.is_available(),
     }

@@ -1,11 +1,13 @@
-"""The machine: device, arithmetic type (measured, not guessed), memory, seeds."""
+"""The machine: device, arithmetic type (measured, not guessed), memory, and how a run is launched on GPUs."""
 
+import importlib.util
 import resource as process_resource
 import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache, partial
+from pathlib import Path
 
 import torch
 
@@ -78,3 +80,41 @@ def peak_memory_mb() -> float:
         return torch.cuda.max_memory_allocated() / 2**20
     peak = process_resource.getrusage(process_resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def needs_loss_scaling(requested: str) -> bool:
+    """Whether a GPU multiplies in float16, whose small gradients vanish unless the loss is scaled up."""
+    return torch.cuda.is_available() and choose_dtype(requested) == torch.float16
+
+
+def check_optimizer(name: str) -> str:
+    """Return an optimiser's name if its package is here.
+
+    Args:
+        name: one of Transformers' names, such as ``"adamw_torch"`` or ``"paged_adamw_8bit"``.
+
+    Raises:
+        ValueError: for an 8-bit or paged optimiser without bitsandbytes.
+    """
+    if any(word in name for word in ("8bit", "paged", "bnb")) and importlib.util.find_spec("bitsandbytes") is None:
+        raise ValueError(
+            f"optim {name!r} needs bitsandbytes, which is not installed: `pip install bitsandbytes` on a"
+            " machine with a CUDA GPU, or use adamw_torch, which keeps its state in float32"
+        )
+    return name
+
+
+def launch_config(name: str) -> Path:
+    """A configuration for ``accelerate launch --config_file``.
+
+    Args:
+        name: ``"one_gpu"``, ``"four_gpus_zero2"`` (DeepSpeed) or ``"four_gpus_fsdp"``.
+
+    Raises:
+        ValueError: for any other name.
+    """
+    folder = Path(__file__).parent / "configs" / "accelerate"
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in known:
+        raise ValueError(f"unknown launch configuration {name!r}; choose one of {', '.join(known)}")
+    return folder / f"{name}.yaml"

@@ -66,20 +66,29 @@ def load_policy(profile: ModelProfile, seed: int = 0) -> Policy:
     model, tokenizer = load_language_model(profile.name, weights_dtype, seed)
     base_hash = weights_hash(model)
     torch.manual_seed(seed)
+    trained = add_lora(model, profile).to(hardware.device())  # type: ignore[arg-type]
+    return Policy(trained, tokenizer, compute_dtype, base_hash)
+
+
+def add_lora(model: PreTrainedModel, profile: ModelProfile) -> PeftModel | PreTrainedModel:
+    """Put fresh LoRA weights on the linear layers that a profile names and freeze the rest; without a rank train all.
+
+    Raises:
+        ValueError: for layers without a rank, or layers that the model does not have.
+    """
     if not profile.lora_rank:
         if profile.lora_layers is not None:
             raise ValueError(
                 f"lora_layers is {profile.lora_layers} without a lora_rank; set it to null, or give a rank"
             )
-        return Policy(model.to(hardware.device()), tokenizer, compute_dtype, base_hash)  # type: ignore[arg-type]
+        return model
     lora = LoraConfig(
         r=profile.lora_rank,
         lora_alpha=profile.lora_alpha,
         target_modules=linear_modules(model, profile.lora_layers),
         task_type="CAUSAL_LM",
     )
-    peft_model = get_peft_model(model, lora).to(hardware.device())
-    return Policy(peft_model, tokenizer, compute_dtype, base_hash)
+    return get_peft_model(model, lora)  # type: ignore[return-value]
 
 
 def linear_modules(model: PreTrainedModel, last_layers: int | None = None) -> list[str]:

@@ -37,6 +37,32 @@ def test_a_gpu_is_asked_what_it_supports(monkeypatch, supported, chosen):
     assert hardware.choose_dtype("auto") == chosen
 
 
+@pytest.mark.parametrize(
+    ("gpu", "bfloat16", "requested", "scaled"),
+    [
+        (True, False, "auto", True),  # a T4
+        (True, True, "auto", False),  # Ampere and later
+        (True, False, "float32", False),
+        (True, True, "float16", True),
+        (False, False, "float16", False),
+    ],
+)
+def test_only_float16_on_a_gpu_has_its_loss_scaled(monkeypatch, gpu, bfloat16, requested, scaled):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bfloat16)
+    assert hardware.needs_loss_scaling(requested) is scaled
+
+
+@pytest.mark.parametrize("name", ["paged_adamw_8bit", "adamw_8bit", "adamw_bnb_8bit", "paged_adamw_32bit"])
+def test_an_optimiser_without_its_package_is_refused_with_the_remedy(monkeypatch, name):
+    monkeypatch.setattr(hardware.importlib.util, "find_spec", lambda package: None)
+    with pytest.raises(ValueError, match=f"'{name}' needs bitsandbytes.*pip install bitsandbytes.*adamw_torch"):
+        hardware.check_optimizer(name)
+    assert hardware.check_optimizer("adamw_torch") == "adamw_torch"
+    monkeypatch.setattr(hardware.importlib.util, "find_spec", lambda package: object())
+    assert hardware.check_optimizer(name) == name
+
+
 def test_interrupted_repeats_do_not_decide_the_arithmetic_type(monkeypatch):
     """A busy machine made float32 products look slow, and bfloat16 was chosen where it is far slower."""
     calls = []

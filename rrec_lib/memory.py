@@ -1,0 +1,203 @@
+"""Memory of training, by part: exact where it follows from the weights, a formula where it depends on lengths.
+
+The formula counts what the layers keep for their backward pass, tensor by tensor, and is then multiplied by one factor
+that is measured at one small shape, so that it follows the installed libraries.
+"""
+
+import copy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+
+from rrec_lib.console import quiet_libraries
+from rrec_lib.packing import PackedGroups, packed_forward
+from rrec_lib.policy import add_lora
+from rrec_lib.profiles import ModelProfile
+
+HALF, FULL = 2, 4  # bytes of bfloat16 or float16, and of float32
+# `packed_forward` keeps one float32 log-softmax per completion token and vocabulary entry. While it is made there are
+# also the logits (2 bytes), the tempered ones, and two temporaries of the entropy (float32).
+LOGITS_KEPT, LOGITS_WORKING = 4, 14
+_BLOCK, _SMALLEST = 256, 4096  # bitsandbytes: values per scale; smaller tensors keep a float32 state
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What goes through the model in one pass: ``users`` packed rows of a prompt and its completions."""
+
+    users: int
+    group_size: int
+    prompt_tokens: int
+    new_tokens: int
+
+    @property
+    def row(self) -> int:
+        return self.prompt_tokens + self.group_size * self.new_tokens
+
+    @property
+    def tokens(self) -> int:
+        return self.users * self.row
+
+    @property
+    def completion_tokens(self) -> int:
+        return self.users * self.group_size * self.new_tokens
+
+
+CALIBRATION = Shape(users=1, group_size=2, prompt_tokens=24, new_tokens=20)
+
+
+def build(config: PretrainedConfig, profile: ModelProfile, device: str) -> PreTrainedModel | PeftModel:
+    """A model as it is trained on a GPU: bfloat16 under float32 LoRA, or all of it in float32.
+
+    Args:
+        config: its architecture.
+        profile: of LoRA; without a rank all weights are trained.
+        device: ``"meta"`` for sizes without memory, or ``"cpu"``.
+    """
+    quiet_libraries()
+    with torch.device(device), torch.random.fork_rng(devices=[]):
+        dtype = torch.bfloat16 if profile.lora_rank else torch.float32
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=dtype)
+        return add_lora(model, profile).train()
+
+
+def adam_bytes(sizes: list[int], bits: int = 32) -> int:
+    """Bytes of AdamW's two moments.
+
+    Args:
+        sizes: number of values of each trained tensor.
+        bits: 32, or 8 for bitsandbytes: a byte per moment and value, and a float32 scale per 256 of them.
+    """
+    if bits == 32:
+        return sum(2 * FULL * size + FULL for size in sizes)  # and a step counter
+    return sum(2 * FULL * size if size < _SMALLEST else 2 * (size + FULL * -(-size // _BLOCK)) for size in sizes)
+
+
+def layer_bytes(config: Any, shape: Shape, lora_rank: int | None) -> int:
+    """Bytes that one decoder layer keeps for its backward pass, without its attention over pairs of tokens.
+
+    Counted for matrix products in half precision and norms in float32, over the layer's widths: d hidden, q all query
+    heads together, f feed-forward.
+
+    Args:
+        config: the architecture.
+        shape: what goes through.
+        lora_rank: None or 0 trains all weights.
+    """
+    full, eager = not lora_rank, _eager(config)
+    norms = 4 if config.model_type == "gemma2" else 2
+    half = 5 * config.hidden_size + (4 if eager or full else 5) * _query_width(config) + 4 * config.intermediate_size
+    float32 = (2 * norms + 1 if full else norms) * config.hidden_size
+    adapters = 7 * (lora_rank or 0)  # the narrow state inside each of seven adapted products
+    return shape.tokens * (HALF * (half + adapters) + FULL * float32)
+
+
+def attention_bytes(config: Any, shape: Shape) -> int:
+    """Bytes that one layer keeps per pair of tokens: the mask, and with eager attention every head's scores."""
+    pairs = shape.users * shape.row**2
+    return pairs * (config.num_attention_heads * (FULL + 2 * HALF) if _eager(config) else HALF)
+
+
+def kept_bytes(
+    config: Any, shape: Shape, layers: int, lora_rank: int | None, trained: int, factor: float = 1.0
+) -> dict[str, int]:
+    """What one forward pass keeps for its backward pass.
+
+    Args:
+        config: the architecture.
+        shape: what goes through.
+        layers: how many layers gradients reach.
+        lora_rank: None or 0 trains all weights.
+        trained: number of trained values; each is kept once more in half precision, as autocast made it.
+        factor: see :func:`calibrate`.
+
+    Returns:
+        Bytes by part: ``layers``, ``attention``, ``logits``.
+    """
+    logits = shape.completion_tokens * config.vocab_size * LOGITS_KEPT
+    if getattr(config, "final_logit_softcapping", None):
+        logits += (shape.completion_tokens + shape.users) * config.vocab_size * HALF
+    return {
+        "layers": round(factor * (layers * layer_bytes(config, shape, lora_rank) + HALF * trained)),
+        "attention": round(factor * layers * attention_bytes(config, shape)),
+        "logits": logits,
+    }
+
+
+def calibrate(config: PretrainedConfig, profile: ModelProfile) -> float:
+    """Measured bytes over the formula's, for a narrow two-layer model of the same family at :data:`CALIBRATION`.
+
+    Args:
+        config: the architecture; its proportions are kept.
+        profile: of LoRA; without a rank all weights are trained.
+    """
+    small = narrow(config)
+    model = build(small, replace(profile, lora_layers=None), "cpu")
+    formula = kept_bytes(small, CALIBRATION, small.num_hidden_layers, profile.lora_rank, trained_values(model))
+    return (saved_bytes(model, CALIBRATION) - formula["logits"]) / (formula["layers"] + formula["attention"])
+
+
+def narrow(config: Any, hidden: int = 128, layers: int = 2, vocabulary: int = 512) -> PretrainedConfig:
+    """A small model of the same family and about the same proportions."""
+    small, heads = copy.deepcopy(config), 4
+    ratio = hidden / config.hidden_size
+    head = max(2, 2 * round(ratio * _query_width(config) / heads / 2))
+    sizes = {"hidden_size": hidden, "intermediate_size": round(ratio * config.intermediate_size), "head_dim": head}
+    counts = {"num_attention_heads": heads, "num_key_value_heads": 2, "num_hidden_layers": layers}
+    extra = {"layer_types": config.layer_types[:layers]} if getattr(config, "layer_types", None) else {}
+    special = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
+    for name, value in {**sizes, **counts, **extra, **special, "vocab_size": vocabulary}.items():
+        setattr(small, name, value)
+    return small
+
+
+def saved_bytes(model: nn.Module, shape: Shape) -> int:
+    """Count what :func:`packed_forward` really keeps for its backward pass, each storage once, weights left out."""
+    groups = ones(shape)
+    weights = {id(t.untyped_storage()) for t in [*model.parameters(), *model.buffers()]}
+    kept: dict[int, Any] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if id(storage) not in weights:
+            kept[id(storage)] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor), torch.autocast("cpu", torch.bfloat16):
+        packed_forward(model, groups)
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+def ones(shape: Shape) -> PackedGroups:
+    """Groups of a shape, all of them token 1 and none of it padding."""
+    prompt = torch.ones(shape.users, shape.prompt_tokens, dtype=torch.long)
+    completion = torch.ones(shape.users, shape.group_size, shape.new_tokens, dtype=torch.long)
+    return PackedGroups(prompt, prompt, completion, completion, completion)
+
+
+def trained_values(model: nn.Module) -> int:
+    """Number of values that are trained."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def kv_cache_bytes(config: Any, sequences: int, tokens: int) -> int:
+    """Keys and values of sequences of a length, in half precision."""
+    width = config.num_key_value_heads * _head_width(config)
+    return 2 * HALF * config.num_hidden_layers * width * sequences * tokens
+
+
+def _head_width(config: Any) -> int:
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
+def _query_width(config: Any) -> int:
+    return config.num_attention_heads * _head_width(config)
+
+
+def _eager(config: Any) -> bool:
+    """Whether attention keeps every score: Transformers computes Gemma 2's soft-capped ones so."""
+    return bool(getattr(config, "attn_logit_softcapping", None))
