@@ -14,14 +14,11 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from rrec_lib.console import quiet_libraries
-from rrec_lib.packing import PackedGroups, packed_forward
+from rrec_lib.packing import PackedGroups, TokenLogprobs, packed_forward
 from rrec_lib.policy import add_lora
 from rrec_lib.profiles import ModelProfile
 
 HALF, FULL = 2, 4  # bytes of bfloat16 or float16, and of float32
-# `packed_forward` keeps one float32 log-softmax per completion token and vocabulary entry. While it is made there are
-# also the logits (2 bytes), the tempered ones, and two temporaries of the entropy (float32).
-LOGITS_KEPT, LOGITS_WORKING = 4, 14
 _BLOCK, _SMALLEST = 256, 4096  # bitsandbytes: values per scale; smaller tensors keep a float32 state
 
 
@@ -118,14 +115,22 @@ def kept_bytes(
     Returns:
         Bytes by part: ``layers``, ``attention``, ``logits``.
     """
-    logits = shape.completion_tokens * config.vocab_size * LOGITS_KEPT
-    if getattr(config, "final_logit_softcapping", None):
-        logits += (shape.completion_tokens + shape.users) * config.vocab_size * HALF
+    logits = logits_bytes(config, shape) * (2 if getattr(config, "final_logit_softcapping", None) else 1)
     return {
         "layers": round(factor * (layers * layer_bytes(config, shape, lora_rank) + HALF * trained)),
         "attention": round(factor * layers * attention_bytes(config, shape)),
         "logits": logits,
     }
+
+
+def logits_bytes(config: Any, shape: Shape) -> int:
+    """Half-precision logits of every completion token and of each prompt's last."""
+    return (shape.completion_tokens + shape.users) * config.vocab_size * HALF
+
+
+def working_bytes(config: Any, shape: Shape) -> int:
+    """What :class:`rrec_lib.packing.TokenLogprobs` needs for a moment: the logits' gradient, and a chunk in float32."""
+    return logits_bytes(config, shape) + 3 * FULL * TokenLogprobs.CHUNK * config.vocab_size
 
 
 def calibrate(config: PretrainedConfig, profile: ModelProfile) -> float:

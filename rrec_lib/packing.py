@@ -71,7 +71,7 @@ class PackedOutput:
     """What one forward pass over packed groups gives.
 
     Attributes:
-        logprobs: (R, T) log-probabilities of the completion tokens at the sampling temperature.
+        logprobs: (R, T) log-probabilities of the completion tokens at the sampling temperature; 0 on padding.
         entropies: (R, T) entropies of the same distributions, in nats, without gradients.
         states: (R, d) float32 state at each completion's last real token.
     """
@@ -92,22 +92,64 @@ def packed_forward(model: nn.Module, groups: PackedGroups, temperature: float = 
     _, group_size, width = groups.completion_ids.shape
     prompt_width = groups.prompt_ids.shape[1]
     inputs = _packed_inputs(model, groups)
-    with _final_states(model) as captured:
+    with final_states(model) as captured:
         logits = model(
             **inputs,
             logits_to_keep=torch.arange(
                 prompt_width - 1, inputs["input_ids"].shape[1], device=groups.prompt_ids.device
             ),
         ).logits
-    # Each block is predicted by the prompt's last token and then by its own tokens but the last.
-    own = logits[:, 1:].unflatten(1, (group_size, width))
-    first = logits[:, :1, None].expand(-1, group_size, -1, -1)
-    predicting = torch.cat([first, own[:, :, :-1]], 2).flatten(0, 1).float() / temperature
-    distribution = predicting.log_softmax(-1)
-    logprobs = distribution.gather(-1, groups.completion_ids.flatten(0, 1)[..., None]).squeeze(-1)
-    with torch.no_grad():
-        entropies = -(distribution.exp() * distribution).sum(-1)
+    # Each block is predicted by the prompt's last token, column 0, and then by its own tokens but the last.
+    columns = torch.arange(group_size * width, device=logits.device).view(group_size, width)
+    columns[:, 0] = 0
+    rows = torch.arange(len(logits), device=logits.device)[:, None, None] * logits.shape[1] + columns
+    real = groups.completion_mask.bool()
+    chosen = TokenLogprobs.apply(logits.flatten(0, 1), rows[real], groups.completion_ids[real], temperature)
+    logprobs, entropies = (values.new_zeros(real.shape).masked_scatter(real, values).flatten(0, 1) for values in chosen)
     return PackedOutput(logprobs, entropies, _last_states(captured[0], groups))
+
+
+class TokenLogprobs(torch.autograd.Function):
+    """Log-probabilities and entropies of chosen tokens, without float32 copies of all logits.
+
+    The softmax over the vocabulary is computed for a few rows at a time, and again in the backward pass.
+    """
+
+    CHUNK = 128  # rows whose float32 logits stand in memory together
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, rows: Tensor, ids: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        """Args:
+        logits: (L, V) of any type.
+        rows: (n,) which row predicts; one may predict several tokens.
+        ids: (n,) the tokens.
+        temperature: divides the logits.
+
+        Returns:
+            (n,) log-probabilities and (n,) entropies in nats, float32; the entropies carry no gradient.
+        """
+        logprobs, entropies = [], []
+        for row, token in zip(rows.split(TokenLogprobs.CHUNK), ids.split(TokenLogprobs.CHUNK), strict=True):
+            distribution = (logits[row].float() / temperature).log_softmax(-1)
+            logprobs.append(distribution.gather(-1, token[:, None])[:, 0])
+            entropies.append(-(distribution.exp() * distribution).sum(-1))
+        ctx.save_for_backward(logits, rows, ids)
+        ctx.temperature = temperature
+        entropy = torch.cat(entropies)
+        ctx.mark_non_differentiable(entropy)
+        return torch.cat(logprobs), entropy
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+        """d log p(token) / d logits = (one-hot − softmax) / temperature."""
+        logits, rows, ids = ctx.saved_tensors
+        gradient = torch.zeros_like(logits)
+        scale = (upstream / ctx.temperature)[:, None]
+        chunks = zip(*(part.split(TokenLogprobs.CHUNK) for part in (rows, ids, scale)), strict=True)
+        for row, token, weight in chunks:
+            share = (logits[row].float() / ctx.temperature).softmax(-1).mul_(-weight)
+            gradient.index_add_(0, row, share.scatter_add_(-1, token[:, None], weight).to(gradient.dtype))
+        return gradient, None, None, None
 
 
 def packed_states(
@@ -138,14 +180,10 @@ def packed_states(
 
 def _packed_inputs(model: nn.Module, groups: PackedGroups) -> dict[str, Any]:
     """Token ids, block mask and restarted positions, (B, P + G·T) wide."""
-    _, group_size, width = groups.completion_ids.shape
-    prompt_positions = (groups.prompt_mask.cumsum(1) - 1).clamp(min=0)
-    steps = torch.arange(width, device=groups.prompt_ids.device).repeat(group_size)
-    completion_positions = groups.prompt_mask.sum(1, keepdim=True) + steps
     return {
         "input_ids": torch.cat([groups.prompt_ids, groups.completion_ids.flatten(1)], 1),
         "attention_mask": _block_mask(model, groups),
-        "position_ids": torch.cat([prompt_positions, completion_positions], 1),
+        "position_ids": _positions(groups),
         "use_cache": False,
     }
 
@@ -158,28 +196,49 @@ def _last_states(hidden: Tensor, groups: PackedGroups) -> Tensor:
     return blocks[torch.arange(len(blocks), device=hidden.device), last].float()
 
 
-def _block_mask(model: nn.Module, groups: PackedGroups) -> Tensor:
-    """(B, 1, L, L): a token sees the prompt and the tokens of its own block that are not after it."""
+def _positions(groups: PackedGroups) -> Tensor:
+    """(B, P + G·T): every completion goes on where its prompt ends."""
     _, group_size, width = groups.completion_ids.shape
-    prompt_width = groups.prompt_ids.shape[1]
-    device = groups.prompt_ids.device
-    blocks = torch.arange(group_size, device=device).repeat_interleave(width) + 1
-    block = torch.cat([torch.zeros(prompt_width, dtype=torch.long, device=device), blocks])
-    order = torch.arange(len(block), device=device)
-    same_or_prompt = (block[None, :] == 0) | (block[:, None] == block[None, :])
-    causal = order[:, None] >= order[None, :]
-    real = torch.cat([groups.prompt_mask, groups.completion_mask.flatten(1)], 1).bool()
-    # Padding attends to itself, so that no row of the softmax is empty.
-    allowed = (same_or_prompt & causal & real[:, None, :]) | torch.eye(len(block), dtype=torch.bool, device=device)
-    mask = allowed[:, None]
+    prompt = (groups.prompt_mask.cumsum(1) - 1).clamp(min=0)
+    steps = torch.arange(width, device=prompt.device).repeat(group_size)
+    return torch.cat([prompt, groups.prompt_mask.sum(1, keepdim=True) + steps], 1)
+
+
+def _block_mask(model: nn.Module, groups: PackedGroups) -> Tensor:
+    """:func:`attention_mask` of whole rows, whose completions are numbered from 1."""
+    _, group_size, width = groups.completion_ids.shape
+    positions = _positions(groups)
+    numbers = torch.arange(1, group_size + 1, device=positions.device).repeat_interleave(width)
+    completions = torch.where(groups.completion_mask.flatten(1) == 1, numbers, -1)
+    owner = torch.cat([groups.prompt_mask - 1, completions], 1)
+    return attention_mask(model, owner, positions, owner, positions)
+
+
+def attention_mask(
+    model: nn.Module, query_owner: Tensor, query_positions: Tensor, key_owner: Tensor, key_positions: Tensor
+) -> Tensor:
+    """A token sees the prompt and its own completion, up to its own position.
+
+    Args:
+        model: the language model, wrapped or not; its attention decides the form of the mask.
+        query_owner, query_positions: (B, Q) whose tokens look (0 the prompt, from 1 on completions, -1 padding) and
+            their positions.
+        key_owner, key_positions: (B, L) the same of the tokens that are looked at.
+
+    Returns:
+        (B, 1, Q, L): booleans for SDPA, else 0 and the lowest number, to be added to the scores. Padding is seen by
+        nobody, and itself sees the beginning of the prompt, so that no row of the softmax is empty.
+    """
+    owner, keys = query_owner[:, :, None], key_owner[:, None, :]
+    mask = ((keys == 0) | ((keys == owner) & (keys > 0))) & (key_positions[:, None, :] <= query_positions[:, :, None])
+    mask = mask[:, None]
     if language_model(model).config._attn_implementation == "sdpa":
         return mask
-    lowest = torch.finfo(torch.float32).min
-    return torch.zeros(mask.shape, device=device).masked_fill(~mask, lowest)
+    return torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, torch.finfo(torch.float32).min)
 
 
 @contextmanager
-def _final_states(model: nn.Module):  # type: ignore[no-untyped-def]
+def final_states(model: nn.Module):  # type: ignore[no-untyped-def]
     """Collect what the decoder hands to ``lm_head``: the states after its final norm."""
     captured: list[Tensor] = []
     decoder = language_model(model).get_decoder()

@@ -14,13 +14,13 @@ from transformers import AutoConfig, PretrainedConfig
 from rrec_lib.memory import (
     FULL,
     HALF,
-    LOGITS_WORKING,
     Shape,
     adam_bytes,
     build,
     calibrate,
     kept_bytes,
     kv_cache_bytes,
+    working_bytes,
 )
 from rrec_lib.profiles import Profile
 
@@ -135,7 +135,7 @@ def make_plan(
         "gradients": FULL * trained // (gpus if zero >= 2 else 1),
         "optimiser state": adam_bytes(sizes, optimizer_bits) // (gpus if zero >= 1 else 1),
     }
-    logits = shape.completion_tokens * config.vocab_size * LOGITS_WORKING
+    working = working_bytes(config, shape)
     step_users = profile.training.users_per_step * gpus
     per_user = {"trained": shape.row, "sampled": rollouts.group_size * rollouts.max_new_tokens}
     tokens = {name: step_users * count for name, count in per_user.items()}
@@ -146,7 +146,7 @@ def make_plan(
         trained=trained,
         shape=shape,
         exact=exact,
-        estimated={**{f"activations: {part}": size for part, size in kept.items()}, "working logits": logits},
+        estimated={**{f"activations: {part}": size for part, size in kept.items()}, "working logits": working},
         rollout=kv_cache_bytes(config, users * rollouts.group_size, prompt + rollouts.max_new_tokens),
         tokens_per_step=tokens,
         hours=seconds * profile.training.steps / 3600 if seconds else None,

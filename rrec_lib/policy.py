@@ -48,7 +48,11 @@ class Policy:
         training = self.model.training
         self.model.eval()
         try:
-            with torch.no_grad(), merged_lora(self.model), hardware.autocast(self.compute_dtype, self.device):
+            with (
+                torch.no_grad(),
+                merged_lora(self.model, self.compute_dtype),
+                hardware.autocast(self.compute_dtype, self.device),
+            ):
                 yield
         finally:
             self.model.train(training)
@@ -105,23 +109,33 @@ def linear_modules(model: PreTrainedModel, last_layers: int | None = None) -> li
 
 
 @contextmanager
-def merged_lora(model: nn.Module) -> Iterator[None]:
+def merged_lora(model: nn.Module, dtype: torch.dtype | None = None) -> Iterator[None]:
     """Replace each adapted weight W by W + ΔW for a while: one matrix product where there were three.
 
     Afterwards the very tensors that were there before are back; adding and subtracting ΔW would leave rounding behind.
+
+    Args:
+        model: the language model, wrapped or not.
+        dtype: of every linear layer's weight meanwhile. Autocast rounds float32 weights again at each product, which
+            for a few tokens takes longer than the product; rounded once, the products are the same.
     """
-    layers = [module for module in model.modules() if isinstance(module, LoraLayer) and not module.disable_adapters]
-    weights = [layer.get_base_layer().weight for layer in layers]
-    before = [weight.data for weight in weights]
+    adapted = [module for module in model.modules() if isinstance(module, LoraLayer) and not module.disable_adapters]
+    added = {layer.get_base_layer(): layer for layer in adapted}
+    linear = [m for name, m in model.named_modules() if isinstance(m, nn.Linear) and ".lora_" not in name]
+    before = [module.weight for module in linear]
     try:
-        for layer, weight in zip(layers, weights, strict=True):
-            for name in layer.active_adapters:
-                weight.data = weight.data + layer.get_delta_weight(name).to(weight.dtype)  # type: ignore[operator]
-            layer._disable_adapters = True
+        for module in linear:
+            weight = module.weight.data
+            if (layer := added.get(module)) is not None:
+                for name in layer.active_adapters:
+                    weight = weight + layer.get_delta_weight(name).to(weight.dtype)  # type: ignore[operator]
+                layer._disable_adapters = True
+            module.weight = nn.Parameter(weight.to(dtype or weight.dtype), requires_grad=False)
         yield
     finally:
-        for layer, weight, data in zip(layers, weights, before, strict=True):
-            weight.data = data
+        for module, parameter in zip(linear, before, strict=True):
+            module.weight = parameter
+        for layer in adapted:
             layer._disable_adapters = False
 
 

@@ -3,16 +3,22 @@
 Token ids are used as sampled, never re-tokenised. A reasoning ends where its decoded text contains the marker; one that
 never gets there, or overshoots inside a token, is closed with the marker's canonical tokens, which are masked out of
 the token loss because the policy did not choose them.
+
+A user's G reasonings are written in one row behind the prompt, the layout in which :mod:`rrec_lib.packing` trains them,
+so that the prompt stands in the cache once. A finished reasoning leaves its row, a finished row leaves the batch.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria
+from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.cache_utils import DynamicLayer
 
+from rrec_lib.packing import attention_mask, final_states
 from rrec_lib.prompts import MARKER, marker_ids
 
 _TAIL = 12  # tokens that are decoded to look for the marker: it has at most 8 characters
@@ -71,8 +77,6 @@ def sample_groups(
 ) -> Rollouts:
     """Sample ``group_size`` reasonings per prompt and read off the state at each marker.
 
-    Each prompt is computed once and its keys and values are shared by its group.
-
     Args:
         model: the causal language model (unwrapped); the caller sets eval mode, no_grad and autocast.
         prompts: B lists of token ids.
@@ -86,39 +90,124 @@ def sample_groups(
     """
     if not prompts or group_size < 1 or max_new_tokens < 1:
         raise ValueError("rollouts need at least one prompt, group_size >= 1 and max_new_tokens >= 1")
-    device = next(model.parameters()).device
-    ids, mask = _pad_left(prompts, _pad_id(tokenizer), device)
-    decoder = model.get_decoder()
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    # All but the last prompt token: `generate` computes that one and goes on.
-    cache = decoder(
-        input_ids=ids[:, :-1], attention_mask=mask[:, :-1], position_ids=positions[:, :-1], use_cache=True
-    ).past_key_values
-    cache.batch_repeat_interleave(group_size)
-    ids, mask = ids.repeat_interleave(group_size, 0), mask.repeat_interleave(group_size, 0)
-    sampling = (
-        {"do_sample": True, "temperature": temperature, "top_k": top_k} if temperature > 0 else {"do_sample": False}
-    )
-    config = GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        pad_token_id=_pad_id(tokenizer),
-        eos_token_id=_eos_ids(model, tokenizer),
-        **sampling,
-    )
-    width = ids.shape[1]
-    output = model.generate(
-        input_ids=ids,
-        attention_mask=mask,
-        past_key_values=cache,
-        generation_config=config,
-        stopping_criteria=[_MarkerStop(tokenizer, width)],
-    )
-    eos = set(_eos_ids(model, tokenizer))
-    closed = [close(row, tokenizer, eos) for row in output[:, width:].tolist()]
-    return Rollouts(closed, _marker_states(model, cache, mask, closed))
+    eos = frozenset(_eos_ids(model, tokenizer))
+    members = [
+        _Member(row, number, len(prompt)) for row, prompt in enumerate(prompts) for number in range(1, group_size + 1)
+    ]
+    rows = _Rows(model, prompts, _pad_id(tokenizer))
+    writing, logits = members, rows.logits.repeat_interleave(group_size, 0)
+    while writing:
+        for member, token in zip(writing, _choose(writing, logits, temperature, top_k), strict=True):
+            member.ids.append(token)
+            if token in eos or len(member.ids) == max_new_tokens or _has_marker(member.ids, tokenizer):
+                member.closed = close(member.ids, tokenizer, eos)
+        logits, states = rows.feed(writing)
+        for member, state in zip(writing, states, strict=True):
+            member.state = state  # in the end that of the marker's last token
+        going_on = [i for i, member in enumerate(writing) if member.closed is None]
+        writing, logits = [writing[i] for i in going_on], logits[going_on]
+    return Rollouts([m.closed for m in members], torch.stack([m.state for m in members]))  # type: ignore[misc]
 
 
-def close(sampled: list[int], tokenizer: PreTrainedTokenizerBase, eos: set[int] = frozenset()) -> Closed:  # type: ignore[assignment]
+@dataclass
+class _Member:
+    """One of a group's reasonings while it is written."""
+
+    row: int
+    number: int  # 1 to G
+    start: int  # position of its first token
+    ids: list[int] = field(default_factory=list)  # as sampled
+    fed: int = 0  # how many of its tokens the cache holds
+    closed: Closed | None = None
+    state: Tensor | None = None  # at the last token that was fed
+
+    def pending(self) -> list[int]:
+        return (self.closed.ids if self.closed else self.ids)[self.fed :]
+
+
+class _Rows:
+    """A key-value cache with one row per prompt; what its members write is appended step by step, side by side."""
+
+    def __init__(self, model: Any, prompts: Sequence[Sequence[int]], pad_id: int) -> None:
+        self.model, self.rows = model, list(range(len(prompts)))
+        ids, mask = _pad_left(prompts, pad_id, next(model.parameters()).device)
+        self.owner = mask - 1  # (B, L) who wrote a cached token: 0 the prompt, 1 to G a member, -1 hides it
+        self.positions = (mask.cumsum(1) - 1).clamp(min=0)
+        self.cache = Cache(layer_class_to_replicate=_Layer)
+        self.logits = self._forward(ids, mask, self.positions, logits_to_keep=1)[0][:, 0]
+
+    def feed(self, members: list[_Member]) -> tuple[Tensor, Tensor]:
+        """Compute all pending tokens of the members; (n, V) logits and (n, d) float32 states at each one's last."""
+        self._keep(sorted({member.row for member in members}))
+        fed: list[list[tuple[int, int, int]]] = [[] for _ in self.rows]
+        last = []
+        for member in members:
+            if member.closed is not None:
+                self._forget(member, member.closed.sampled)
+            row = self.rows.index(member.row)
+            first = member.start + member.fed
+            fed[row] += [(token, member.number, first + i) for i, token in enumerate(member.pending())]
+            member.fed += len(member.pending())
+            last.append((row, len(fed[row]) - 1))
+        width = max(map(len, fed))
+        at = torch.tensor([row * width + column for row, column in last]).to(self.owner.device)
+        columns = torch.tensor([row + [(0, -1, 0)] * (width - len(row)) for row in fed]).to(self.owner.device)
+        ids, owner, positions = columns.unbind(-1)
+        self.owner = torch.cat([self.owner, owner], 1)
+        self.positions = torch.cat([self.positions, positions], 1)
+        mask = attention_mask(self.model, owner, positions, self.owner, self.positions)
+        logits, states = self._forward(ids, mask, positions)
+        return logits.flatten(0, 1).index_select(0, at), states.flatten(0, 1)[at].float()
+
+    def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor, **options: int) -> tuple[Tensor, Tensor]:
+        inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
+        with final_states(self.model) as captured:
+            logits = self.model(**inputs, past_key_values=self.cache, use_cache=True, **options).logits
+        return logits, captured[0]
+
+    def _keep(self, rows: list[int]) -> None:
+        """Drop all other rows."""
+        if rows != self.rows:
+            at = torch.tensor([self.rows.index(row) for row in rows]).to(self.owner.device)
+            self.cache.batch_select_indices(at)
+            self.rows, self.owner, self.positions = rows, self.owner[at], self.positions[at]
+
+    def _forget(self, member: _Member, length: int) -> None:
+        """Hide what a member has written beyond a length, so that it can be written anew."""
+        if member.fed > length:
+            row = self.rows.index(member.row)
+            gone = (self.owner[row] == member.number) & (self.positions[row] >= member.start + length)
+            self.owner[row] = self.owner[row].masked_fill(gone, -1)
+            member.fed = length
+
+
+class _Layer(DynamicLayer):
+    """Rotary embeddings leave keys in float32 under autocast; attention would round all of them at every step."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        return super().update(key_states.to(value_states.dtype), value_states, *args, **kwargs)
+
+
+def _choose(writing: list[_Member], logits: Tensor, temperature: float, top_k: int) -> list[int]:
+    """The next token of each member, from (n, V) logits. Only the k candidates are normalised and drawn from."""
+    if temperature == 0:
+        return logits.argmax(-1).tolist()
+    values, tokens = logits.topk(min(top_k or logits.shape[-1], logits.shape[-1]))
+    drawn = torch.multinomial((values.float() / temperature).softmax(-1), 1)
+    return tokens.gather(-1, drawn)[:, 0].tolist()
+
+
+def _has_marker(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> bool:
+    return _may_end_marker(ids[-1], tokenizer) and MARKER in _text(tokenizer, ids[-_TAIL:])
+
+
+@lru_cache(maxsize=2**18)
+def _may_end_marker(token: int, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a token holds the marker's last character: decoding the tail of every row at every step takes time."""
+    return MARKER[-1] in _text(tokenizer, [token])
+
+
+def close(sampled: list[int], tokenizer: PreTrainedTokenizerBase, eos: Set[int] = frozenset()) -> Closed:
     """Cut a sampled sequence at its first marker, or append the marker where there is none.
 
     Args:
@@ -154,43 +243,6 @@ def _text(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
 
 def _ends_inside_marker(text: str) -> bool:
     return any(text.endswith(MARKER[:length]) for length in range(1, len(MARKER)))
-
-
-class _MarkerStop(StoppingCriteria):
-    """Stop a row once its text contains the marker, however the marker was tokenised."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, prompt_width: int) -> None:
-        self.tokenizer, self.prompt_width = tokenizer, prompt_width
-
-    def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: object) -> Tensor:  # type: ignore[override]
-        tails = input_ids[:, max(self.prompt_width, input_ids.shape[1] - _TAIL) :]
-        done = [MARKER in text for text in self.tokenizer.batch_decode(tails)]
-        return torch.tensor(done, device=input_ids.device)
-
-
-def _marker_states(model: PreTrainedModel, cache: DynamicCache, prompt_mask: Tensor, closed: list[Closed]) -> Tensor:
-    """State at the end of each reasoning, from the cache that sampling left: only the last tokens are computed."""
-    device, prompt_width = prompt_mask.device, prompt_mask.shape[1]
-    cached = cache.get_seq_length()
-    # A token that was sampled but never fed has no entry in the cache; every row feeds its last `tail` tokens again.
-    tail = max(max(len(c.ids) - min(len(c.ids) - 1, c.sampled, cached - prompt_width) for c in closed), 1)
-    fed = torch.zeros(len(closed), tail, dtype=torch.long)
-    fed_mask = torch.zeros(len(closed), tail, dtype=torch.long)
-    cache_mask = torch.zeros(len(closed), cached, dtype=torch.long)
-    cache_mask[:, :prompt_width] = prompt_mask.cpu()
-    for row, c in enumerate(closed):
-        kept = min(len(c.ids) - 1, c.sampled, cached - prompt_width)
-        new = c.ids[kept:]
-        fed[row, : len(new)] = torch.tensor(new)
-        fed_mask[row, : len(new)] = 1
-        cache_mask[row, prompt_width : prompt_width + kept] = 1
-    mask = torch.cat([cache_mask, fed_mask], 1).to(device)
-    fed, fed_mask = fed.to(device), fed_mask.to(device)
-    positions = cache_mask.sum(1, keepdim=True).to(device) + torch.arange(tail, device=device)
-    hidden = model.get_decoder()(
-        input_ids=fed, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
-    ).last_hidden_state
-    return hidden[torch.arange(len(closed), device=device), fed_mask.sum(1) - 1].float()
 
 
 def _pad_left(sequences: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -69,12 +69,12 @@ def test_positions_start_again_behind_the_prompt(groups):
 
 
 MASK = [  # one prompt token that is padding, one that is real, two blocks of two; the second block ends in padding
-    [1, 0, 0, 0, 0, 0],
+    [0, 1, 0, 0, 0, 0],  # padding looks at the prompt, so that its softmax is not empty
     [0, 1, 0, 0, 0, 0],
     [0, 1, 1, 0, 0, 0],
     [0, 1, 1, 1, 0, 0],
     [0, 1, 0, 0, 1, 0],
-    [0, 1, 0, 0, 1, 1],
+    [0, 1, 0, 0, 0, 0],
 ]
 
 
@@ -109,6 +109,24 @@ def test_logprobs_and_entropies_are_those_of_the_sampling_distribution(model, gr
             entropy = -(expected * expected.log()).sum(-1)
             torch.testing.assert_close(packed.logprobs[row, : len(completion)], chosen, atol=1e-4, rtol=1e-4)
             torch.testing.assert_close(packed.entropies[row, : len(completion)], entropy, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 128])
+def test_gradients_of_token_logprobs_are_those_of_log_softmax(chunk, monkeypatch):
+    monkeypatch.setattr(packing.TokenLogprobs, "CHUNK", chunk)
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(4, 9, generator=generator, requires_grad=True)
+    rows, ids = torch.tensor([0, 2, 0, 3, 0]), torch.tensor([5, 8, 1, 0, 5])  # row 0 predicts three, row 1 nothing
+    weights = torch.randn(5, generator=generator)
+    logprobs, entropies = packing.TokenLogprobs.apply(logits, rows, ids, 1.5)
+    assert not entropies.requires_grad
+    (gradient,) = torch.autograd.grad((weights * logprobs).sum(), logits)
+    expected = (logits[rows] / 1.5).log_softmax(-1)[torch.arange(5), ids]
+    (by_autograd,) = torch.autograd.grad((weights * expected).sum(), logits)
+    torch.testing.assert_close(logprobs, expected)
+    torch.testing.assert_close(gradient, by_autograd)
+    assert (gradient[1] == 0).all()
+    assert gradient[0].abs().max() > 1e-2
 
 
 def test_without_the_blocks_a_reasoning_would_read_its_neighbour(model, groups, monkeypatch):

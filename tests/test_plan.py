@@ -45,7 +45,7 @@ def test_shipped_configurations_have_the_published_sizes():
 def test_activations_are_predicted_at_shapes_that_were_not_calibrated(name, lora):
     config = model_configuration(name)
     factor = calibrate(config, lora)
-    small = narrow(config, hidden=192, layers=3, vocabulary=9000)  # neither the calibrated widths nor its depth
+    small = narrow(config, hidden=192, layers=3, vocabulary=16000)  # neither the calibrated widths nor its depth
     model = build(small, lora, "cpu")
     for shape in (Shape(2, 4, 60, 30), Shape(3, 3, 10, 48)):
         measured = saved_bytes(model, shape)

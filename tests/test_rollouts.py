@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from rrec_lib import rollouts as rollouts_module
 from rrec_lib.models import load_tokenizer
 from rrec_lib.policy import language_model, last_hidden_states, load_policy
 from rrec_lib.prompts import MARKER, marker_ids
@@ -104,23 +105,13 @@ def in_full(policy, sequence):
         return last_hidden_states(policy.model, ids, torch.ones_like(ids))[0]
 
 
-def dictate(monkeypatch, policy, scripts):
-    """Let the real sampling loop run, with one script of tokens per row in place of the model's choice."""
-    model = language_model(policy.model)
-    generate = model.generate
+def dictate(monkeypatch, scripts):
+    """Let the real sampling loop run, with one script of tokens per member in place of the model's choice."""
 
-    def dictated(**options):
-        start = options["input_ids"].shape[1]
+    def only_the_script(writing, *_):
+        return [scripts[(m.row, m.number)][len(m.ids)] for m in writing]
 
-        def only_the_script(ids, scores):
-            forced = torch.full_like(scores, -torch.inf)
-            for row, script in enumerate(scripts):
-                forced[row, script[ids.shape[1] - start]] = 0
-            return forced
-
-        return generate(**options, logits_processor=[only_the_script])
-
-    monkeypatch.setattr(model, "generate", dictated)
+    monkeypatch.setattr(rollouts_module, "_choose", only_the_script)
 
 
 # What each of two groups' three rows is made to write, and (finished, trimmed).
@@ -137,7 +128,7 @@ WRITTEN = [
 def test_every_way_to_end_gives_the_state_of_a_plain_forward_pass(policy, tokenizer, monkeypatch):
     scripts = [tokens(tokenizer, text) for text, _, _ in WRITTEN]
     filled = [(script + [20] * LENGTH)[:LENGTH] for script in scripts]
-    dictate(monkeypatch, policy, filled)
+    dictate(monkeypatch, {(row // 3, row % 3 + 1): script for row, script in enumerate(filled)})
     rollouts = sample(policy, 3, top_k=0)
     for row, (text, finished, trimmed) in enumerate(WRITTEN):
         closed = rollouts.closed[row]
@@ -163,3 +154,27 @@ def test_sampling_follows_the_seed_and_temperature_zero_does_not(policy):
     assert greedy[3] == greedy[4] == greedy[5]
     assert greedy[0] != greedy[3]  # group order: three rows of the first prompt, then three of the second
     assert ids(seed=1, top_k=1) == greedy
+
+
+def test_greedy_tokens_are_those_of_generate(policy):
+    """Transformers' own loop, one prompt at a time, is the reference."""
+    model = language_model(policy.model)
+    written = list(sample(policy, 2, temperature=0.0).closed)
+    for row, closed in enumerate(written):
+        prompt = torch.tensor([PROMPTS[row // 2]])
+        with policy.inference():
+            output = model.generate(prompt, max_new_tokens=LENGTH, do_sample=False, pad_token_id=0)
+        expected = output[0, prompt.shape[1] :].tolist()
+        assert closed.ids[: closed.sampled] == expected[: closed.sampled]
+        assert closed.sampled > 0
+
+
+def test_choosing_is_sampling_from_the_k_best_at_the_temperature():
+    logits = torch.tensor([[0.0, 2.0, 1.0, -1.0]]).repeat(20_000, 1)
+    torch.manual_seed(0)
+    tokens_chosen = torch.tensor(rollouts_module._choose([], logits, 2.0, 3))
+    shares = torch.bincount(tokens_chosen, minlength=4) / len(logits)
+    expected = torch.tensor([0.0, 2.0, 1.0, -torch.inf]).div(2.0).softmax(0)
+    torch.testing.assert_close(shares, expected, atol=0.015, rtol=0)
+    assert (shares - torch.tensor([0.0, 2.0, 1.0, -torch.inf]).softmax(0)).abs().max() > 0.05  # temperature counts
+    assert set(rollouts_module._choose([], logits, 1.0, 0)) == {0, 1, 2, 3}  # 0 means all

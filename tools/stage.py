@@ -8,6 +8,7 @@ from typing import Any
 from execute import ROOT, BuildError, measured_times, notebook_names, profile_names
 
 IMAGES = ("image/png", "image/jpeg", "image/svg+xml")
+BENCHMARKS = ("rollouts", "recpo_step", "item_encoding", "memory")
 PROFILE_ORDER = ("smoke", "cpu", "t4", "paper")
 
 
@@ -36,6 +37,7 @@ def stage(source: Path, target: Path, profile: str = "cpu") -> None:
         (target / "notebooks" / f"{name}.ipynb").write_text(text, encoding="utf-8")
     (target / "book" / "_generated").mkdir()
     (target / "book" / "_generated" / "times.md").write_text(times_table(source), encoding="utf-8")
+    (target / "book" / "_generated" / "benchmarks.md").write_text(benchmarks_table(source), encoding="utf-8")
 
 
 def stage_notebook(notebook: dict[str, Any], name: str) -> dict[str, Any]:
@@ -104,6 +106,21 @@ def times_table(source: Path) -> str:
     head = ["| notebook | " + " | ".join(f"`{p}`" for p in profiles) + " |", "|---|" + "---|" * len(profiles)]
     legend = ["", "Seconds of wall clock and peak resident memory of the notebook's own process. Measured on:", ""]
     return "\n".join([*head, *rows, *(legend + notes if notes else [])]) + "\n"
+
+
+def benchmarks_table(source: Path) -> str:
+    """Markdown table of the recorded benchmarks; what nobody has recorded says so."""
+    rows = ["| benchmark | ratio | lowest to highest | rounds | recorded run |", "|---|---|---|---|---|"]
+    for name in BENCHMARKS:
+        path = source / "results" / "benchmarks" / f"{name}.json"
+        if not path.exists():
+            rows.append(f"| `{name}` | not measured yet | | | |")
+            continue
+        run = json.loads(path.read_text(encoding="utf-8"))
+        low, high = run["spread"]
+        where = f"`results/benchmarks/{name}.json`, commit {run['commit']}, {run['device']}, {run['time'][:10]}"
+        rows.append(f"| `{name}` | {run['ratio']:.2f} | {low:.2f} to {high:.2f} | {run['rounds']} | {where} |")
+    return "\n".join(rows) + "\n"
 
 
 def _cell(times: dict[str, float] | None) -> str:

@@ -70,3 +70,14 @@ def test_times_say_where_they_are_from(executed):
     table = stage.times_table(executed)
     assert "| 10 s, 0.3 GB | 3 s, 0.5 GB |" in table
     assert "`smoke`: recorded run (`results/times.json`), 8 cores." in table
+
+
+def test_the_benchmarks_table_shows_what_is_recorded_and_says_what_is_not(tmp_path):
+    assert stage.benchmarks_table(tmp_path).count("not measured yet") == len(stage.BENCHMARKS)
+    run = {"ratio": 2.5, "spread": [2.4, 2.75], "rounds": 5, "commit": "abc", "device": "CPU", "time": "2026-01-02T03"}
+    (tmp_path / "results" / "benchmarks").mkdir(parents=True)
+    (tmp_path / "results" / "benchmarks" / "rollouts.json").write_text(json.dumps(run))
+    table = stage.benchmarks_table(tmp_path)
+    assert "| `rollouts` | 2.50 | 2.40 to 2.75 | 5 |" in table
+    assert "commit abc, CPU, 2026-01-02" in table
+    assert table.count("not measured yet") == len(stage.BENCHMARKS) - 1

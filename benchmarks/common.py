@@ -1,0 +1,118 @@
+"""What the benchmarks share: the model, rivals in turn, the machine's limits, and the form of a result."""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+
+from rrec_lib import rollouts
+from rrec_lib.policy import Policy, load_policy
+from rrec_lib.profiles import Profile, load_profile
+from rrec_lib.results import provenance, write_json
+
+THREADS = 2
+
+
+def options(description: str | None) -> argparse.Namespace:
+    """``--quick`` (tiny sizes on random weights, nothing written) and ``--rounds``."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="tiny sizes on random weights; nothing is written")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each rival runs")
+    chosen = parser.parse_args()
+    torch.set_num_threads(THREADS)
+    torch.manual_seed(0)
+    if chosen.quick:
+        chosen.rounds = 1
+    return chosen
+
+
+def sizes(quick: bool) -> tuple[int, int, int, int]:
+    """Users, group size, prompt tokens and new tokens."""
+    return (2, 2, 16, 4) if quick else (8, 8, 128, 48)
+
+
+def load(quick: bool) -> tuple[Profile, Policy]:
+    """The profile and its policy: SmolLM2-135M, or random weights for a quick run."""
+    profile = load_profile("smoke" if quick else "cpu")
+    return profile, load_policy(profile.model, 0)
+
+
+def random_prompts(policy: Policy, users: int, length: int) -> list[list[int]]:
+    """Prompts of a fixed length; what stands in them does not matter to time."""
+    return torch.randint(1000, 20_000, (users, length)).remainder(len(policy.tokenizer)).tolist()
+
+
+@contextmanager
+def fixed_lengths() -> Iterator[None]:
+    """Rollouts neither stop at the end of turn nor at the marker."""
+    with (
+        mock.patch.object(rollouts, "_eos_ids", return_value=[]),
+        mock.patch.object(rollouts, "_has_marker", return_value=False),
+    ):
+        yield
+
+
+def in_turn(rivals: dict[str, Callable[[], Any]], rounds: int, warm_up: bool = True) -> dict[str, list[float]]:
+    """Seconds of every rival in every round; a round 0 that warms up is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in rivals}
+    for number in range(0 if warm_up else 1, rounds + 1):
+        for name, work in rivals.items():
+            start = time.perf_counter()
+            own = work()  # a rival that times itself returns its seconds
+            elapsed = own if isinstance(own, float) else time.perf_counter() - start
+            if number:
+                seconds[name].append(elapsed)
+            print(f"round {number} {name}: {elapsed:.2f} s", flush=True)
+    return seconds
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Median, smallest and largest."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def machine(dtype: torch.dtype, quick: bool) -> dict[str, float]:
+    """Peak of matrix products in GFLOP/s (best of sizes 1,024 to 8,192) and of memory in GB/s (a copy's reads and
+    writes)."""
+    peak = 0.0
+    for size in (128,) if quick else (1024, 2048, 4096, 8192):
+        a = torch.ones(size, size, dtype=dtype)
+        best = min(_seconds(lambda a=a: a @ a) for _ in range(2 if size > 4096 else 4))  # type: ignore[misc]
+        peak = max(peak, 2 * size**3 / best / 1e9)
+    source = torch.ones(2**20 if quick else 2**26)
+    target = torch.empty_like(source)
+    copying = min(_seconds(lambda: target.copy_(source)) for _ in range(5))
+    return {"matrix_gflops": peak, "memory_gb_per_s": 2 * source.nbytes / copying / 1e9}
+
+
+def linear_flops(policy: Policy) -> int:
+    """Floating-point operations of one token in the decoder's linear layers; ``lm_head`` is not among them."""
+    linear = [
+        m
+        for n, m in policy.model.named_modules()
+        if isinstance(m, torch.nn.Linear) and "layers." in n and ".lora_" not in n
+    ]
+    return 2 * sum(module.weight.numel() for module in linear)
+
+
+def finish(name: str, ratios: list[float], figures: dict[str, Any], chosen: argparse.Namespace) -> None:
+    """Write a full run to ``results/benchmarks`` and print the result; the last line is the short form."""
+    short = {"name": name, "ratio": statistics.median(ratios), "spread": [min(ratios), max(ratios)]}
+    if not chosen.quick:
+        path = Path(__file__).resolve().parents[1] / "results" / "benchmarks" / f"{name}.json"
+        write_json(path, {**short, "rounds": len(ratios), "figures": figures, **provenance(0)})
+    print(json.dumps(figures, indent=1))
+    print(json.dumps(short))
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start

@@ -1,0 +1,45 @@
+"""Peak memory of one RecPO step against TRL's stock step; every step has a process of its own."""
+
+import subprocess
+import sys
+
+from common import finish, load, options, spread
+
+from rrec_lib.hardware import peak_memory_mb
+
+
+def measure(rival: str, quick: bool) -> float:
+    """Peak resident memory in MB of a fresh process that loads the model and makes one step."""
+    command = [sys.executable, __file__, "--step", rival, *(["--quick"] if quick else [])]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return float(output.split()[-1])
+
+
+def one_step(rival: str, quick: bool) -> None:
+    from steps import Steps  # not in the process that only waits
+
+    steps = Steps(*load(quick), quick)
+    {"ours": steps.ours, "stock": steps.stock}[rival]()
+    print(peak_memory_mb())
+
+
+def main() -> None:
+    if "--step" in sys.argv:
+        at = sys.argv.index("--step")
+        rival = sys.argv[at + 1]
+        del sys.argv[at : at + 2]
+        one_step(rival, options(__doc__).quick)
+        return
+    chosen = options(__doc__)
+    megabytes: dict[str, list[float]] = {"ours": [], "stock": []}
+    for _ in range(chosen.rounds):
+        for rival, values in megabytes.items():
+            values.append(measure(rival, chosen.quick))
+            print(f"{rival}: {values[-1]:.0f} MB", flush=True)
+    figures = {"peak_mb": {name: spread(values) for name, values in megabytes.items()}}
+    ratios = [ours / stock for ours, stock in zip(*megabytes.values(), strict=True)]
+    finish("memory", ratios, figures, chosen)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""One RecPO step, item tower included, against one step of TRL's stock ``GRPOTrainer``."""
+
+from common import finish, in_turn, load, machine, options, spread
+from steps import Steps
+
+
+def main() -> None:
+    chosen = options(__doc__)
+    profile, policy = load(chosen.quick)
+    steps = Steps(profile, policy, chosen.quick)
+    limits = machine(policy.compute_dtype, chosen.quick)
+    seconds = in_turn({"ours": steps.ours, "stock": steps.stock}, chosen.rounds)
+    trajectories = steps.users * steps.group_size
+    figures = {
+        "dtype": str(policy.compute_dtype),
+        "machine": limits,
+        "trajectories_per_second": {n: spread([trajectories / s for s in v]) for n, v in seconds.items()},
+        "item_table_refresh_seconds": steps.refresh_seconds,
+    }
+    ratios = [stock / ours for ours, stock in zip(seconds["ours"], seconds["stock"], strict=True)]
+    finish("recpo_step", ratios, figures, chosen)
+
+
+if __name__ == "__main__":
+    main()

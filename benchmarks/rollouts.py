@@ -1,0 +1,80 @@
+"""Rollouts against ``model.generate`` with defaults: same weights, prompts, sampling and lengths."""
+
+import torch
+from common import finish, fixed_lengths, in_turn, linear_flops, load, machine, options, random_prompts, sizes, spread
+
+from rrec_lib import hardware
+from rrec_lib import policy as policy_module
+from rrec_lib.policy import Policy, language_model
+from rrec_lib.rollouts import sample_groups
+
+TOP_K = 50
+
+
+def ours(policy: Policy, prompts: list[list[int]], group_size: int, length: int) -> None:
+    with policy.inference(), fixed_lengths():
+        sample_groups(language_model(policy.model), policy.tokenizer, prompts, group_size, length, 1.0, TOP_K)
+
+
+def unrounded(policy: Policy, prompts: list[list[int]], group_size: int, length: int) -> None:
+    """Ours, but autocast rounds the weights at every product."""
+    policy.model.eval()
+    with (
+        torch.no_grad(),
+        policy_module.merged_lora(policy.model),
+        hardware.autocast(policy.compute_dtype, policy.device),
+        fixed_lengths(),
+    ):
+        sample_groups(language_model(policy.model), policy.tokenizer, prompts, group_size, length, 1.0, TOP_K)
+
+
+def generate(policy: Policy, prompts: list[list[int]], group_size: int, length: int) -> None:
+    """The rival."""
+    ids = torch.tensor(prompts).repeat_interleave(group_size, 0)
+    policy.model.eval()
+    with torch.no_grad(), hardware.autocast(policy.compute_dtype, policy.device):
+        output = policy.model.generate(  # type: ignore[operator]
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=length,
+            min_new_tokens=length,
+            do_sample=True,
+            top_k=TOP_K,
+            pad_token_id=0,
+        )
+    assert output.shape[1] == ids.shape[1] + length
+
+
+def main() -> None:
+    chosen = options(__doc__)
+    users, group_size, prompt_length, length = sizes(chosen.quick)
+    _, policy = load(chosen.quick)
+    prompts = random_prompts(policy, users, prompt_length)
+    work = (policy, prompts, group_size, length)
+    limits = machine(policy.compute_dtype, chosen.quick)
+    seconds = in_turn({"ours": lambda: ours(*work), "generate": lambda: generate(*work)}, chosen.rounds)
+    apart = [prompt for prompt in prompts for _ in range(group_size)]  # every reasoning has a row of its own
+    levers = {
+        "ours": lambda: ours(*work),
+        "unrounded": lambda: unrounded(*work),
+        "apart": lambda: ours(policy, apart, 1, length),
+    }
+    lever = in_turn(levers, 1, warm_up=False)
+    tokens = users * group_size * length
+    flops = linear_flops(policy) * (users * prompt_length + tokens) + 2 * tokens * policy.hidden_size * len(
+        policy.tokenizer
+    )
+    figures = {
+        "dtype": str(policy.compute_dtype),
+        "machine": limits,
+        "tokens_per_second": {name: spread([tokens / s for s in values]) for name, values in seconds.items()},
+        "share_of_matrix_peak": flops / spread(seconds["ours"])["median"] / 1e9 / limits["matrix_gflops"],
+        "lever_weights_rounded_once": lever["unrounded"][0] / lever["ours"][0],
+        "lever_side_by_side_in_one_row": lever["apart"][0] / lever["ours"][0],
+    }
+    ratios = [theirs / own for own, theirs in zip(seconds["ours"], seconds["generate"], strict=True)]
+    finish("rollouts", ratios, figures, chosen)
+
+
+if __name__ == "__main__":
+    main()

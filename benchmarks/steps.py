@@ -1,0 +1,102 @@
+"""One training step of RecPO and of TRL's stock ``GRPOTrainer`` on the same model, prompts, G and lengths."""
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from common import fixed_lengths, random_prompts, sizes
+from datasets import Dataset, DatasetDict
+from transformers import TrainerCallback
+from trl import GRPOConfig, GRPOTrainer
+
+from rrec_lib import trainer as trainer_module
+from rrec_lib.data.examples import prepare_profile
+from rrec_lib.policy import Policy
+from rrec_lib.profiles import Profile
+from rrec_lib.trainer import RecPOTrainer, recpo_config
+
+SHARED = {"max_steps": 1, "save_strategy": "no", "report_to": "none", "disable_tqdm": True, "use_cpu": True}
+SHARED |= {"gradient_checkpointing": False, "top_k": 50, "temperature": 1.0, "num_iterations": 1, "logging_steps": 1}
+
+
+class Clock(TrainerCallback):
+    """Seconds of the step alone: rollout, scoring and update, without setting the trainer up."""
+
+    seconds = 0.0
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        self.start = time.perf_counter()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.seconds = time.perf_counter() - self.start
+
+
+class FixedPrompts(GRPOTrainer):
+    """The stock trainer, given prompts as token ids so that their length is exact."""
+
+    token_ids: list[list[int]]
+
+    def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        return [self.token_ids[int(prompt)] for prompt in prompts], None, {}
+
+
+class Steps:
+    """Both trainers on one policy; each call makes a fresh trainer and returns the seconds of its one step."""
+
+    def __init__(self, profile: Profile, policy: Policy, quick: bool) -> None:
+        self.profile, self.policy = profile, policy
+        self.users, self.group_size, length, self.length = sizes(quick)
+        self.prompts = random_prompts(policy, self.users, length)
+        data = prepare_profile(profile)
+        self.data = DatasetDict({**data, "train": data["train"].select(range(self.users))})
+        self.refresh_seconds = 0.0
+
+    def _shared(self, folder: str) -> dict[str, Any]:
+        return SHARED | {
+            "output_dir": folder,
+            "per_device_train_batch_size": self.users * self.group_size,
+            "num_generations": self.group_size,
+            "max_completion_length": self.length,
+        }
+
+    def ours(self) -> float:
+        """The item table's refresh, due every n steps, counts as an n-th."""
+        clock = Clock()
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            fixed_lengths(),
+            mock.patch.object(trainer_module, "encode_users", return_value=self.prompts),
+        ):
+            shared = self._shared(folder)
+            args = recpo_config(self.profile, Path(shared.pop("output_dir")), **shared)
+            trainer = RecPOTrainer(self.policy, args, self.data, [clock])
+            start = time.perf_counter()
+            trainer.refresh_item_table()
+            self.refresh_seconds = time.perf_counter() - start
+            trainer.train()
+        return clock.seconds + self.refresh_seconds / args.item_refresh_steps
+
+    def stock(self) -> float:
+        clock = Clock()
+        with tempfile.TemporaryDirectory() as folder:
+            half = self.policy.compute_dtype == torch.bfloat16
+            args = GRPOConfig(**self._shared(folder), bf16=half, generation_kwargs={"min_new_tokens": self.length})
+            trainer = FixedPrompts(
+                model=self.policy.model,
+                reward_funcs=random_reward,
+                args=args,
+                train_dataset=Dataset.from_dict({"prompt": [str(i) for i in range(self.users)]}),
+                processing_class=self.policy.tokenizer,
+                callbacks=[clock],
+            )
+            trainer.token_ids = self.prompts
+            trainer.train()
+        return clock.seconds
+
+
+def random_reward(completions: list[Any], **_: Any) -> list[float]:
+    """Free of charge, and different within a group, so that gradients flow."""
+    return torch.rand(len(completions)).tolist()
