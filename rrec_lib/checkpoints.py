@@ -126,20 +126,23 @@ class CheckpointMixin:
 
     # -- stops ------------------------------------------------------------------------------------------------------
 
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Train; running out of memory ends in a sentence."""
-        checkpoint = kwargs.get("resume_from_checkpoint")
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Train; running out of memory, or of numbers, ends in a sentence."""
+        run = Path(self.args.output_dir)
+        if self.args.should_save:
+            shutil.rmtree(run / SAVING, ignore_errors=True)  # what a killed run left
+        checkpoint = last_checkpoint(run) if resume_from_checkpoint is True else resume_from_checkpoint
+        if checkpoint is None and resume_from_checkpoint is True:
+            raise FileNotFoundError(f"no complete checkpoint in {run} to resume from; train without resuming")
         if checkpoint and self._load_finished(Path(checkpoint)):
             return None
         try:
-            return super().train(*args, **kwargs)  # type: ignore[misc]
+            return super().train(str(checkpoint) if checkpoint else None, *args, **kwargs)  # type: ignore[misc]
         except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
+            reason = _explain(error, self.state.global_step + 1)
+            if reason is None:
                 raise
-            raise self.stopped(
-                f"out of memory at step {self.state.global_step + 1}; use fewer users at a time and more"
-                " gradient_accumulation_steps, shorter reasonings, or activation_checkpointing"
-            ) from error
+            raise self.stopped(reason) from error
 
     def checked(self, loss: Tensor) -> Tensor:
         """Pass on a finite loss; any other stops every process before its backward pass."""
@@ -154,8 +157,9 @@ class CheckpointMixin:
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[misc]
         limit = getattr(self.args, "grad_norm_limit", GRAD_NORM_LIMIT)
-        value = math.nan if norm is None else float(norm)
-        # float16's scaler leaves out a step that overflows and tries a smaller scale; the log shows the norm.
+        # float16's scaler leaves out a step that overflows and tries a smaller scale; the log shows the norm. DeepSpeed
+        # gives none, or gives it after its step.
+        value = 0.0 if norm is None else float(norm)
         if self.accelerator.scaler is None and not value <= limit:
             raise self.stopped(
                 f"the gradient norm of step {self.state.global_step + 1} is {value:.3g}, the limit {limit:g}; lower the"
@@ -188,9 +192,21 @@ def _complete(output_dir: Path) -> list[Path]:
     return sorted(folders, key=lambda folder: int(folder.name.rpartition("-")[2]))
 
 
-def _out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out; PyTorch's CPU allocator has no error class of its own."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)
+def _explain(error: BaseException, step: int) -> str | None:
+    """Why a step failed and what to do, for the two failures that a reader can mend; None for any other."""
+    text = str(error)
+    if (
+        isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in text
+    ):  # a CPU has no class for it
+        return (
+            f"out of memory at step {step}; use fewer users at a time and more gradient_accumulation_steps, shorter"
+            " reasonings, or activation_checkpointing"
+        )
+    if "probability tensor contains" in text:
+        return (
+            f"the token probabilities of step {step} are no numbers, so nothing can be sampled; lower the learning rate"
+        )
+    return None
 
 
 class LogFile(TrainerCallback):

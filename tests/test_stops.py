@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from transformers import TrainerCallback
 from transformers.integrations import integration_utils
 
 from rrec_lib import trainer as trainer_module
-from rrec_lib.checkpoints import GRAD_NORM_LIMIT, last_checkpoint
+from rrec_lib.checkpoints import GRAD_NORM_LIMIT, SAVING, last_checkpoint
 from rrec_lib.console import TrainingError
 from rrec_lib.policy import load_policy, weights_hash
 from rrec_lib.training import train_recpo
@@ -73,7 +74,7 @@ STOPS = [
 def test_a_stop_names_the_last_good_checkpoint(smoke_profile, smoke_dataset, tmp_path, monkeypatch, change, sentence):
     fails_at(monkeypatch, 4, change)
     policy, weights = load_policy(smoke_profile.model), Weights()
-    settings = {"callbacks": [weights], "save_steps": 1, "save_total_limit": 1, "max_steps": 8}
+    settings = {"callbacks": [weights], "save_steps": 1, "save_total_limit": 1, "max_steps": 5}
     with pytest.raises(TrainingError, match=sentence) as stop:
         train_recpo(policy, smoke_dataset, smoke_profile, tmp_path, **settings)
     assert f"the last good checkpoint is {tmp_path / 'checkpoint-3'}" in str(stop.value)
@@ -82,13 +83,34 @@ def test_a_stop_names_the_last_good_checkpoint(smoke_profile, smoke_dataset, tmp
     assert weights_hash(policy.model, only_trainable=True) == weights.hashes[-1]  # step 4 was not taken
     monkeypatch.undo()  # and the run can go on from it
     trainer = train_recpo(policy, smoke_dataset, smoke_profile, tmp_path, **settings)
-    assert trainer.state.global_step == 8
+    assert trainer.state.global_step == 5
 
 
 def test_a_stop_before_any_checkpoint_says_so(smoke_profile, smoke_dataset, tmp_path, monkeypatch):
     fails_at(monkeypatch, 1, scaled(float("nan")))
     with pytest.raises(TrainingError, match=re.escape("there is no checkpoint yet")):
         train_recpo(load_policy(smoke_profile.model), smoke_dataset, smoke_profile, tmp_path, callbacks=[])
+
+
+def test_weights_that_are_no_numbers_stop_the_sampling_in_a_sentence(smoke_profile, smoke_dataset, tmp_path):
+    with pytest.raises(TrainingError, match=r"the token probabilities of step 2 are no numbers.*checkpoint-1"):
+        train_recpo(
+            load_policy(smoke_profile.model), smoke_dataset, smoke_profile, tmp_path, callbacks=[], save_steps=1,
+            learning_rate=1e30,
+        )  # fmt: skip
+
+
+def test_resuming_takes_the_last_checkpoint_or_says_that_there_is_none(smoke_profile, smoke_dataset, tmp_path):
+    trainer = train_recpo(
+        load_policy(smoke_profile.model), smoke_dataset, smoke_profile, tmp_path, callbacks=[], max_steps=2
+    )
+    (tmp_path / SAVING).mkdir()  # as a killed run leaves it
+    trainer.train(resume_from_checkpoint=True)  # finished: nothing is trained
+    assert trainer.state.global_step == 2
+    assert not (tmp_path / SAVING).exists()
+    shutil.rmtree(tmp_path / "checkpoint-2")
+    with pytest.raises(FileNotFoundError, match="no complete checkpoint"):
+        trainer.train(resume_from_checkpoint=True)
 
 
 def test_other_errors_pass_as_they_are(smoke_profile, smoke_dataset, tmp_path, monkeypatch):
