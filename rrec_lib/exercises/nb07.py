@@ -90,7 +90,7 @@ def _loss_and_gradient(
     if loss is None:
         raise NotImplementedError
     assert isinstance(loss, torch.Tensor), "return the loss as a tensor"
-    assert loss.shape == (), "return the loss as one number, a tensor without axes"
+    assert loss.shape == (), f"return the loss as one number, a tensor without axes, not {tuple(loss.shape)}"
     assert loss.requires_grad, "your loss doesn't depend on logprobs, so nothing would be learned from it"
     return loss.item(), torch.autograd.grad(loss, leaf)[0]
 

@@ -83,8 +83,20 @@ def test_the_directive_check_sees_directives():
     assert not DIRECTIVE.search("```python\n{'a': 1}\n```\n\nthe set {1, 2} and `{x}`")
 
 
+def probability_after_updates(clips: bool) -> float:
+    """Of a word with advantage 1 and old probability 1/2, after 12 steps of 0.1 on two logits."""
+    probability = 0.5
+    difference = 0.0
+    for _ in range(12):
+        ratio = probability / 0.5
+        gain = (0 if ratio > 1.2 else ratio) if clips else 1
+        difference += 2 * 0.1 * gain * (1 - probability)
+        probability = 1 / (1 + math.exp(-difference))
+    return probability
+
+
 # What a run must record: by pencil from the toy world where a fraction stands, else as first measured.
-ADVANTAGES = [0.550376, -0.550376, 0.485410, -0.485410, 0.419061, -0.419061]  # differences of two rewards
+ADVANTAGES = [0.550396, -0.550396, 0.485415, -0.485415, 0.419061, -0.419061]  # differences of two rewards
 RECORDED = {
     "01_quickstart": {"stage": "base", "films": 60, "top": 20, "finished": 0},  # random weights never close a marker
     "02_data_preparation": {
@@ -119,8 +131,10 @@ RECORDED = {
         "share_and_noise.G = 4, RLOO, shared weight": [0, 0],
         "trained_tokens": {"paper": 17, "code": 16},
         "rank_of_target": {"paper": 1, "code": 4},
-        "probability": {"paper": 0.620749, "code": 0.716667},
+        "probability": {"paper": probability_after_updates(clips=True), "code": probability_after_updates(clips=False)},
         "against_the_paper.1 and 2, the axis.tokens": {"length": 0},
+        "against_the_paper.1 and 2, the axis.states": {"length": 3.594472, "cosine": 0.134396},
+        "against_the_paper.3, leave-one-out.tokens": {"length": 1.074539, "cosine": 0.736812},
         "against_the_paper.all, GRPO.tokens": {"length": 0},
     }
 }

@@ -27,12 +27,12 @@ def test_pictures_are_there_and_a_missing_section_is_named():
         readme.replace_section(TEXT, "figures", "x")
 
 
-def test_the_main_figure_is_the_second():
+def test_the_main_figure_is_the_first():
     def cell(pixels, alt):
         data = {"image/png": base64.b64encode(pixels).decode()}
         return {"outputs": [{"data": data, "metadata": {"image/png": {"alt": alt}}}]}
 
     notebook = {"cells": [{}, cell(b"one", "first"), cell(b"two", "second")]}
-    assert readme.main_figure(notebook) == (b"two", "second")
-    with pytest.raises(BuildError, match="fewer than two figures"):
-        readme.main_figure({"cells": [cell(b"one", "first")]})
+    assert readme.main_figure(notebook) == (b"one", "first")
+    with pytest.raises(BuildError, match="no figure"):
+        readme.main_figure({"cells": [{}]})
