@@ -6,6 +6,7 @@ equal to results/times.json.
 
 import base64
 import json
+import os
 import re
 import shutil
 import sys
@@ -48,8 +49,7 @@ def times_section(recorded: dict[str, Any]) -> str:
             *rows,
             f"| whole book | {seconds / 60:.0f} min | {peak / 1000:.1f} GB |",
             "",
-            f"Recorded run on {recorded['cpu']['device']} (`results/times.json`), after installation, which takes about"
-            " three minutes.",
+            f"Recorded run on {recorded['cpu']['device']} (`results/times.json`), after installation.",
             *([f"{unmeasured}: not measured yet."] if unmeasured else []),
         ]
     )
@@ -63,15 +63,19 @@ def main_figure(notebook: dict[str, Any]) -> tuple[bytes, str]:
     return base64.b64decode(figures[0]["data"][IMAGES[0]]), alt_text(figures[0], "notebook 06")
 
 
+def chromium() -> str | None:
+    """Path of a Chromium: ``$RREC_CHROMIUM`` or the system's."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    return os.environ.get("RREC_CHROMIUM") or next((path for name in names if (path := shutil.which(name))), None)
+
+
 def photograph(page: Path, picture: Path) -> None:
     """Take a picture of a rendered page in headless Chromium."""
     from playwright.sync_api import sync_playwright
 
-    executable = next(
-        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-    )
+    executable = chromium()
     if executable is None:
-        raise BuildError("there is no Chromium: install your system's chromium package")
+        raise BuildError("there is no Chromium: install your system's chromium package, or name one in RREC_CHROMIUM")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
         view = browser.new_page(viewport={"width": 1280, "height": 1330}, color_scheme="light")

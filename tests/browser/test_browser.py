@@ -4,13 +4,13 @@ import functools
 import http.server
 import os
 import re
-import shutil
 import threading
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 import pytest
 import setup_cell
+from readme import chromium
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HTML = ROOT / "_build" / "html"
@@ -25,12 +25,6 @@ PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 PATIENCE = 120_000  # ms, for a machine that is busy with other tests
 
 pytestmark = pytest.mark.browser
-
-
-def chromium() -> str | None:
-    """Path of a Chromium: ``$RREC_CHROMIUM`` or the system's."""
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    return os.environ.get("RREC_CHROMIUM") or next((path for name in names if (path := shutil.which(name))), None)
 
 
 def give_up(reason: str) -> None:
