@@ -117,7 +117,7 @@ def merged_lora(model: nn.Module, dtype: torch.dtype | None = None) -> Iterator[
     Args:
         model: the language model, wrapped or not.
         dtype: of every linear layer's weight meanwhile. Autocast rounds float32 weights again at each product, which
-            for a few tokens takes longer than the product; rounded once, the products are the same.
+            for a few tokens is a good part of the work; rounded once, the products are the same.
     """
     adapted = [module for module in model.modules() if isinstance(module, LoraLayer) and not module.disable_adapters]
     added = {layer.get_base_layer(): layer for layer in adapted}
