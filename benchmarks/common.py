@@ -4,6 +4,7 @@ import argparse
 import json
 import statistics
 import time
+import timeit
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,11 +85,11 @@ def machine(dtype: torch.dtype, quick: bool) -> dict[str, float]:
     peak = 0.0
     for size in (128,) if quick else (1024, 2048, 4096, 8192):
         a = torch.ones(size, size, dtype=dtype)
-        best = min(_seconds(lambda a=a: a @ a) for _ in range(2 if size > 4096 else 4))  # type: ignore[misc]
+        best = min(timeit.repeat(lambda a=a: a @ a, number=1, repeat=2 if size > 4096 else 4))  # type: ignore[misc]
         peak = max(peak, 2 * size**3 / best / 1e9)
     source = torch.ones(2**20 if quick else 2**26)
     target = torch.empty_like(source)
-    copying = min(_seconds(lambda: target.copy_(source)) for _ in range(5))
+    copying = min(timeit.repeat(lambda: target.copy_(source), number=1, repeat=5))
     return {"matrix_gflops": peak, "memory_gb_per_s": 2 * source.nbytes / copying / 1e9}
 
 
@@ -110,9 +111,3 @@ def finish(name: str, ratios: list[float], figures: dict[str, Any], chosen: argp
         write_json(path, {**short, "rounds": len(ratios), "figures": figures, **provenance(0)})
     print(json.dumps(figures, indent=1))
     print(json.dumps(short))
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start

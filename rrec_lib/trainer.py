@@ -223,12 +223,15 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
             self._log_metric_value(name, value)
 
     def _log_metric_value(self, name: str, value: Tensor | float) -> None:
-        mode = "train" if self.policy.model.training else "eval"
-        self._metrics[mode][name].append(float(torch.as_tensor(value).detach()))
+        self._gathered()[name].append(float(torch.as_tensor(value).detach()))
+
+    def _gathered(self) -> dict[str, list[float]]:
+        """What was gathered since the last log line, by name."""
+        return self._metrics["train" if self.policy.model.training else "eval"]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log as TRL does, what was gathered since the last line averaged over the processes as well."""
-        metrics = self._metrics["train" if self.policy.model.training else "eval"]
+        metrics = self._gathered()
         names = sorted(metrics)
         if names and self.accelerator.num_processes > 1:
             means = torch.tensor([sum(metrics[name]) / len(metrics[name]) for name in names])
