@@ -6,12 +6,14 @@ from typing import Any
 
 import torch
 from trl import GRPOConfig
+from trl.import_utils import is_vllm_available
 
 from rrec_lib import advantages as advantage_estimators
 from rrec_lib.checkpoints import GRAD_NORM_LIMIT
 from rrec_lib.hardware import check_optimizer, needs_loss_scaling
 from rrec_lib.objective import TOKEN_NORMALIZATIONS
 from rrec_lib.profiles import Profile
+from rrec_lib.vllm_rollouts import STOP
 
 ADVANTAGES = {"grpo": advantage_estimators.grpo_advantages, "rloo": advantage_estimators.rloo_advantages}
 
@@ -34,10 +36,16 @@ class RecPOConfig(GRPOConfig):
     item_refresh_steps: int = field(default=10, metadata={"help": "Encode the whole item table every n steps."})
     grad_norm_limit: float = field(default=GRAD_NORM_LIMIT, metadata={"help": "A larger norm stops the run."})
     activation_checkpointing: bool | None = field(default=False, metadata={"help": "Trade time for memory."})
+    # TRL's default multiplies a trajectory's ratios; under top-K sampling all are below 1, so the product vanishes.
+    vllm_importance_sampling_mode: str = field(default="token_truncate", metadata={"help": "See vllm_rollouts."})
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_optimizer(str(self.optim))
+        if self.use_vllm:
+            self._check_vllm()
+            given: Any = self.generation_kwargs or {}
+            self.generation_kwargs = {**STOP, **given}
         if self.advantage not in ADVANTAGES:
             raise ValueError(f"unknown advantage {self.advantage!r}; choose one of {', '.join(ADVANTAGES)}")
         if self.token_normalization not in TOKEN_NORMALIZATIONS:
@@ -59,6 +67,15 @@ class RecPOConfig(GRPOConfig):
                 "steps_per_generation must equal gradient_accumulation_steps: old log-probabilities are taken at a"
                 f" batch's first use, before any update; got {self.steps_per_generation} and"
                 f" {self.gradient_accumulation_steps}"
+            )
+
+    def _check_vllm(self) -> None:
+        if self.vllm_mode not in ("colocate", "server"):
+            raise ValueError(f"rollouts.vllm is colocate, server or null, got {self.vllm_mode!r}")
+        if not is_vllm_available():
+            raise ValueError(
+                "rollouts.vllm needs vLLM, which is not installed: `pip install trl[vllm]` on a machine with a CUDA"
+                " GPU, or set rollouts.vllm to null to sample with the policy itself"
             )
 
 
@@ -85,6 +102,8 @@ def recpo_config(profile: Profile, output_dir: Path, seed: int = 0, **overrides:
         "epsilon": profile.training.clip_eps,
         "save_steps": profile.training.save_steps,
         "save_total_limit": 2,
+        "use_vllm": profile.rollouts.vllm is not None,
+        "vllm_mode": profile.rollouts.vllm or "colocate",
         "logging_steps": 1,
         "report_to": "none",
         "disable_tqdm": True,

@@ -44,6 +44,7 @@ def recpo_loss(
     old_item_logprobs: torch.Tensor | None = None,
     item_ids: torch.Tensor | None = None,
     log_q: torch.Tensor | None = None,
+    sampling_weights: torch.Tensor | None = None,
     clip_eps: float = 0.2,
     clip_eps_high: float | None = None,
     temperature: float = 0.02,
@@ -67,6 +68,9 @@ def recpo_loss(
         log_q: (M,) logarithm of how often each row is expected in a batch, up to a constant. Subtracted from the
             logits, it makes up for popular items being negatives more often (logQ correction); None, as in the paper,
             leaves it out.
+        sampling_weights: (R, T) constants that multiply each token's gain, where another engine sampled the tokens, see
+            :func:`rrec_lib.vllm_rollouts.importance_weights`; None means that the policy itself did. The
+            recommendation is not sampled and not weighted.
         clip_eps: ε below 1; also above it unless ``clip_eps_high`` is given.
         clip_eps_high: ε above 1.
         temperature: τ of the in-batch softmax.
@@ -96,6 +100,7 @@ def recpo_loss(
         old_item_logprobs=(old_item_logprobs, rows),
         item_ids=(item_ids, item_states.shape[:1]),
         log_q=(log_q, item_states.shape[:1]),
+        sampling_weights=(sampling_weights, logprobs.shape),
     )
     high = clip_eps if clip_eps_high is None else clip_eps_high
 
@@ -103,6 +108,8 @@ def recpo_loss(
     active = mask & (advantages != 0)[:, None]
     token_ratio = _ratio(logprobs, old_logprobs, active)
     token_gain, token_clipped = clipped_gain(token_ratio, advantages[:, None], clip_eps, high)
+    if sampling_weights is not None:
+        token_gain = token_gain * sampling_weights.detach()
     token = -_token_mean(torch.where(mask, token_gain, 0.0), mask, token_normalization)
 
     target_logprobs, hits = _item_softmax(user_states, item_states, item_index, item_ids, temperature, log_q)

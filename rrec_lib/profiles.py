@@ -35,6 +35,7 @@ class RolloutProfile:
     max_new_tokens: int
     temperature: float
     top_k: int
+    vllm: str | None  # "colocate" or "server" lets vLLM write, through TRL; None samples with the policy itself
 
 
 @dataclass(frozen=True)

@@ -90,11 +90,11 @@ def sample_groups(
     """
     if not prompts or group_size < 1 or max_new_tokens < 1:
         raise ValueError("rollouts need at least one prompt, group_size >= 1 and max_new_tokens >= 1")
-    eos = frozenset(_eos_ids(model, tokenizer))
+    eos = frozenset(eos_ids(model, tokenizer))
     members = [
         _Member(row, number, len(prompt)) for row, prompt in enumerate(prompts) for number in range(1, group_size + 1)
     ]
-    rows = _Rows(model, prompts, _pad_id(tokenizer))
+    rows = _Rows(model, prompts, pad_id(tokenizer))
     writing, logits = members, rows.logits.repeat_interleave(group_size, 0)
     while writing:
         for member, token in zip(writing, _choose(writing, logits, temperature, top_k), strict=True):
@@ -128,9 +128,9 @@ class _Member:
 class _Rows:
     """A key-value cache with one row per prompt; what its members write is appended step by step, side by side."""
 
-    def __init__(self, model: Any, prompts: Sequence[Sequence[int]], pad_id: int) -> None:
+    def __init__(self, model: Any, prompts: Sequence[Sequence[int]], pad: int) -> None:
         self.model, self.rows = model, list(range(len(prompts)))
-        ids, mask = _pad_left(prompts, pad_id, next(model.parameters()).device)
+        ids, mask = _pad_left(prompts, pad, next(model.parameters()).device)
         self.owner = mask - 1  # (B, L) who wrote a cached token: 0 the prompt, 1 to G a member, -1 hides it
         self.positions = (mask.cumsum(1) - 1).clamp(min=0)
         self.cache = Cache(layer_class_to_replicate=_Layer)
@@ -245,9 +245,9 @@ def _ends_inside_marker(text: str) -> bool:
     return any(text.endswith(MARKER[:length]) for length in range(1, len(MARKER)))
 
 
-def _pad_left(sequences: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def _pad_left(sequences: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
     width = max(len(sequence) for sequence in sequences)
-    ids = torch.full((len(sequences), width), pad_id, dtype=torch.long)
+    ids = torch.full((len(sequences), width), pad, dtype=torch.long)
     mask = torch.zeros(len(sequences), width, dtype=torch.long)
     for row, sequence in enumerate(sequences):
         ids[row, width - len(sequence) :] = torch.tensor(sequence)
@@ -255,11 +255,13 @@ def _pad_left(sequences: Sequence[Sequence[int]], pad_id: int, device: torch.dev
     return ids.to(device), mask.to(device)
 
 
-def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
+def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id that fills up short rows."""
     return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
 
 
-def _eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Ids that end the turn, the model's and the tokenizer's."""
     configured = getattr(model.generation_config, "eos_token_id", None)
     listed = configured if isinstance(configured, list) else [configured]
     return sorted({int(i) for i in [*listed, tokenizer.eos_token_id] if i is not None})

@@ -25,6 +25,7 @@ from rrec_lib.prompts import encode_users
 from rrec_lib.ranking import mask_items, repeated_targets, score_items
 from rrec_lib.rewards import fused_reward, ranking_reward, similarity_reward
 from rrec_lib.rollouts import Rollouts, sample_groups
+from rrec_lib.vllm_rollouts import rollouts_by_vllm
 
 __all__ = ["RecPOConfig", "RecPOTrainer", "recpo_config"]
 
@@ -93,19 +94,7 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
         prompts = encode_users(self.policy.tokenizer, examples, self.items)
         self.refresh_item_table()
         assert self.item_embeddings is not None
-        with (
-            unwrap_model_for_generation(self.model_wrapped, self.accelerator) as unwrapped,
-            self.policy.inference(),
-        ):
-            rollouts = sample_groups(
-                language_model(unwrapped),
-                self.policy.tokenizer,
-                prompts,
-                group_size,
-                args.max_completion_length,
-                args.temperature,
-                args.top_k,
-            )
+        rollouts, extra = self._sample(prompts, group_size)
         device = self.accelerator.device
         targets = torch.tensor([example["target"] for example in examples], device=device)
         seen = [example["seen"] for example in examples]
@@ -120,7 +109,26 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
         groups = pack(prompts, [c.ids for c in closed], [c.sampled for c in closed], pad_id, device)
         self._log_rollouts(rollouts, rewards, ranking, similarity, advantages, time.perf_counter() - start)
         self._log_metric_value("repeated_target_fraction", repeated_targets(seen, targets.cpu()).float().mean())
-        return {**vars(groups), "advantages": advantages, "best": best, "targets": targets}
+        return {**vars(groups), "advantages": advantages, "best": best, "targets": targets, **extra}
+
+    def _sample(self, prompts: list[list[int]], group_size: int) -> tuple[Rollouts, dict[str, Tensor]]:
+        """Sample with the policy, or with vLLM, whose tokens then carry weights (B, G, T) for the loss."""
+        args = self.args
+        if self.use_vllm:
+            weighted = rollouts_by_vllm(self, prompts, group_size)
+            sampled = torch.tensor([c.sampled for c in weighted.rollouts.closed]).sum().clamp(min=1)
+            self._log_metric_value("sampling_log_ratio", weighted.log_ratios.abs().sum() / sampled)
+            if not args.vllm_importance_sampling_correction:
+                return weighted.rollouts, {}
+            return weighted.rollouts, {"sampling_weights": weighted.weights.unflatten(0, (-1, group_size))}
+        with (
+            unwrap_model_for_generation(self.model_wrapped, self.accelerator) as unwrapped,
+            self.policy.inference(),
+        ):
+            model, length = language_model(unwrapped), args.max_completion_length
+            return sample_groups(
+                model, self.policy.tokenizer, prompts, group_size, length, args.temperature, args.top_k
+            ), {}
 
     # -- loss -------------------------------------------------------------------------------------------------------
 
@@ -150,6 +158,7 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
             old_item_logprobs=inputs.get("old_item_logprobs"),
             item_ids=items.ids,
             log_q=log_q,
+            sampling_weights=inputs["sampling_weights"].flatten(0, 1) if "sampling_weights" in inputs else None,
             clip_eps=self.epsilon_low,
             clip_eps_high=self.epsilon_high,
             temperature=tau,

@@ -371,3 +371,18 @@ def test_logq_enters_the_loss_as_it_enters_the_log_probabilities():
     torch.testing.assert_close(corrected.token, recpo_loss(**inputs).token, **EXACT)
     with pytest.raises(ValueError, match="log_q has shape"):
         recpo_loss(**inputs, log_q=log_q[:2])
+
+
+def test_sampling_weights_multiply_each_tokens_gradient_and_nothing_else():
+    inputs = small_problem()
+    weights = torch.rand(6, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    weights[2] = 0.0
+    plain, weighted = recpo_loss(**inputs), recpo_loss(**inputs, sampling_weights=weights)
+    before, after = gradients(plain.token, inputs)[0], gradients(weighted.token, inputs)[0]
+    torch.testing.assert_close(after, before * weights, **EXACT)
+    assert before[2].any()
+    assert not torch.equal(before, after)
+    assert weighted.item == plain.item
+    assert torch.equal(recpo_loss(**inputs, sampling_weights=torch.ones(6, 4, dtype=torch.float64)).total, plain.total)
+    with pytest.raises(ValueError, match="sampling_weights has shape"):
+        recpo_loss(**inputs, sampling_weights=weights[:, :1])
