@@ -54,7 +54,7 @@ def random_prompts(policy: Policy, users: int, length: int) -> list[list[int]]:
 def fixed_lengths() -> Iterator[None]:
     """Rollouts neither stop at the end of turn nor at the marker."""
     with (
-        mock.patch.object(rollouts, "_eos_ids", return_value=[]),
+        mock.patch.object(rollouts, "eos_ids", return_value=[]),
         mock.patch.object(rollouts, "_has_marker", return_value=False),
     ):
         yield
