@@ -6,13 +6,14 @@ import statistics
 import time
 import timeit
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
 
+from rrec_lib import policy as policy_module
 from rrec_lib import rollouts
 from rrec_lib.policy import Policy, load_policy
 from rrec_lib.profiles import Profile, load_profile
@@ -58,6 +59,12 @@ def fixed_lengths() -> Iterator[None]:
         mock.patch.object(rollouts, "_has_marker", return_value=False),
     ):
         yield
+
+
+def unrounded_weights() -> AbstractContextManager[object]:
+    """Inference leaves the weights in float32, and autocast rounds them at every product."""
+    merged = policy_module.merged_lora
+    return mock.patch.object(policy_module, "merged_lora", lambda model, dtype=None: merged(model))
 
 
 def in_turn(rivals: dict[str, Callable[[], Any]], rounds: int, warm_up: bool = True) -> dict[str, list[float]]:

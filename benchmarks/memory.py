@@ -3,9 +3,9 @@
 import subprocess
 import sys
 
-from common import finish, load, options, spread
+from common import finish, load, machine, options, spread
 
-from rrec_lib.hardware import peak_memory_mb
+from rrec_lib.hardware import choose_dtype, peak_memory_mb
 
 
 def measure(rival: str, quick: bool) -> float:
@@ -19,7 +19,7 @@ def one_step(rival: str, quick: bool) -> None:
     from steps import Steps  # not in the process that only waits
 
     steps = Steps(*load(quick), quick)
-    {"ours": steps.ours, "stock": steps.stock}[rival]()
+    getattr(steps, rival)()
     print(peak_memory_mb())
 
 
@@ -36,8 +36,14 @@ def main() -> None:
         for rival, values in megabytes.items():
             values.append(measure(rival, chosen.quick))
             print(f"{rival}: {values[-1]:.0f} MB", flush=True)
-    figures = {"peak_mb": {name: spread(values) for name, values in megabytes.items()}}
-    ratios = [ours / stock for ours, stock in zip(*megabytes.values(), strict=True)]
+    ours = spread(megabytes["ours"])["median"]
+    figures = {
+        "peak_mb": {name: spread(values) for name, values in megabytes.items()},
+        "machine": machine(choose_dtype(), chosen.quick),
+        "lever_packed_update": measure("apart", chosen.quick) / ours,
+        "lever_softmax_in_chunks": measure("whole_softmax", chosen.quick) / ours,
+    }
+    ratios = [own / stock for own, stock in zip(*megabytes.values(), strict=True)]
     finish("memory", ratios, figures, chosen)
 
 

@@ -10,12 +10,14 @@ def main() -> None:
     steps = Steps(profile, policy, chosen.quick)
     limits = machine(policy.compute_dtype, chosen.quick)
     seconds = in_turn({"ours": steps.ours, "stock": steps.stock}, chosen.rounds)
+    lever = in_turn({"ours": steps.ours, "apart": steps.apart}, 1, warm_up=False)
     trajectories = steps.users * steps.group_size
     figures = {
         "dtype": str(policy.compute_dtype),
         "machine": limits,
         "trajectories_per_second": {n: spread([trajectories / s for s in v]) for n, v in seconds.items()},
         "item_table_refresh_seconds": steps.refresh_seconds,
+        "lever_packed_update": lever["apart"][0] / lever["ours"][0],
     }
     ratios = [stock / ours for ours, stock in zip(seconds["ours"], seconds["stock"], strict=True)]
     finish("recpo_step", ratios, figures, chosen)

@@ -1,10 +1,21 @@
 """Rollouts against ``model.generate`` with defaults: same weights, prompts, sampling and lengths."""
 
 import torch
-from common import finish, fixed_lengths, in_turn, linear_flops, load, machine, options, random_prompts, sizes, spread
+from common import (
+    finish,
+    fixed_lengths,
+    in_turn,
+    linear_flops,
+    load,
+    machine,
+    options,
+    random_prompts,
+    sizes,
+    spread,
+    unrounded_weights,
+)
 
 from rrec_lib import hardware
-from rrec_lib import policy as policy_module
 from rrec_lib.policy import Policy, language_model
 from rrec_lib.rollouts import sample_groups
 
@@ -18,14 +29,8 @@ def ours(policy: Policy, prompts: list[list[int]], group_size: int, length: int)
 
 def unrounded(policy: Policy, prompts: list[list[int]], group_size: int, length: int) -> None:
     """Ours, but autocast rounds the weights at every product."""
-    policy.model.eval()
-    with (
-        torch.no_grad(),
-        policy_module.merged_lora(policy.model),
-        hardware.autocast(policy.compute_dtype, policy.device),
-        fixed_lengths(),
-    ):
-        sample_groups(language_model(policy.model), policy.tokenizer, prompts, group_size, length, 1.0, TOP_K)
+    with unrounded_weights():
+        ours(policy, prompts, group_size, length)
 
 
 def generate(policy: Policy, prompts: list[list[int]], group_size: int, length: int) -> None:

@@ -12,8 +12,10 @@ from datasets import Dataset, DatasetDict
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
+from rrec_lib import packing
 from rrec_lib import trainer as trainer_module
 from rrec_lib.data.examples import prepare_profile
+from rrec_lib.packing import PackedGroups, PackedOutput
 from rrec_lib.policy import Policy
 from rrec_lib.profiles import Profile
 from rrec_lib.trainer import RecPOTrainer, recpo_config
@@ -79,6 +81,16 @@ class Steps:
             trainer.train()
         return clock.seconds + self.refresh_seconds / args.item_refresh_steps
 
+    def apart(self) -> float:
+        """Ours, but in the update every reasoning has a row of its own, behind a copy of its prompt."""
+        with mock.patch.object(trainer_module, "packed_forward", apart_forward):
+            return self.ours()
+
+    def whole_softmax(self) -> float:
+        """Ours, but the softmax over the vocabulary is computed for all tokens at once."""
+        with mock.patch.object(packing.TokenLogprobs, "CHUNK", 10**9):
+            return self.ours()
+
     def stock(self) -> float:
         clock = Clock()
         with tempfile.TemporaryDirectory() as folder:
@@ -95,6 +107,16 @@ class Steps:
             trainer.token_ids = self.prompts
             trainer.train()
         return clock.seconds
+
+
+def apart_forward(model: torch.nn.Module, groups: PackedGroups, temperature: float) -> PackedOutput:
+    """The packed pass with groups of one."""
+    size = groups.completion_ids.shape[1]
+    values = {
+        name: value.repeat_interleave(size, 0) if name.startswith("prompt") else value.flatten(0, 1)[:, None]
+        for name, value in vars(groups).items()
+    }
+    return packing.packed_forward(model, PackedGroups(**values), temperature)
 
 
 def random_reward(completions: list[Any], **_: Any) -> list[float]:

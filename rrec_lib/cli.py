@@ -136,7 +136,7 @@ def _plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--zero", type=int, default=2, help="DeepSpeed's ZeRO stage, 0 to 3 (default: 2)")
     parser.add_argument("--model", help="another model: a name, hub id or folder (default: the profile's)")
     parser.add_argument("--full", action="store_true", help="train all weights instead of LoRA")
-    parser.add_argument("--users-at-once", type=int, help="users in one pass on one GPU (default: the profile's step)")
+    parser.add_argument("--users-at-once", type=int, help="users in one pass on one GPU (default: the profile's)")
     parser.add_argument("--prompt-tokens", type=int, help="length of a prompt (default: a guess from the window)")
     parser.add_argument("--optimizer-bits", type=int, default=32, help="32, or 8 for bitsandbytes (default: 32)")
     parser.add_argument("--tokens-per-second", type=float, help="of one GPU, trained and sampled together")

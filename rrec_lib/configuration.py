@@ -10,7 +10,7 @@ from trl.import_utils import is_vllm_available
 
 from rrec_lib import advantages as advantage_estimators
 from rrec_lib.checkpoints import GRAD_NORM_LIMIT
-from rrec_lib.hardware import check_optimizer, needs_loss_scaling
+from rrec_lib.hardware import check_optimizer, needs_loss_scaling, users_of_a_process
 from rrec_lib.objective import TOKEN_NORMALIZATIONS
 from rrec_lib.profiles import Profile
 from rrec_lib.vllm_rollouts import STOP
@@ -80,13 +80,25 @@ class RecPOConfig(GRPOConfig):
 
 
 def recpo_config(profile: Profile, output_dir: Path, seed: int = 0, **overrides: Any) -> RecPOConfig:
-    """The configuration a profile asks for; ``overrides`` are fields of :class:`RecPOConfig`."""
+    """The configuration a profile asks for, on as many processes as were launched.
+
+    Args:
+        profile: sizes and hyperparameters.
+        output_dir: of checkpoints.
+        seed: of data order and sampling.
+        overrides: fields of :class:`RecPOConfig`.
+
+    Raises:
+        ValueError: for settings that contradict each other, or users that can't be shared among the processes.
+    """
     group_size = profile.rollouts.group_size
+    users, passes = users_of_a_process(profile.training.users_per_step, profile.training.users_at_once)
     settings: dict[str, Any] = {
         "output_dir": str(output_dir),
         "seed": seed,
         "max_steps": profile.training.steps,
-        "per_device_train_batch_size": profile.training.users_per_step * group_size,
+        "per_device_train_batch_size": users * group_size,
+        "gradient_accumulation_steps": passes,
         "num_generations": group_size,
         "max_completion_length": profile.rollouts.max_new_tokens,
         "temperature": profile.rollouts.temperature,
@@ -96,6 +108,7 @@ def recpo_config(profile: Profile, output_dir: Path, seed: int = 0, **overrides:
         "item_temperature": profile.reward.temperature,
         "advantage": profile.training.advantage,
         "item_refresh_steps": profile.training.item_refresh_steps,
+        "optim": profile.training.optimizer,
         "learning_rate": profile.training.learning_rate,
         "lr_scheduler_type": "constant_with_warmup",
         "warmup_steps": profile.training.warmup_steps,

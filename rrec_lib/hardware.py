@@ -1,6 +1,7 @@
 """The machine: device, arithmetic type (measured, not guessed), memory, and how a run is launched on GPUs."""
 
 import importlib.util
+import os
 import resource as process_resource
 import sys
 import time
@@ -102,6 +103,32 @@ def check_optimizer(name: str) -> str:
             " machine with a CUDA GPU, or use adamw_torch, which keeps its state in float32"
         )
     return name
+
+
+def users_of_a_process(
+    users_per_step: int, users_at_once: int | None = None, processes: int | None = None
+) -> tuple[int, int]:
+    """Share a step's users among processes.
+
+    Args:
+        users_per_step: of all processes together.
+        users_at_once: in one pass of one process; None for all that it gets.
+        processes: as many as were launched, if not given.
+
+    Returns:
+        Users in one pass, and how many passes are accumulated.
+
+    Raises:
+        ValueError: unless they can be shared equally.
+    """
+    processes = processes or int(os.environ.get("WORLD_SIZE", "1"))  # as every launcher says it
+    at_once = users_at_once or users_per_step // processes
+    if at_once < 1 or users_per_step % (processes * at_once):
+        raise ValueError(
+            f"users_per_step {users_per_step} can't be shared equally by {processes} processes"
+            f" of {max(at_once, 1)} users at once; change training.users_per_step or training.users_at_once"
+        )
+    return at_once, users_per_step // (processes * at_once)
 
 
 def launch_config(name: str) -> Path:

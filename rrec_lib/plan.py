@@ -11,6 +11,7 @@ from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
+from rrec_lib.hardware import users_of_a_process
 from rrec_lib.memory import (
     FULL,
     HALF,
@@ -101,17 +102,17 @@ def make_plan(
         profile: its model, LoRA (``lora_rank`` 0: all weights are trained), rollouts and steps.
         gpus: how many take part.
         zero: DeepSpeed's stage: 0 divides nothing, 1 the optimiser state, 2 the gradients too, 3 the parameters too.
-        users_at_once: users of one pass on one GPU; more are accumulated. The profile's users per step if not given.
+        users_at_once: users of one pass on one GPU; more are accumulated. The profile's, if not given.
         prompt_tokens: length of a user's prompt; a guess from the history window if not given.
         optimizer_bits: 32, or 8 for bitsandbytes' AdamW.
         tokens_per_second: trained and sampled together, of one GPU.
 
     Raises:
-        ValueError: for an unknown model, or a number out of range.
+        ValueError: for an unknown model, a number out of range, or users that the GPUs can't share equally.
     """
-    users = users_at_once or profile.training.users_per_step
+    per_step, users = profile.training.users_per_step, users_at_once or profile.training.users_at_once
     for name, value, allowed in (
-        ("gpus", gpus, gpus >= 1), ("zero", zero, zero in (0, 1, 2, 3)), ("users_at_once", users, users >= 1),
+        ("gpus", gpus, gpus >= 1), ("zero", zero, zero in (0, 1, 2, 3)), ("users_at_once", users, users is None or users >= 1),
         ("optimizer_bits", optimizer_bits, optimizer_bits in (8, 32)),
         ("prompt_tokens", prompt_tokens, prompt_tokens is None or prompt_tokens >= 2),
         ("tokens_per_second", tokens_per_second, tokens_per_second is None or tokens_per_second > 0),
@@ -120,6 +121,7 @@ def make_plan(
             raise ValueError(
                 f"{name} can't be {value}: gpus and users from 1, zero 0 to 3, 8 or 32 bits, rates above 0"
             )
+    users, _ = users_of_a_process(per_step, users, gpus)
     config: Any = model_configuration(profile.model.name)
     model = build(config, profile.model, "meta")
     sizes = [parameter.numel() for parameter in model.parameters() if parameter.requires_grad]
@@ -136,9 +138,8 @@ def make_plan(
         "optimiser state": adam_bytes(sizes, optimizer_bits) // (gpus if zero >= 1 else 1),
     }
     working = working_bytes(config, shape)
-    step_users = profile.training.users_per_step * gpus
     per_user = {"trained": shape.row, "sampled": rollouts.group_size * rollouts.max_new_tokens}
-    tokens = {name: step_users * count for name, count in per_user.items()}
+    tokens = {name: per_step * count for name, count in per_user.items()}
     seconds = sum(tokens.values()) / gpus / tokens_per_second if tokens_per_second else None
     return Plan(
         model=profile.model.name,
@@ -166,10 +167,11 @@ def plan_table(plan: Plan, profile: Profile, gpus: int, zero: int) -> str:
         return f"  {name:24}{size / 1e9:10.2f} GB  {kind}"
 
     tokens = plan.tokens_per_step
+    users = f"{plan.shape.users} user{'s' if plan.shape.users > 1 else ''}"
     length = f"{plan.shape.prompt_tokens} + {plan.shape.group_size} x {plan.shape.new_tokens} tokens"
     lines = [
         f"{plan.model}: {plan.parameters:,} parameters, {plan.trained:,} trained",
-        f"{gpus} GPU{'s' if gpus > 1 else ''}, ZeRO stage {zero}, {plan.shape.users} users at once of {length}",
+        f"{gpus} GPU{'s' if gpus > 1 else ''}, ZeRO stage {zero}, {users} at once, {length} each",
         "",
         "memory per GPU",
         *(line(name, size, "exact") for name, size in plan.exact.items()),

@@ -57,11 +57,13 @@ class WarmupProfile:
 @dataclass(frozen=True)
 class TrainingProfile:
     steps: int
-    users_per_step: int  # B
+    users_per_step: int  # B, of all processes together
+    users_at_once: int | None  # of one pass in one process; more passes are accumulated. None: all of its users
     learning_rate: float
     warmup_steps: int  # of the learning rate
     clip_eps: float
     advantage: str  # "grpo" or "rloo"
+    optimizer: str  # a name of Transformers', such as "adamw_torch" or "paged_adamw_8bit"
     item_refresh_steps: int
     save_steps: int
 

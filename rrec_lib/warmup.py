@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from rrec_lib.checkpoints import CheckpointMixin
-from rrec_lib.hardware import autocast
+from rrec_lib.hardware import autocast, users_of_a_process
 from rrec_lib.item_tower import choose_items, step_seed
 from rrec_lib.objective import item_logprobs
 from rrec_lib.packing import pack, packed_forward, packed_states
@@ -65,7 +65,7 @@ def warmup_arguments(profile: Profile, output_dir: Path, seed: int = 0, **overri
         "output_dir": str(output_dir),
         "seed": seed,
         "max_steps": profile.warmup.steps,
-        "per_device_train_batch_size": profile.warmup.users_per_step,
+        "per_device_train_batch_size": users_of_a_process(profile.warmup.users_per_step)[0],
         "learning_rate": profile.warmup.learning_rate,
         "lr_scheduler_type": "cosine",
         "warmup_steps": max(profile.warmup.steps // 20, 1),

@@ -174,6 +174,7 @@ def test_each_configuration_trains(name, tmp_path):
         pytest.skip("needs deepspeed: pip install deepspeed")
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(launch_config(name)), "-m"]
     run = ["rrec_lib.cli", "train", "--profile", "smoke", "--stage", "recpo", "--out", str(tmp_path)]
+    run += ["--set", "training.users_per_step=8", "--set", "training.users_at_once=1"]
     done = subprocess.run(command + run, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "recpo-adapter").is_dir()

@@ -94,3 +94,21 @@ def test_autocast_multiplies_in_the_type_and_leaves_float32_alone():
         assert (a + (a @ a)).dtype == torch.float32  # what a residual stream does
     with hardware.autocast(torch.float32, cpu):
         assert (a @ a).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("users", "at_once", "processes", "shares"),
+    [(24, None, 1, (24, 1)), (24, None, 4, (6, 1)), (24, 1, 4, (1, 6)), (24, 2, 3, (2, 4)), (2, 2, 1, (2, 1))],
+)
+def test_a_steps_users_are_shared_equally(monkeypatch, users, at_once, processes, shares):
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    assert hardware.users_of_a_process(users, at_once) == shares
+    assert processes * shares[0] * shares[1] == users
+    monkeypatch.setenv("WORLD_SIZE", "7")
+    assert hardware.users_of_a_process(users, at_once, processes) == shares
+
+
+@pytest.mark.parametrize(("users", "at_once", "processes"), [(24, None, 5), (24, 5, 1), (24, 4, 4), (2, None, 4)])
+def test_users_that_cannot_be_shared_equally_are_refused(users, at_once, processes):
+    with pytest.raises(ValueError, match=f"users_per_step {users} can't be shared equally by {processes} processes"):
+        hardware.users_of_a_process(users, at_once, processes)

@@ -135,3 +135,10 @@ def test_bad_input_is_refused(metric):
         metric(scores, torch.tensor([-1, 1]), 1)
     with pytest.raises(ValueError, match=r"^scores \(2, 3\) need targets \(2,\)"):
         metric(scores, torch.tensor([0]), 1)
+
+
+@pytest.mark.parametrize("metric", [hit_rate_at_k, ndcg_at_k])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_the_result_is_at_least_float32_and_as_wide_as_the_scores(metric, dtype):
+    wanted = torch.float64 if dtype == torch.float64 else torch.float32
+    assert metric(torch.tensor([3.0, 2.0, 1.0], dtype=dtype), torch.tensor(1), 2).dtype == wanted

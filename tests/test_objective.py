@@ -386,3 +386,53 @@ def test_sampling_weights_multiply_each_tokens_gradient_and_nothing_else():
     assert torch.equal(recpo_loss(**inputs, sampling_weights=torch.ones(6, 4, dtype=torch.float64)).total, plain.total)
     with pytest.raises(ValueError, match="sampling_weights has shape"):
         recpo_loss(**inputs, sampling_weights=weights[:, :1])
+
+
+def test_a_ratio_at_the_bound_is_not_clipped_and_no_advantage_is_never():
+    ratio = torch.tensor([1.25, 0.75, 1.5, 0.5, 0.5, 1.5])
+    advantages = torch.tensor([1.0, -1.0, 1.0, -1.0, 0.0, 0.0])
+    removed = clipped_gain(ratio, advantages, 0.25, 0.25)[1]
+    assert removed.tolist() == [False, False, True, True, False, False]
+
+
+def test_fractions_and_means_of_a_single_token_and_group():
+    old = torch.zeros(2, 1, dtype=torch.float64)
+    inputs = {
+        "logprobs": torch.tensor([[1.0], [0.0]], dtype=torch.float64),
+        "old_logprobs": old,
+        "completion_mask": torch.tensor([[1], [0]]),
+        "user_states": torch.eye(2, dtype=torch.float64),
+        "item_states": torch.eye(2, dtype=torch.float64),
+        "item_index": torch.tensor([0, 1]),
+        "advantages": torch.tensor([1.0, -1.0], dtype=torch.float64),
+        "group_size": 2,
+        "old_item_logprobs": torch.full((2,), -5.0, dtype=torch.float64),
+    }
+    loss = recpo_loss(**inputs, token_normalization="batch")
+    assert (loss.token_clip_fraction, loss.item_clip_fraction) == (1.0, 1.0)
+    assert loss.token == pytest.approx(-1.2)  # one token, whose gain is 1 + ε
+
+
+def test_an_item_that_stands_twice_is_not_its_own_negative_in_the_log_probabilities():
+    states = torch.eye(2, dtype=torch.float64)[[0, 0, 1]]
+    alone = item_logprobs(states[:1], states[[0, 2]], torch.tensor([0]), temperature=1.0)
+    twice = item_logprobs(states[:1], states, torch.tensor([0]), torch.tensor([4, 4, 7]), temperature=1.0)
+    torch.testing.assert_close(twice, alone)
+    assert item_logprobs(states[:1], states, torch.tensor([0]), temperature=1.0) < alone
+
+
+def test_probabilities_in_half_precision_make_a_loss_in_float32():
+    case = next(iter(CASES.values()))
+    keys = {"logprobs": "per_token_logps", "old_logprobs": "old_per_token_logps", "advantages": "advantages"}
+    halves = {name: torch.tensor(case[key]).bfloat16() for name, key in keys.items()}
+    assert recpo_loss(**arguments(case, **halves)).token.dtype == torch.float32
+
+
+def test_old_values_of_a_trajectory_that_teaches_nothing_may_be_anything():
+    case = next(iter(CASES.values()))
+    rows = len(case["advantages"])
+    unknown = torch.full((rows,), float("nan"), dtype=torch.float64)
+    inputs = arguments(case, advantages=torch.zeros(rows, dtype=torch.float64), old_item_logprobs=unknown)
+    loss = recpo_loss(**inputs)
+    assert loss.total == 0
+    assert all((gradient == 0).all() for gradient in gradients(loss.total, inputs))

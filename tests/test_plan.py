@@ -92,8 +92,8 @@ def test_tokens_and_hours():
     profile = load_profile("smoke")
     plan = make_plan(with_model(profile, "smollm2-135m-instruct"), gpus=2, prompt_tokens=100, tokens_per_second=50.0)
     users, group, new = profile.training.users_per_step, profile.rollouts.group_size, profile.rollouts.max_new_tokens
-    assert plan.tokens_per_step == {"trained": 2 * users * (100 + group * new), "sampled": 2 * users * group * new}
-    seconds = profile.training.steps * users * (100 + 2 * group * new) / 50
+    assert plan.tokens_per_step == {"trained": users * (100 + group * new), "sampled": users * group * new}
+    seconds = profile.training.steps * users / 2 * (100 + 2 * group * new) / 50
     assert plan.hours == pytest.approx(seconds / 3600)
 
 
@@ -114,6 +114,7 @@ def test_the_command_prints_a_table_or_json_and_refuses_in_a_sentence(capsys):
         (["--model", "nobody/nothing"], "no configuration of model 'nobody/nothing'; choose one of gemma-2-2b-it"),
         (["--optimizer-bits", "4"], "optimizer_bits can't be 4"),
         (["--tokens-per-second", "-1"], "tokens_per_second can't be -1"),
+        (["--profile", "paper", "--gpus", "5"], "can't be shared equally by 5 processes of 1 users at once"),
     ):  # fmt: skip
         assert main(["plan", *wrong]) == 2
         assert said in capsys.readouterr().err

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from rrec_lib import ranking
 from rrec_lib.ranking import (
     bootstrap_mean_interval,
     mask_items,
@@ -212,3 +213,47 @@ def test_bootstrap_of_many_users_is_quick_and_small():
     start = time.perf_counter()
     bootstrap_mean_interval(rng.random(60_000), users, 200, seed=0)
     assert time.perf_counter() - start < 2  # generous: the machine may be busy
+
+
+@pytest.mark.parametrize("types", [(torch.float64, torch.float32), (torch.float32, torch.float64)])
+def test_scores_take_the_wider_of_two_types(types):
+    users, items = torch.ones(2, 3, dtype=types[0]), torch.ones(4, 3, dtype=types[1])
+    assert score_items(users, items).dtype == torch.float64
+
+
+def test_messages_name_the_widths_and_shapes_that_clash():
+    with pytest.raises(ValueError, match="user states are 5 wide, item rows 4"):
+        score_items(torch.ones(2, 3, 5), torch.ones(6, 4))
+    with pytest.raises(ValueError, match=r"need targets \(2, 3\), got"):
+        target_rank(torch.ones(2, 3, 5), torch.zeros(2, dtype=torch.long))
+
+
+def test_repeats_are_found_wherever_the_larger_number_stands():
+    assert repeated_targets([[1], [2, 9]], torch.tensor([7, 9])).tolist() == [False, True]
+    assert repeated_targets([[12], [2]], torch.tensor([7, 2])).tolist() == [False, True]
+    assert repeated_targets([], torch.zeros(0, dtype=torch.long)).tolist() == []
+
+
+@pytest.mark.parametrize("samples", [1, 4, 7])
+def test_resampled_means_are_those_of_the_drawn_users_rows(samples):
+    values, owner = np.array([0.0, 1.0, 0.5, 0.25, 1.0]), np.array([0, 0, 1, 2, 2])
+    rng, rows = np.random.default_rng(5), [values[owner == user] for user in range(3)]
+    drawn = rng.integers(0, 3, (samples, 3), dtype=np.int32)
+    means = [np.concatenate([rows[user] for user in users]).mean() for users in drawn]
+    interval = bootstrap_mean_interval(values, owner, samples, seed=5)
+    np.testing.assert_allclose((interval.low, interval.high), np.quantile(means, [0.025, 0.975]), rtol=1e-12)
+    assert (interval.low == interval.high) == (samples == 1)
+
+
+def test_means_drawn_in_chunks_fill_every_place():
+    sums, counts = np.arange(400_000.0), np.ones(400_000)
+    means = ranking._resampled_means(sums, counts, 5, np.random.default_rng(0))  # two samples at a time
+    assert ((means > 190_000) & (means < 210_000)).all()
+    rng = np.random.default_rng(0)
+    by_hand = [draw.mean() for n in (2, 2, 1) for draw in rng.integers(0, 400_000, (n, 400_000), dtype=np.int32)]
+    np.testing.assert_allclose(means, by_hand, rtol=1e-12)
+
+
+def test_paired_differences_of_hits_given_as_booleans():
+    a, b = [True, False, True], [False, False, True]
+    assert paired_bootstrap(a, b, ["x", "y", "z"], 10, 0).mean == pytest.approx(1 / 3)

@@ -2,16 +2,19 @@
 
 import dataclasses
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from datasets import DatasetDict
 
+from rrec_lib import configuration, hardware
 from rrec_lib.advantages import grpo_advantages
 from rrec_lib.checkpoints import COMPLETE, last_checkpoint
 from rrec_lib.item_tower import choose_items
 from rrec_lib.policy import Policy, load_policy, weights_hash
+from rrec_lib.profiles import load_profile
 from rrec_lib.trainer import RecPOConfig, RecPOTrainer, recpo_config
 from rrec_lib.training import load_stage, make_adapters, train_recpo, warm_up
 from rrec_lib.warmup import history_sentence
@@ -122,19 +125,20 @@ def test_logq_correction_changes_the_recommendation_alone(smoke_profile, smoke_d
     assert plain_hash != corrected_hash
 
 
-def test_accumulated_micro_batches_keep_groups_whole(smoke_profile, smoke_dataset, tmp_path):
-    policy = load_policy(smoke_profile.model)
-    size = smoke_profile.rollouts.group_size
-    trainer = train_recpo(
-        policy,
-        smoke_dataset,
-        smoke_profile,
-        tmp_path,
-        callbacks=[],
-        max_steps=1,
-        per_device_train_batch_size=size,
-        gradient_accumulation_steps=2,
-    )
+def test_a_profiles_batch_is_that_of_all_processes_together(tmp_path, monkeypatch):
+    shared = partial(hardware.users_of_a_process, processes=4)
+    monkeypatch.setattr(configuration, "users_of_a_process", shared)
+    paper = load_profile("paper", {"training.optimizer": "sgd"})
+    config = recpo_config(paper, tmp_path)
+    assert (config.per_device_train_batch_size, config.gradient_accumulation_steps) == (4, 6)  # 4 x 6 users of G = 4
+    assert config.optim == "sgd"
+
+
+def test_accumulated_micro_batches_keep_groups_whole(smoke_dataset, tmp_path):
+    profile = load_profile("smoke", {"training.users_at_once": 1})
+    policy, size = load_policy(profile.model), profile.rollouts.group_size
+    trainer = train_recpo(policy, smoke_dataset, profile, tmp_path, callbacks=[], max_steps=1)
+    assert len(trainer._buffered_inputs) == profile.training.users_per_step == 2
     for batch in trainer._buffered_inputs:
         assert batch["completion_ids"].shape[:2] == (1, size)
         # A whole group's advantages sum to zero, a part's would not.
