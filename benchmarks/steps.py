@@ -12,7 +12,7 @@ from datasets import Dataset, DatasetDict
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from rrec_lib import packing
+from rrec_lib import hardware, packing
 from rrec_lib import trainer as trainer_module
 from rrec_lib.data.examples import prepare_profile
 from rrec_lib.packing import PackedGroups, PackedOutput
@@ -37,12 +37,17 @@ class Clock(TrainerCallback):
 
 
 class FixedPrompts(GRPOTrainer):
-    """The stock trainer, given prompts as token ids so that their length is exact."""
+    """The stock trainer, given prompts as token ids so that their length is exact, and generating in the same type:
+    TRL's autocast covers its loss alone."""
 
     token_ids: list[list[int]]
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
         return [self.token_ids[int(prompt)] for prompt in prompts], None, {}
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        with hardware.autocast(torch.bfloat16 if self.args.bf16 else torch.float32, self.accelerator.device):
+            return super()._prepare_inputs(generation_batch)
 
 
 class Steps:

@@ -55,11 +55,14 @@ class CheckpointMixin:
         self.add_callback(LogFile(Path(self.args.output_dir) / "log.jsonl"))
 
     def refresh_item_table(self) -> None:
-        """Encode the whole table if its refresh is due."""
+        """Encode the whole table if its refresh is due, every process an equal share."""
         step = self.state.global_step
         if self.item_embeddings is None or self.item_table_step < step - step % self.refresh_steps:
             # Only the start of a run is likely to have been encoded before, or to be again.
-            table = item_table(self.policy, self.items, use_cache=step == 0)
+            count, index = self.accelerator.num_processes, self.accelerator.process_index
+            own = item_table(self.policy, self.items[index::count], use_cache=step == 0)
+            shares = self.accelerator.gather(self.accelerator.pad_across_processes(own))
+            table = shares.unflatten(0, (count, -1)).transpose(0, 1).flatten(0, 1)[: len(self.items)]
             self.item_embeddings, self.item_table_step = table.clone(), step
 
     # -- checkpoints ------------------------------------------------------------------------------------------------

@@ -112,7 +112,8 @@ def make_plan(
     """
     per_step, users = profile.training.users_per_step, users_at_once or profile.training.users_at_once
     for name, value, allowed in (
-        ("gpus", gpus, gpus >= 1), ("zero", zero, zero in (0, 1, 2, 3)), ("users_at_once", users, users is None or users >= 1),
+        ("gpus", gpus, gpus >= 1), ("zero", zero, zero in (0, 1, 2, 3)),
+        ("users_at_once", users, users is None or users >= 1),
         ("optimizer_bits", optimizer_bits, optimizer_bits in (8, 32)),
         ("prompt_tokens", prompt_tokens, prompt_tokens is None or prompt_tokens >= 2),
         ("tokens_per_second", tokens_per_second, tokens_per_second is None or tokens_per_second > 0),

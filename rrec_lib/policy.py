@@ -70,8 +70,22 @@ def load_policy(profile: ModelProfile, seed: int = 0) -> Policy:
     model, tokenizer = load_language_model(profile.name, weights_dtype, seed)
     base_hash = weights_hash(model)
     torch.manual_seed(seed)
-    trained = add_lora(model, profile).to(hardware.device())  # type: ignore[arg-type]
+    trained = add_lora(float32_stream(model), profile).to(hardware.device())  # type: ignore[arg-type]
     return Policy(trained, tokenizer, compute_dtype, base_hash)
+
+
+def float32_stream(model: PreTrainedModel) -> PreTrainedModel:
+    """Let the residual stream start in float32, whatever type the weights have, and return the model.
+
+    Layers add to the stream, and a sum with float32 is float32. In bfloat16 the states of different prompts are nearly
+    equal, and their differences would be lost in rounding.
+    """
+    model.get_input_embeddings().register_forward_hook(_as_float32)
+    return model
+
+
+def _as_float32(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    return output.float()
 
 
 def add_lora(model: PreTrainedModel, profile: ModelProfile) -> PeftModel | PreTrainedModel:

@@ -63,7 +63,9 @@ def one_step(
     trainer = (MicroBatchNegatives if control else RecPOTrainer)(policy, args, prepare_profile(profile), callbacks=[])
     trainer.train()
     moved = {name: (p.detach() - before[name]).contiguous() for name, p in trained.items()}
-    return moved, trainer.state.log_history[0]
+    table = trainer.item_embeddings  # rows weighted, so that their order counts
+    weights = torch.linspace(-1, 1, table.numel()).view_as(table)
+    return moved, {**trainer.state.log_history[0], "item_table": float((weights * table).sum())}
 
 
 if __name__ == "__main__":

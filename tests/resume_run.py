@@ -1,6 +1,6 @@
 """Train the smoke profile for ``test_resume.py``, and die by SIGKILL where the first argument says.
 
-Arguments: where to die (see ``die_at``, or ``never``), the folder of the run, a JSON object of settings.
+Arguments: where to die (see ``die_at``, or ``never``), the folder of the run, a JSON object of settings, the stage.
 """
 
 import json
@@ -11,13 +11,14 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from transformers import Trainer
 
 from rrec_lib.checkpoints import CheckpointMixin
 from rrec_lib.data.examples import prepare_profile
 from rrec_lib.policy import load_policy
 from rrec_lib.profiles import load_profile
 from rrec_lib.trainer import RecPOTrainer
-from rrec_lib.training import train_recpo
+from rrec_lib.training import train_recpo, warm_up
 
 
 def die_at(place: str, step: int) -> None:
@@ -36,8 +37,8 @@ def die_at(place: str, step: int) -> None:
 
     places = {
         "after sampling": (RecPOTrainer, "_generate_and_score_completions", False),
-        "before the update": (RecPOTrainer, "_get_grad_norm", False),
-        "after the weights are saved": (RecPOTrainer, "_save_optimizer_and_scheduler", True),
+        "before the update": (CheckpointMixin, "_get_grad_norm", False),
+        "after the weights are saved": (Trainer, "_save_optimizer_and_scheduler", True),
         "before the rename": (CheckpointMixin, "save_progress", False),
         "after the rename": (CheckpointMixin, "_rotate", True),
     }
@@ -52,6 +53,10 @@ if __name__ == "__main__":
         die_at(name, int(step))
     profile = load_profile("smoke")
     policy = load_policy(profile.model)
-    train_recpo(policy, prepare_profile(profile), profile, folder, callbacks=[], **settings)
+    data = prepare_profile(profile)
+    if sys.argv[4] == "recpo":
+        train_recpo(policy, data, profile, folder, callbacks=[], **settings)
+    else:
+        warm_up(policy, data, profile, folder, **settings)
     weights = {name: p.detach().contiguous() for name, p in policy.model.named_parameters() if p.requires_grad}
     save_file(weights, folder / "trained.safetensors")

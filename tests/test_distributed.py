@@ -72,7 +72,7 @@ def test_layouts_make_the_same_update(two_processes, tmp_path, monkeypatch, inde
     for process in (0, 1):
         moved, averaged = two_processes(index, process)
         assert distance(moved, whole) < TOLERANCE
-        for name in ("reward", "reasoning_tokens", "item_loss", "item_accuracy", "grad_norm"):
+        for name in ("reward", "reasoning_tokens", "item_loss", "item_accuracy", "grad_norm", "item_table"):
             assert averaged[name] == pytest.approx(row[name], rel=1e-4, abs=1e-5), name
     # The control has the same rollouts and weights of micro-batches, but each knows its own items alone.
     assert distance(step(micro_batch_users=2, accumulation=2, control=True)[0], whole) > 100 * TOLERANCE

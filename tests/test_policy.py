@@ -7,9 +7,11 @@ import torch
 
 from rrec_lib import policy as policy_module
 from rrec_lib import prompts, ranking
+from rrec_lib.models import load_language_model
 from rrec_lib.policy import (
     common_prefix,
     encode,
+    float32_stream,
     item_table,
     language_model,
     last_hidden_states,
@@ -48,6 +50,21 @@ def test_fresh_lora_is_the_identity(fresh, trained):
             assert torch.equal(fresh.model(ids).logits, logits)
         changed = trained.model(ids).logits
     assert not torch.allclose(changed, logits)
+
+
+@pytest.mark.parametrize(("stream", "dtype"), [(True, torch.float32), (False, torch.bfloat16)])
+def test_bfloat16_weights_leave_the_residual_stream_in_float32(stream, dtype):
+    """As on a GPU, where frozen weights are in the compute type; without the hook the stream is rounded too."""
+    torch.manual_seed(0)
+    model = load_language_model("tiny-random")[0].bfloat16()
+    if stream:
+        model = float32_stream(model)
+    seen = []
+    for layer in model.get_decoder().layers:
+        layer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].dtype))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        states = model.get_decoder()(torch.arange(20)[None]).last_hidden_state
+    assert {*seen, states.dtype} == {dtype}
 
 
 def test_merged_lora_computes_the_same_and_leaves_no_trace(trained):

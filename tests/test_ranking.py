@@ -231,6 +231,7 @@ def test_messages_name_the_widths_and_shapes_that_clash():
 def test_repeats_are_found_wherever_the_larger_number_stands():
     assert repeated_targets([[1], [2, 9]], torch.tensor([7, 9])).tolist() == [False, True]
     assert repeated_targets([[12], [2]], torch.tensor([7, 2])).tolist() == [False, True]
+    assert repeated_targets([[1], [2]], torch.tensor([7, 2])).tolist() == [False, True]
     assert repeated_targets([], torch.zeros(0, dtype=torch.long)).tolist() == []
 
 

@@ -26,9 +26,13 @@ TIMES = {"step_time", "rollout_seconds", "sampled_tokens_per_second", "train_run
 TIMES |= {"train_samples_per_second", "train_steps_per_second"}
 
 
-def run(folder: Path, place: str = "never") -> int:
+WARMUP = {"max_steps": 4, "save_steps": 2}
+
+
+def run(folder: Path, place: str = "never", stage: str = "recpo") -> int:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[1])}
-    command = [sys.executable, str(SCRIPT), place, str(folder), json.dumps(SETTINGS)]
+    settings = json.dumps(SETTINGS if stage == "recpo" else WARMUP)
+    command = [sys.executable, str(SCRIPT), place, str(folder), settings, stage]
     return subprocess.run(command, env=environment, timeout=600, check=False).returncode
 
 
@@ -61,11 +65,27 @@ def test_a_killed_run_resumes_to_the_same_end(whole, tmp_path, place, remains):
     assert (found and found.name) == (remains and f"checkpoint-{remains}")
     assert not (tmp_path / "trained.safetensors").exists()
     assert run(tmp_path) == 0
-    ours, theirs = (load_file(folder / "trained.safetensors") for folder in (tmp_path, whole))
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    assert log(tmp_path) == log(whole)
-    assert all((folder / COMPLETE).is_file() for folder in tmp_path.glob("checkpoint-*"))
+    assert_same_end(tmp_path, whole)
+
+
+@pytest.mark.parametrize(("place", "remains"), [("before the update 3", 2), ("before the rename 4", 2)])
+def test_a_killed_warm_up_resumes_to_the_same_end(tmp_path, place, remains):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert run(whole, stage="warmup") == 0
+    assert run(killed, place, "warmup") == -signal.SIGKILL
+    found = last_checkpoint(killed)
+    assert found is not None
+    assert found.name == f"checkpoint-{remains}"
+    assert run(killed, stage="warmup") == 0
+    assert_same_end(killed, whole)
+
+
+def assert_same_end(ours: Path, theirs: Path) -> None:
+    own, other = (load_file(folder / "trained.safetensors") for folder in (ours, theirs))
+    assert own.keys() == other.keys()
+    assert all(torch.equal(own[name], other[name]) for name in other)
+    assert log(ours) == log(theirs)
+    assert all((folder / COMPLETE).is_file() for folder in ours.glob("checkpoint-*"))
 
 
 def test_a_finished_run_is_loaded_and_not_trained_further(smoke_profile, smoke_dataset, tmp_path):
