@@ -53,3 +53,36 @@ def progress(iterable: Iterable[T], description: str, total: int | None = None) 
             print(f"{description}: {done}/{total}, {elapsed:.0f} s", file=sys.stderr, flush=True)
             last = elapsed
         yield item
+
+
+def byte_progress(
+    chunks: Iterable[bytes], description: str, done: int = 0, total: int | None = None
+) -> Iterator[bytes]:
+    """Hand on chunks of bytes under a bar like that of :func:`progress`, which counts and rates them in MB.
+
+    Args:
+        chunks: the bytes as they come.
+        description: what they are, such as a file's name.
+        done: bytes that an earlier run brought.
+        total: bytes of the whole, if known.
+    """
+    if os.environ.get("RREC_PROGRESS") == "off":
+        yield from chunks
+        return
+    if sys.stderr.isatty() or "ipykernel" in sys.modules:
+        from tqdm.auto import tqdm
+
+        with tqdm(desc=description, initial=done, total=total, unit="B", unit_scale=True, leave=False) as bar:
+            for chunk in chunks:
+                bar.update(len(chunk))
+                yield chunk
+        return
+    of = "" if total is None else f" of {total / 1e6:.1f}"
+    start, last, first = time.monotonic(), 0.0, done
+    for chunk in chunks:
+        done += len(chunk)
+        elapsed = time.monotonic() - start
+        if elapsed - last > 10:
+            say(f"{description}: {done / 1e6:.1f}{of} MB, {(done - first) / 1e6 / elapsed:.1f} MB/s")
+            last = elapsed
+        yield chunk

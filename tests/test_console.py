@@ -35,3 +35,25 @@ def test_the_cache_folder_can_be_moved(monkeypatch, tmp_path):
 def test_a_missing_resource_names_where_it_was_looked_for():
     with pytest.raises(FileNotFoundError, match=r"data/nowhere is missing .*restore it"):
         paths.resource("data/nowhere")
+
+
+def test_byte_progress_counts_and_rates_bytes_from_where_an_earlier_run_ended(monkeypatch, capsys):
+    chunks = [b"x" * 1_000_000] * 3
+    monkeypatch.setenv("RREC_PROGRESS", "off")
+    assert list(console.byte_progress(iter(chunks), "file")) == chunks
+    assert capsys.readouterr().err == ""
+    monkeypatch.delenv("RREC_PROGRESS")
+    monkeypatch.delitem(console.sys.modules, "ipykernel", raising=False)
+    clock = iter(range(0, 1000, 8))
+    monkeypatch.setattr(console.time, "monotonic", lambda: float(next(clock)))
+    assert list(console.byte_progress(iter(chunks), "file", done=5_000_000, total=8_000_000)) == chunks
+    assert capsys.readouterr().err == "file: 7.0 of 8.0 MB, 0.1 MB/s\n"
+
+
+def test_byte_progress_shows_a_bar_at_a_terminal(monkeypatch, capsys):
+    monkeypatch.delenv("RREC_PROGRESS", raising=False)
+    monkeypatch.setattr(console.sys.stderr, "isatty", lambda: True, raising=False)
+    assert list(console.byte_progress(iter([b"x" * 500]), "file", done=500, total=1000)) == [b"x" * 500]
+    shown = capsys.readouterr().err
+    assert "file:" in shown
+    assert "500/1.00k" in shown
