@@ -211,10 +211,13 @@ def test_a_server_that_never_answers(server, get):
 @pytest.mark.parametrize("length", ["right", "chunked", "none", "short"])
 def test_a_truncated_answer_is_never_taken_for_the_file(server, get, length):
     server.turns = [Turn(stop=100_000, length=length)]
-    assert get(size=len(BODY)) == BODY
-    server.turns = [Turn(stop=100_000, length=length)]
-    get.target.unlink()
     assert get(sha256=SHA256) == BODY
+    get.target.unlink()
+    server.requests.clear()
+    resumed = length != "short"  # a short length is that of another file; any other answer only broke off
+    server.turns = [Turn(stop=70_000, length=length)] * (3 if resumed else 1)
+    assert get(size=len(BODY)) == BODY
+    assert [value is not None for value in server.ranges] == ([False, True, True, True] if resumed else [False, False])
 
 
 @pytest.mark.parametrize("length", ["right", "chunked"])
@@ -294,6 +297,7 @@ def test_retry_after_is_honoured(server, get):
     assert get.waits[0] == 17
     assert 90 < get.waits[1] <= 100
     assert all(wait <= 16 for wait in get.waits[2:]), "what makes no sense counts as none"
+    assert module._retry_after(formatdate(0, usegmt=True)) == 0, "nor does a date that has passed"
 
 
 def test_a_server_that_asks_for_an_hour_is_an_error(server, get):
@@ -348,6 +352,30 @@ def test_a_file_that_changes_between_attempts_is_not_spliced(server, get, valida
     assert len(server.requests) == (2 if if_range else 3)
 
 
+def test_a_new_file_is_resumed_as_the_new_file(server, get):
+    server.turns = [Turn(stop=2 * CHUNK), Turn(stop=3 * CHUNK, body=OTHER)]
+    assert get() == OTHER
+    assert server.ranges == [None, f"bytes={2 * CHUNK}-", f"bytes={3 * CHUNK}-"]
+    assert server.sent == 2 * CHUNK + len(OTHER)
+
+
+def test_a_resumed_answer_that_does_not_repeat_the_size(server, get):
+    unsaid = {"Content-Range": f"bytes {2 * CHUNK}-299999/*"}
+    server.turns = [Turn(stop=2 * CHUNK), Turn(stop=CHUNK, length="none", headers=unsaid)]
+    assert get() == BODY
+    assert server.ranges[2] == f"bytes={3 * CHUNK}-"
+
+
+def test_the_size_of_a_part_that_is_gone_is_forgotten(server, get):
+    server.turns = [Turn(stop=2 * CHUNK)]
+    with pytest.raises(DownloadError):
+        get(retries=0)
+    get.part.unlink()
+    server.turns = [Turn(body=OTHER[:CHUNK], length="chunked")]
+    assert get() == OTHER[:CHUNK]
+    assert len(server.requests) == 2
+
+
 def test_a_change_of_length_alone_is_seen(server, get):
     same = {"ETag": '"always the same"'}
     server.turns = [Turn(stop=2 * CHUNK, headers=same), Turn(body=OTHER[:-9], headers=same), Turn(headers=same)]
@@ -374,12 +402,15 @@ def test_without_a_strong_validator_it_starts_over(server, get, validators):
     assert server.ranges == [None, None]
 
 
-@pytest.mark.parametrize("value", ["bytes 7-299999/300000", "bytes */300000", "nonsense", ""])
+@pytest.mark.parametrize(
+    "value", ["bytes 0-299999/300000", "bytes 0-299999/*", "bytes 7-299999/300000", "bytes */300000", "nonsense", ""]
+)
 def test_a_range_that_was_not_asked_for_is_not_taken(server, get, value):
     server.turns = [Turn(stop=CHUNK), Turn(headers={"Content-Range": value})]
     assert get() == BODY
     assert server.ranges == [None, f"bytes={CHUNK}-", None]
     get.target.unlink()
+    get.part.write_bytes(OTHER[:1000])
     server.turns = [Turn(status=206, headers={"Content-Range": value})]
     assert get() == BODY
 
@@ -395,9 +426,10 @@ def test_a_packed_file_stays_packed(server, get):
 
     packed = gzip.compress(b"user,item\n" * 1000)
     server.body = packed
-    server.turns = [Turn(headers={"Content-Encoding": "gzip"})] * 2
+    server.turns = [Turn(headers={"Content-Encoding": "gzip"})] * 3
     assert requests.get(server.url, timeout=5).content != packed, "a plain request would unpack it"
     assert get(size=len(packed)) == packed
+    assert len(server.requests) == 2
     assert server.requests[-1]["accept-encoding"] == "identity"
 
 
@@ -413,7 +445,8 @@ def test_wrong_bytes_are_tried_once_more(server, get, known):
     assert server.ranges == [None] * 4
 
 
-def test_a_wrong_length_is_seen_before_the_bytes_come(server, get):
+def test_a_wrong_length_is_seen_before_the_bytes_come(server, get, monkeypatch):
+    monkeypatch.setattr(module, "byte_progress", lambda *_: pytest.fail("it read on"))
     with pytest.raises(DownloadError, match="it has 300000 bytes instead of 299999"):
         get(size=len(BODY) - 1)
     assert len(server.requests) == 2
