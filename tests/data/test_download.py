@@ -97,13 +97,13 @@ class Handler(BaseHTTPRequestHandler):
         for name, value in (headers | turn.headers).items():
             self.send_header(name, value)
         self.end_headers()
+        server.sent += len(part)  # before the client can have them: a test may look at once
         if turn.length == "chunked":
             self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part) if part else b"")
             self.wfile.write(b"0\r\n\r\n" if turn.stop is None else b"")
         else:
             self.wfile.write(part)
         self.wfile.flush()
-        server.sent += len(part)
         if turn.how == "stall":
             server.release.wait(20)
         if turn.how == "reset":
