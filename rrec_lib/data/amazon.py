@@ -1,5 +1,6 @@
 """Amazon Reviews 2023 as published: the two raw files of a category, read once from front to back."""
 
+import csv
 import gzip
 import json
 import zlib
@@ -74,8 +75,8 @@ def read_reviews(path: Path | str) -> Reviews:
     """
     path = Path(path)
     try:
-        with gzip.open(path, "rt", encoding="utf-8") as text:  # some versions of Polars panic at an empty archive
-            header = text.readline().strip().split(",")
+        with gzip.open(path, "rt", encoding="utf-8-sig", newline="") as text:
+            header = next(csv.reader(text), [])  # some versions of Polars panic at an empty archive
         missing = [name for name in REVIEW_COLUMNS if name not in header]
         if missing:
             raise ValueError(f"{path} has no column {', '.join(missing)}; expected {', '.join(REVIEW_COLUMNS)}")

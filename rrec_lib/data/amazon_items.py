@@ -14,7 +14,7 @@ import pyarrow as pa
 from rrec_lib.data.amazon import Reviews, read_items
 
 MAX_TITLE_WORDS = 20
-BATCH = 8192  # items held as Python objects at a time
+BATCH = 1024  # items held as Python objects at a time; with more, the garbage collector takes its share
 ITEM_SCHEMA = pa.schema(
     [
         ("main_category", pa.string()),
@@ -37,6 +37,7 @@ PAD_ITEM = {
     "parent_asin": "pad_asin", "subtitle": "pad_subtitle",
 }  # fmt: skip
 REMOVALS = ("num_no_title", "num_invalid_title", "num_too_long_title", "num_invalid_price")  # as the script prints them
+_to_json = json.JSONEncoder(ensure_ascii=False).encode
 _TAG = re.compile(r"<[^>]*>")
 _SPACES = re.compile(r" {2,}")
 _NON_ASCII = re.compile(r"[^\x00-\x7f]")
@@ -163,7 +164,7 @@ def clean_item(record: dict[str, Any], title: str, price: float) -> dict[str, An
         "price": price,
         "store": _cleaned(record.get("store")),
         "categories": _texts(record.get("categories")),
-        "details": json.dumps(record["details"], ensure_ascii=False) if record.get("details") is not None else None,
+        "details": _to_json(record["details"]) if record.get("details") is not None else None,
         "parent_asin": record["parent_asin"],
         "subtitle": "" if subtitle is None or subtitle == "nan" else _cleaned(subtitle),
     }
@@ -175,7 +176,7 @@ def record_batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:
     try:
         return pa.RecordBatch.from_pydict(columns, schema=ITEM_SCHEMA)
     except UnicodeEncodeError:
-        text = json.dumps(columns, ensure_ascii=False).encode("utf-8", "replace").decode()
+        text = _to_json(columns).encode("utf-8", "replace").decode()
         return pa.RecordBatch.from_pydict(json.loads(text), schema=ITEM_SCHEMA)
 
 
@@ -197,4 +198,4 @@ def _texts(value: Any) -> list[str] | None:
     if value is None:
         return None
     entries = value if isinstance(value, list) else [value]
-    return [entry if isinstance(entry, str) else json.dumps(entry, ensure_ascii=False) for entry in entries]
+    return [entry if isinstance(entry, str) else _to_json(entry) for entry in entries]

@@ -41,7 +41,7 @@ def test_reviews_keep_file_order_and_number_ids_by_appearance(csv):
 
 
 def test_ids_of_digits_keep_their_zeros_and_other_columns_are_not_read(csv):
-    reviews = read_reviews(csv("timestamp,verified,rating,parent_asin,user_id\n10,yes,5.0,0001,007\n"))
+    reviews = read_reviews(csv('timestamp,"verified",rating,"parent_asin",user_id\n10,yes,5.0,0001,007\n'))
     assert reviews.user_ids.to_pylist() == ["007"]
     assert reviews.item_asins.to_pylist() == ["0001"]
 
