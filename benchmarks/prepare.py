@@ -4,6 +4,7 @@ The ratio is time per review at 1,000,000 reviews over that at 100,000: 1 is lin
 goes on to 10,000,000 reviews, and its ratio is between the last two sizes.
 """
 
+import re
 import resource
 import subprocess
 import sys
@@ -30,9 +31,18 @@ def prepare_once(raw: str) -> None:
     disable_progress_bar()
     with tempfile.TemporaryDirectory(dir=raw) as folder:
         data = prepare_official(raw, CATEGORY, OfficialRecipe("2022-10", "2023-10"), folder)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / KIB_PER_MB)
+        print(peak_mb())
         data.dataset.save_to_disk(Path(folder, "saved"))
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / KIB_PER_MB)
+        print(peak_mb())
+
+
+def peak_mb() -> float:
+    """Peak resident memory of this program; Linux would let ``ru_maxrss`` start at that of the program before it."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) / KIB_PER_MB  # type: ignore[index]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak / KIB_PER_MB
 
 
 def measure(raw: Path) -> tuple[float, float, float]:

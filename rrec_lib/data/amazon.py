@@ -14,6 +14,7 @@ import polars as pl
 import pyarrow as pa
 
 REVIEW_COLUMNS = {"user_id": pl.Categorical, "parent_asin": pl.Categorical, "rating": pl.Float64, "timestamp": pl.Int64}
+_decode = json.JSONDecoder().decode  # json.loads would guess each line's encoding
 _REMEDY = "fetch it again, or take the line out"
 
 
@@ -114,7 +115,7 @@ def read_items(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
             for number, line in enumerate(lines, start=1):
                 if line.isspace():
                     continue
-                record = json.loads(line)
+                record = _decode(line.decode())
                 if not isinstance(record, dict):
                     raise ValueError(f"{type(record).__name__} where an object was expected")
                 yield number, record
