@@ -23,16 +23,11 @@ KIB_PER_MB = 1e6 / 1024
 
 
 def prepare_once(raw: str) -> None:
-    """Prepare and save, then print this process's peak resident memory in MB; mapped pages count."""
-    from datasets.utils.logging import disable_progress_bar
-
+    """Prepare on disk, then print this process's peak resident memory in MB."""
     from rrec_lib.data.amazon_official import OfficialRecipe, prepare_official
 
-    disable_progress_bar()
     with tempfile.TemporaryDirectory(dir=raw) as folder:
-        data = prepare_official(raw, CATEGORY, OfficialRecipe("2022-10", "2023-10"), folder)
-        print(peak_mb())
-        data.dataset.save_to_disk(Path(folder, "saved"))
+        prepare_official(raw, CATEGORY, OfficialRecipe("2022-10", "2023-10"), folder)
         print(peak_mb())
 
 
@@ -45,12 +40,12 @@ def peak_mb() -> float:
     return peak / 1e6 if sys.platform == "darwin" else peak / KIB_PER_MB
 
 
-def measure(raw: Path) -> tuple[float, float, float]:
-    """Seconds of a whole process, imports and saving included; its peak memory in MB before saving and in all."""
+def measure(raw: Path) -> tuple[float, float]:
+    """Seconds of a whole process, imports and writing included, and its peak memory in MB."""
     start = time.perf_counter()
     command = [sys.executable, __file__, "--prepare", str(raw)]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    return time.perf_counter() - start, float(output[-2]), float(output[-1])
+    return time.perf_counter() - start, float(output[-1])
 
 
 def main() -> None:
@@ -64,23 +59,20 @@ def main() -> None:
         sys.argv.remove("--full")
     chosen = options(__doc__)
     sizes = QUICK if chosen.quick else [*SIZES, *([FULL] if full else [])]
-    runs: dict[int, list[tuple[float, float, float]]] = {size: [] for size in sizes}
+    runs: dict[int, list[tuple[float, float]]] = {size: [] for size in sizes}
     with tempfile.TemporaryDirectory() as folder:
         for size in sizes:
             make_raw(Path(folder, str(size)), size, int(size * ITEMS_PER_REVIEW))
         for number in range(1, chosen.rounds + 1):
             for size in sizes:
                 runs[size].append(measure(Path(folder, str(size))))
-                seconds, peak, saved = runs[size][-1]
-                print(f"round {number}, {size:,} reviews: {seconds:.1f} s, {peak:.0f} MB ({saved:.0f} MB once saved)",
+                seconds, peak = runs[size][-1]
+                print(f"round {number}, {size:,} reviews: {seconds:.1f} s, {peak:.0f} MB",
                       flush=True)  # fmt: skip
     figures = {
         str(size): {
             "items": int(size * ITEMS_PER_REVIEW),
-            **{
-                name: spread([run[at] for run in runs[size]])
-                for at, name in enumerate(("seconds", "peak_mb", "saved_mb"))
-            },
+            **{name: spread([run[at] for run in runs[size]]) for at, name in enumerate(("seconds", "peak_mb"))},
             "limits_seconds_mb": LIMITS.get(size),
         }
         for size in sizes

@@ -6,16 +6,26 @@ the absence of ``__index_level_0__``, a left-over of pandas. Where the official 
 at a price that is a parseable text, this one goes on by the stated rules.
 """
 
+import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import numpy as np
-from datasets import DatasetDict
+from datasets import DatasetDict, load_from_disk
 
 from rrec_lib.data.amazon import Reviews, appearance, raw_files, read_reviews
 from rrec_lib.data.amazon_items import LoadedItems, load_items
-from rrec_lib.data.amazon_tables import RowPlan, open_table, write_item_info, write_rows
+from rrec_lib.data.amazon_tables import (
+    ITEM_INFO_SCHEMA,
+    ROW_SCHEMA,
+    RowPlan,
+    create_folder,
+    seal_folder,
+    write_item_info,
+    write_rows,
+)
 
 MIN_ITEMS = 10_000  # with fewer, the window opens three months earlier
 ROLL_BACK_MONTHS = 3
@@ -71,17 +81,18 @@ class OfficialData:
     counts: OfficialCounts
 
 
-def prepare_official(folder: Path | str, category: str, recipe: OfficialRecipe, workdir: Path | str) -> OfficialData:
+def prepare_official(folder: Path | str, category: str, recipe: OfficialRecipe, out: Path | str) -> OfficialData:
     """Prepare a category as the official script does.
 
-    Every row repeats the titles of its history, so the result is written to Arrow files batch by batch and mapped:
-    memory holds the review log as numbers and each item's title, never the rows.
+    Every row repeats the titles of its history, so rows are written batch by batch into the saved ``DatasetDict``
+    and mapped from there: memory holds the review log as numbers and each item's title, never the rows.
 
     Args:
         folder: where ``{category}.csv.gz`` and ``meta_{category}.jsonl.gz`` lie.
         category: their name.
         recipe: the window and the filters.
-        workdir: an existing folder for the Arrow files, which the result needs for as long as it is in use.
+        out: an existing folder for the result, which ``datasets.load_from_disk`` can read later. After an error it
+            may hold half of it: give a folder that can be thrown away, and move it when all is well.
 
     Returns:
         The splits, with the official column names, and the counts. Stored order is the official one too: rows by
@@ -92,23 +103,23 @@ def prepare_official(folder: Path | str, category: str, recipe: OfficialRecipe, 
         ValueError: if the recipe or a raw file is wrong, or nothing is left.
     """
     months = _check(recipe)
-    files, workdir = raw_files(folder, category), Path(workdir)
-    if not workdir.is_dir():
-        raise FileNotFoundError(f"{workdir} is no folder; make it first")
-    reviews = read_reviews(files.reviews)
-    items = load_items(files.meta, reviews, workdir / "items.arrow.tmp")
-    loaded = np.isin(np.arange(len(reviews.item_asins)), items.review_item)[reviews.item]
-    kept, windows, stopped = choose_window(reviews, loaded, months, recipe.k_core)
-    ids, first_rows = _item_ids(reviews.item[kept], items)
-    titles = write_item_info(items, ids, first_rows, workdir / "item_info.arrow")
-    items.path.unlink()
+    raw, out = raw_files(folder, category), Path(out)
+    if not out.is_dir():
+        raise FileNotFoundError(f"{out} is no folder; make it first")
+    reviews = read_reviews(raw.reviews)
+    with tempfile.TemporaryDirectory(dir=out) as scratch:
+        items = load_items(raw.meta, reviews, Path(scratch, "items.arrow"))
+        loaded = np.isin(np.arange(len(reviews.item_asins)), items.review_item)[reviews.item]
+        kept, windows, stopped = choose_window(reviews, loaded, months, recipe.k_core)
+        ids, first_rows = _item_ids(reviews.item[kept], items)
+        files = create_folder(out, {**dict.fromkeys(SPLITS, ROW_SCHEMA), "item_info": ITEM_INFO_SCHEMA})
+        titles = write_item_info(items, ids, first_rows, files["item_info"])
     plan = _plan(reviews, kept, ids, recipe.window)
     cuts = [0, *(int(share * len(plan.rows)) for share in CUTS), len(plan.rows)]
-    dataset = DatasetDict()
     for name, begin, end in zip(SPLITS, cuts[:-1], cuts[1:], strict=True):
-        write_rows(plan, titles, (begin, end), workdir / f"{name}.arrow")
-        dataset[name] = open_table(workdir / f"{name}.arrow")
-    dataset["item_info"] = open_table(workdir / "item_info.arrow")
+        write_rows(plan, titles, (begin, end), files[name])
+    seal_folder(files)
+    dataset = cast(DatasetDict, load_from_disk(str(out)))
     counts = _counts(reviews, loaded, items, windows, stopped, _first_of(*months[1]), dataset)
     return OfficialData(dataset, counts)
 

@@ -1,15 +1,16 @@
 """Large tables written to Arrow files batch by batch, so that their size never has to fit in memory."""
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from datasets import Dataset
-from datasets.table import MemoryMappedTable
+from datasets import Dataset, DatasetDict
 
 from rrec_lib.data.amazon_items import ITEM_SCHEMA, PAD_ITEM, LoadedItems, record_batch, stored_items
+from rrec_lib.data.store import no_progress_bar
 
 BATCH = 16_384  # rows; with 20 titles each some 30 MB
 ITEM_INFO_SCHEMA = ITEM_SCHEMA.append(pa.field("item_id", pa.int64()))
@@ -105,11 +106,34 @@ def write_rows(plan: RowPlan, texts: ItemTexts, span: tuple[int, int], path: Pat
             writer.write_batch(_rows(plan, texts, begin, min(begin + BATCH, span[1])))
 
 
-def open_table(path: Path) -> Dataset:
-    """Map an Arrow file as a dataset; its fingerprint is the file's sha256, so the same rows always have the same."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Dataset(MemoryMappedTable.from_file(str(path)), fingerprint=digest[:16])
+def create_folder(folder: Path, schemas: dict[str, pa.Schema]) -> dict[str, Path]:
+    """Have ``datasets`` save an empty ``DatasetDict``, so that its files need no second copy of the data.
+
+    Args:
+        folder: where to; made if it is not there.
+        schemas: columns of every split, in the splits' order.
+
+    Returns:
+        Each split's Arrow file, to be written over.
+    """
+    empty = {name: Dataset(schema.empty_table(), fingerprint="0" * 16) for name, schema in schemas.items()}
+    with no_progress_bar():
+        DatasetDict(empty).save_to_disk(str(folder), num_shards=dict.fromkeys(schemas, 1))
+    return {name: next((folder / name).glob("*.arrow")) for name in schemas}
+
+
+def seal_folder(files: dict[str, Path]) -> None:
+    """Set every split's fingerprint to its Arrow file's sha256, so that the same rows always have the same one.
+
+    Args:
+        files: what :func:`create_folder` returned, written over by now.
+    """
+    for path in files.values():
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        state = json.loads((path.parent / "state.json").read_text(encoding="utf-8"))
+        state["_fingerprint"] = digest[:16]
+        (path.parent / "state.json").write_text(json.dumps(state, indent=2, sort_keys=True), encoding="utf-8")
 
 
 def _rows(plan: RowPlan, texts: ItemTexts, begin: int, end: int) -> pa.RecordBatch:

@@ -64,7 +64,7 @@ def save_prepared(dataset: DatasetDict, folder: Path | str, arguments: Mapping[s
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        with _no_progress_bar():
+        with no_progress_bar():
             dataset.save_to_disk(staging / "new")
         text = json.dumps(manifest(dataset, arguments), indent=2, sort_keys=True) + "\n"
         (staging / "new" / MANIFEST).write_text(text, encoding="utf-8")
@@ -145,8 +145,8 @@ def _update(digest: Any, array: pa.Array) -> None:
 
 
 @contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    # Saving takes under a second; its bars would only leave residue in a notebook.
+def no_progress_bar() -> Iterator[None]:
+    """Saving takes under a second; its bars would only leave residue in a notebook."""
     shown = is_progress_bar_enabled()
     disable_progress_bar()
     try:

@@ -242,13 +242,17 @@ def test_nothing_left_is_an_error_that_says_so(probe):
 
 
 def test_the_same_input_gives_the_same_files(probe, tmp_path):
-    files = ("train.arrow", "valid.arrow", "test.arrow", "item_info.arrow")
+    def contents():
+        return {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.glob("*/*") if path.is_file()}
+
     _, data = probe("baseline")
-    first = [(tmp_path / name).read_bytes() for name in files]
-    prints = [split._fingerprint for split in data.dataset.values()]
+    first, prints = contents(), [split._fingerprint for split in data.dataset.values()]
+    assert len(first) == 12
     _, again = probe("baseline")
-    assert [(tmp_path / name).read_bytes() for name in files] == first
+    assert contents() == first
     assert [split._fingerprint for split in again.dataset.values()] == prints
+    assert list(again.dataset) == [*SPLITS, "item_info"]
+    assert not [path for path in tmp_path.rglob("*") if path.name.startswith("tmp")]
     _, other = probe("baseline", window=2)
     assert other.dataset["test"]._fingerprint != prints[2]
 
