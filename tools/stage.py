@@ -8,7 +8,7 @@ from typing import Any
 from execute import ROOT, BuildError, measured_times, notebook_names, profile_names
 
 IMAGES = ("image/png", "image/jpeg", "image/svg+xml")
-BENCHMARKS = ("rollouts", "recpo_step", "item_encoding", "memory")
+BENCHMARKS = ("rollouts", "recpo_step", "item_encoding", "memory", "prepare")
 PROFILE_ORDER = ("smoke", "cpu", "t4", "paper")
 
 
