@@ -1,6 +1,8 @@
 """The policy: fresh and merged LoRA, encoding, the item table and what its cache is tied to."""
 
 import dataclasses
+from contextlib import nullcontext
+from unittest import mock
 
 import pytest
 import torch
@@ -229,3 +231,20 @@ def test_lora_stands_on_the_linear_modules_of_the_last_layers(smoke_profile):
     for wrong in (0, depth + 1):
         with pytest.raises(ValueError, match=f"between 1 and the model's {depth} layers, got {wrong}"):
             load_policy(dataclasses.replace(smoke_profile.model, lora_layers=wrong))
+
+
+def test_encoding_takes_plain_attention_and_gives_the_states_of_the_model_s_own(fresh):
+    policy = fresh
+    sequences = [[5, 6, 7, 8], [5, 6, 9], [5, 6, 7, 7, 7]]
+    model = language_model(policy.model)
+    before = model.config._attn_implementation
+    seen = []
+    hook = model.get_decoder().register_forward_hook(lambda *_: seen.append(model.config._attn_implementation))
+    states = encode(policy, sequences)
+    with mock.patch.object(policy_module, "plain_attention", lambda policy: nullcontext()):
+        own = encode(policy, sequences)
+    hook.remove()
+    torch.testing.assert_close(states, own, atol=1e-5, rtol=0)
+    assert before != "eager"  # or nothing would be shown here
+    assert seen[0] == "eager"
+    assert seen[-1] == model.config._attn_implementation == before
