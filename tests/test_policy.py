@@ -241,7 +241,7 @@ def test_encoding_takes_plain_attention_and_gives_the_states_of_the_model_s_own(
     seen = []
     hook = model.get_decoder().register_forward_hook(lambda *_: seen.append(model.config._attn_implementation))
     states = encode(policy, sequences)
-    with mock.patch.object(policy_module, "plain_attention", lambda policy: nullcontext()):
+    with mock.patch.object(policy_module, "plain_attention", return_value=nullcontext()):
         own = encode(policy, sequences)
     hook.remove()
     torch.testing.assert_close(states, own, atol=1e-5, rtol=0)
