@@ -27,13 +27,13 @@ class Recommendation:
     Attributes:
         title: without the year.
         year: of release; 0 where it is unknown.
-        source_id: the data set's own number, MovieLens's ``movieId``.
+        source_id: the data set's own name for it: MovieLens's ``movieId``, Amazon's ``parent_asin``.
         score: cosine of the user's and the film's state, over τ; good for order alone.
     """
 
     title: str
     year: int
-    source_id: int
+    source_id: int | str
     score: float
 
     @property
@@ -179,7 +179,7 @@ def find_items(titles: Sequence[str], items: Sequence[Mapping[str, Any]]) -> lis
     for row, item in enumerate(items):
         full.setdefault(_key(item_name(item)), []).append(row)
         for title in _titles(str(item["title"])):
-            for name in (title, item_name({"title": title, "year": item["year"]})):
+            for name in (title, item_name({"title": title, "year": item.get("year")})):
                 short.setdefault(_key(name), []).append(row)
     found = []
     for title in titles:
@@ -214,4 +214,4 @@ def _not_found(title: str, rows: list[int], items: Sequence[Mapping[str, Any]]) 
 
 
 def _recommendation(item: Mapping[str, Any], score: float) -> Recommendation:
-    return Recommendation(str(item["title"]), int(item["year"]), int(item["source_id"]), round(score, 4))
+    return Recommendation(str(item["title"]), int(item.get("year") or 0), item["source_id"], round(score, 4))

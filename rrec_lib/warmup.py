@@ -7,6 +7,7 @@ row of the item table, by the same softmax over in-batch items as RecPO's item t
 correction. Profiles switch it off with ``warmup.steps: 0``.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,18 +25,21 @@ from rrec_lib.objective import item_logprobs
 from rrec_lib.packing import pack, packed_forward, packed_states
 from rrec_lib.policy import Policy
 from rrec_lib.profiles import Profile
-from rrec_lib.prompts import MARKER, encode_users
+from rrec_lib.prompts import MARKER, encode_users, item_kind
 
 Items = Sequence[Mapping[str, Any]]
 _FRAMES = (
-    "This person likes {liked}, mostly from the {decade}s{but}. They may enjoy another {first} film.",
-    "Mostly {decade}s films. High ratings for {liked}{but}, so {first} suits them.",
-    "{first} stands out among the {decade}s films they like: {liked}{but}.",
+    "This person likes {liked}{mostly}{but}. They may enjoy another {first} {kind}.",
+    "Mostly {era}{kind}s. High ratings for {liked}{but}, so {first} suits them.",
+    "{first} stands out among the {era}{kind}s they like: {liked}{but}.",
 )
+_TITLE_WORD = re.compile(r"[^\W\d_]{4,}")
 
 
 def history_sentence(example: Mapping[str, Any], items: Items, frame: int) -> str:
     """A sentence that a history supports: its best-rated genres, its usual decade, what it rates lower.
+
+    Where items have no genres, their most special categories take their place, or words of their titles.
 
     Args:
         example: ``history`` and ``history_ratings``; the target is not looked at.
@@ -44,19 +48,29 @@ def history_sentence(example: Mapping[str, Any], items: Items, frame: int) -> st
     """
     ratings: dict[str, list[float]] = {}
     for index, rating in zip(example["history"], example["history_ratings"], strict=True):
-        for genre in items[index]["genres"]:
-            ratings.setdefault(genre, []).append(rating)
-    # More and better-rated films first; the name decides ties, so that the sentence is a function of the history.
-    score = {genre: sum(values) - 2.5 * len(values) for genre, values in ratings.items()}
-    ranked = sorted(score, key=lambda genre: (-score[genre], genre)) or ["varied"]
-    decades = Counter(items[index]["year"] // 10 * 10 for index in example["history"])
-    low = [genre for genre in reversed(ranked[3:]) if sum(ratings[genre]) < 3 * len(ratings[genre])]
+        for label in _labels(items[index]):
+            ratings.setdefault(label, []).append(rating)
+    # More and better-rated items first; the name decides ties, so that the sentence is a function of the history.
+    score = {label: sum(values) - 2.5 * len(values) for label, values in ratings.items()}
+    ranked = sorted(score, key=lambda label: (-score[label], label)) or ["varied"]
+    decades = Counter(items[i]["year"] // 10 * 10 for i in example["history"] if items[i].get("year") is not None)
+    era = f"{max(decades, key=lambda decade: (decades[decade], decade))}s" if decades else ""
+    low = [label for label in reversed(ranked[3:]) if sum(ratings[label]) < 3 * len(ratings[label])]
     return _FRAMES[frame % len(_FRAMES)].format(
         liked=" and ".join([", ".join(ranked[:2]), ranked[2]]) if len(ranked) > 2 else " and ".join(ranked),
-        decade=max(decades, key=lambda decade: (decades[decade], decade)),
+        mostly=f", mostly from the {era}" if era else "",
+        era=f"{era} " if era else "",
+        kind=item_kind(items[example["history"][-1]]),
         but=f", but rates {low[0]} lower" if low else "",
         first=ranked[0],
     )
+
+
+def _labels(item: Mapping[str, Any]) -> list[str]:
+    """An item's genres, or its last two categories, or words of its title."""
+    if "genres" in item:
+        return list(item["genres"])
+    return list(item.get("categories") or [])[-2:] or _TITLE_WORD.findall(str(item["title"]).lower())[:3]
 
 
 def warmup_arguments(profile: Profile, output_dir: Path, seed: int = 0, **overrides: Any) -> TrainingArguments:
@@ -114,8 +128,8 @@ class WarmupTrainer(CheckpointMixin, Trainer):
         examples, tokenizer, device = inputs["examples"], self.policy.tokenizer, self.accelerator.device
         prompts = encode_users(tokenizer, examples, self.items)
         sentences = [
-            history_sentence(example, self.items, frame=example["user_id"] + self.state.global_step)
-            for example in examples
+            history_sentence(example, self.items, frame=row + self.state.global_step)
+            for row, example in enumerate(examples)
         ]
         completions = [list(tokenizer(f"{s}\n{MARKER}", add_special_tokens=False)["input_ids"]) for s in sentences]
         groups = pack(prompts, completions, [len(c) for c in completions], tokenizer.pad_token_id, device)

@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from rrec_lib.evaluation import Example, Recommender
-from rrec_lib.prompts import item_name
 
 
 class Chance:
@@ -53,7 +52,7 @@ class LastItemCooccurrence:
 
 
 class TextSimilarity:
-    """Score an item by the TF-IDF cosine of its title, decade and genres with those of the history."""
+    """Score an item by the TF-IDF cosine of its title, decade, genres and description with those of the history."""
 
     def __init__(self, items: Sequence[Example]) -> None:
         documents = [_words(item) for item in items]
@@ -83,5 +82,6 @@ def fitted_baselines(dataset: DatasetDict) -> dict[str, Recommender]:
 
 
 def _words(item: Example) -> list[str]:
-    decade = [f"{item['year'] // 10 * 10}s"] if item["year"] else []
-    return re.findall(r"\w+", item_name({**item, "year": 0}).lower()) + decade + [g.lower() for g in item["genres"]]
+    decade = [f"{item['year'] // 10 * 10}s"] if item.get("year") else []
+    labels = [label.lower() for label in item.get("genres") or item.get("categories") or []]
+    return re.findall(r"\w+", f"{item['title']} {item.get('description') or ''}".lower()) + decade + labels

@@ -1,0 +1,19 @@
+"""The table of categories: whole, and usable in a sentence."""
+
+from rrec_lib.data.categories import NOUNS, category
+
+
+def test_all_categories_of_the_published_set_are_there():
+    assert len(NOUNS) == 33
+    assert {"Musical_Instruments", "CDs_and_Vinyl", "Video_Games", "Electronics", "Books"} <= set(NOUNS)
+    for name, noun in NOUNS.items():
+        assert noun == noun.strip() != ""
+        assert not noun.endswith("s"), name  # the plural takes an s
+        assert "_" not in noun
+
+
+def test_a_sample_s_name_finds_its_category_and_a_stranger_is_an_item():
+    assert category("Video_Games").noun == "video game"
+    assert category("Office_Products_2018").plural == "office products"
+    assert category("Generated").plural == "items"
+    assert category("").noun == "item"
