@@ -1,7 +1,7 @@
-"""Time and peak memory of Amazon's official recipe, in fresh processes, and how both grow with the number of reviews.
+"""Time and peak memory of Amazon's two recipes, in fresh processes, and how both grow with the number of reviews.
 
-The ratio is time per review at 1,000,000 reviews over that at 100,000: 1 is linear growth, less is better. ``--full``
-goes on to 10,000,000 reviews, and its ratio is between the last two sizes.
+The ratio is the recipe clean's time per review at 1,000,000 reviews over that at 100,000: 1 is linear growth, less is
+better. ``--full`` goes on to 10,000,000 reviews, and its ratio is between the last two sizes.
 """
 
 import re
@@ -11,9 +11,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from make_raw import CATEGORY, make_raw
 
+RECIPES = ("clean", "official")
 ITEMS_PER_REVIEW = 0.2
 SIZES = [100_000, 1_000_000]
 FULL = 10_000_000
@@ -22,12 +24,19 @@ LIMITS = {1_000_000: (15.0, 1500.0), FULL: (150.0, 4000.0)}  # seconds and MB on
 KIB_PER_MB = 1e6 / 1024
 
 
-def prepare_once(raw: str) -> None:
+def prepare_once(recipe: str, raw: str) -> None:
     """Prepare on disk, then print this process's peak resident memory in MB."""
-    from rrec_lib.data.amazon_official import OfficialRecipe, prepare_official
+    from rrec_lib.data.amazon import raw_files
 
     with tempfile.TemporaryDirectory(dir=raw) as folder:
-        prepare_official(raw, CATEGORY, OfficialRecipe("2022-10", "2023-10"), folder)
+        if recipe == "clean":
+            from rrec_lib.data.amazon_clean import CleanRecipe, save_clean
+
+            save_clean(raw_files(raw, CATEGORY), CleanRecipe(), Path(folder, "out"))
+        else:
+            from rrec_lib.data.amazon_official import OfficialRecipe, save_official
+
+            save_official(raw_files(raw, CATEGORY), OfficialRecipe(), Path(folder, "out"))
         print(peak_mb())
 
 
@@ -40,17 +49,17 @@ def peak_mb() -> float:
     return peak / 1e6 if sys.platform == "darwin" else peak / KIB_PER_MB
 
 
-def measure(raw: Path) -> tuple[float, float]:
+def measure(recipe: str, raw: Path) -> tuple[float, float]:
     """Seconds of a whole process, imports and writing included, and its peak memory in MB."""
     start = time.perf_counter()
-    command = [sys.executable, __file__, "--prepare", str(raw)]
+    command = [sys.executable, __file__, "--prepare", recipe, str(raw)]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     return time.perf_counter() - start, float(output[-1])
 
 
 def main() -> None:
     if "--prepare" in sys.argv:
-        prepare_once(sys.argv[-1])
+        prepare_once(*sys.argv[-2:])
         return
     from common import finish, options, spread  # not in the process that is measured
 
@@ -59,27 +68,36 @@ def main() -> None:
         sys.argv.remove("--full")
     chosen = options(__doc__)
     sizes = QUICK if chosen.quick else [*SIZES, *([FULL] if full else [])]
-    runs: dict[int, list[tuple[float, float]]] = {size: [] for size in sizes}
+    runs: dict[tuple[str, int], list[tuple[float, float]]] = {(r, size): [] for r in RECIPES for size in sizes}
     with tempfile.TemporaryDirectory() as folder:
         for size in sizes:
             make_raw(Path(folder, str(size)), size, int(size * ITEMS_PER_REVIEW))
         for number in range(1, chosen.rounds + 1):
-            for size in sizes:
-                runs[size].append(measure(Path(folder, str(size))))
-                seconds, peak = runs[size][-1]
-                print(f"round {number}, {size:,} reviews: {seconds:.1f} s, {peak:.0f} MB",
-                      flush=True)  # fmt: skip
-    figures = {
-        str(size): {
-            "items": int(size * ITEMS_PER_REVIEW),
-            **{name: spread([run[at] for run in runs[size]]) for at, name in enumerate(("seconds", "peak_mb"))},
-            "limits_seconds_mb": LIMITS.get(size),
+            for recipe, size in runs:
+                if size == FULL and number > 1:  # once is long enough
+                    continue
+                runs[recipe, size].append(measure(recipe, Path(folder, str(size))))
+                seconds, peak = runs[recipe, size][-1]
+                print(f"round {number}, {recipe}, {size:,} reviews: {seconds:.1f} s, {peak:.0f} MB", flush=True)
+    figures: dict[str, dict[str, Any]] = {
+        recipe: {
+            str(size): {
+                "items": int(size * ITEMS_PER_REVIEW),
+                "seconds": spread([seconds for seconds, _ in runs[recipe, size]]),
+                "peak_mb": spread([peak for _, peak in runs[recipe, size]]),
+                "limits_seconds_mb": LIMITS.get(size),
+            }
+            for size in sizes
         }
-        for size in sizes
+        for recipe in RECIPES
     }
     small, large = sizes[-2:]
-    ratios = [big[0] / large / (less[0] / small) for less, big in zip(runs[small], runs[large], strict=True)]
-    finish("prepare", ratios, figures, chosen)
+    for recipe in RECIPES:
+        less, more = (figures[recipe][str(size)] for size in (small, large))
+        growth = {what: more[what]["median"] / less[what]["median"] for what in ("seconds", "peak_mb")}
+        figures[recipe]["growth"] = {"reviews": large / small, **growth}
+    pairs = zip(runs["clean", small], runs["clean", large], strict=False)
+    finish("prepare", [big[0] / large / (less[0] / small) for less, big in pairs], figures, chosen)
 
 
 if __name__ == "__main__":

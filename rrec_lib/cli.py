@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from rrec_lib.cli_prepare import add_prepare, run_prepare
 from rrec_lib.console import TrainingError
 from rrec_lib.profiles import Profile, available_profiles, load_profile, parse_overrides
 
@@ -65,11 +66,21 @@ def _parser() -> argparse.ArgumentParser:
             'rrec recommend "Heat" --stage base  # the language model as published',
         )
     )  # fmt: skip
-    prepare = _command(
-        commands, "prepare", _prepare, "write the prepared data of a profile to a folder (notebook 02)",
-        "rrec prepare --out prepared", "rrec prepare --profile smoke --out prepared-smoke",
+    add_prepare(
+        _command(
+            commands, "prepare", run_prepare,
+            "write prepared data to a folder: a profile's MovieLens, a category of Amazon, or CSV files",
+            "rrec prepare --out prepared", "rrec prepare --profile smoke --out prepared-smoke",
+            "rrec prepare amazon --category Video_Games --out games", "rrec prepare csv --help",
+        )
     )  # fmt: skip
-    prepare.add_argument("--out", type=Path, required=True, help="new folder, or one of prepared data to replace")
+    inspect = _command(
+        commands, "inspect", _inspect, "show what a prepared folder holds: its data card (notebook 02)",
+        "rrec inspect prepared", "rrec inspect prepared --markdown card.md --figure card.png",
+    )  # fmt: skip
+    inspect.add_argument("folder", type=Path, metavar="DIR", help="folder that rrec prepare has written")
+    inspect.add_argument("--markdown", type=Path, help="also write the card as a Markdown page to this file")
+    inspect.add_argument("--figure", type=Path, help="also draw popularity and time to this PNG file")
     train = _command(
         commands, "train", _train, "run or resume the warm-up, RecPO, or both (notebook 05)",
         "rrec train --profile smoke --out run", "rrec train --out run --stage warmup",
@@ -200,15 +211,24 @@ def _rated(arguments: list[str]) -> tuple[list[str], list[float]]:
     return titles, ratings
 
 
-def _prepare(arguments: argparse.Namespace, profile: Profile) -> None:
-    from dataclasses import asdict
+def _inspect(arguments: argparse.Namespace, profile: Profile) -> None:
+    from rrec_lib.data.cards import card_markdown, card_text, data_card
+    from rrec_lib.data.store import load_any, read_manifest
 
-    from rrec_lib.data.examples import prepare_profile
-    from rrec_lib.data.store import save_prepared
+    dataset = load_any(arguments.folder)
+    card = data_card(dataset, read_manifest(arguments.folder))
+    print(card_text(card))
+    if arguments.markdown is not None:
+        arguments.markdown.write_text(card_markdown(card, f"Data card: {card['source']}"), encoding="utf-8")
+        print(f"wrote {arguments.markdown}")
+    if arguments.figure is not None:
+        from rrec_lib.data.cards import card_figure
+        from rrec_lib.plotting import use_style
 
-    dataset = prepare_profile(profile)
-    folder = save_prepared(dataset, arguments.out, asdict(profile.data))
-    print(f"{folder}: " + ", ".join(f"{len(split):,} {name}" for name, split in dataset.items()))
+        use_style()
+        figure, alt = card_figure(dataset)
+        figure.savefig(arguments.figure)
+        print(f"wrote {arguments.figure}: {alt}")
 
 
 def _train(arguments: argparse.Namespace, profile: Profile) -> None:

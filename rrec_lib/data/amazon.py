@@ -1,9 +1,6 @@
 """Amazon Reviews 2023 as published: the two raw files of a category, read once from front to back."""
 
-import csv
-import gzip
 import json
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +10,14 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-REVIEW_COLUMNS = {"user_id": pl.Categorical, "parent_asin": pl.Categorical, "rating": pl.Float64, "timestamp": pl.Int64}
+from rrec_lib.data.amazon_rows import REVIEW_COLUMNS, parse_chunk, parse_header, parse_lines
+from rrec_lib.data.archive import DamagedArchiveError, read_chunks, read_lines
+from rrec_lib.data.arrow_files import file_sha256
+from rrec_lib.data.faults import Faults
+
+CHUNK = 1 << 23  # bytes of the review file parsed at a time
 _decode = json.JSONDecoder().decode  # json.loads would guess each line's encoding
-_REMEDY = "fetch it again, or take the line out"
+_REMEDY = "fetch it again"
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,17 @@ class RawFiles:
     reviews: Path
     meta: Path
 
+    def checksums(self) -> dict[str, dict[str, str]]:
+        """Both files' sha256, under the manifest's key ``source_sha256``."""
+        return {"source_sha256": {path.name: file_sha256(path) for path in (self.reviews, self.meta)}}
+
 
 @dataclass(frozen=True)
 class Reviews:
     """A review log in file order; users and items are numbered in order of first appearance.
 
     ``user``, ``item`` (E,) int32; ``rating`` (E,) float64; ``timestamp`` (E,) int64, milliseconds since 1970, UTC;
-    ``user_ids`` and ``item_asins`` give each number's text.
+    ``user_ids`` and ``item_asins`` give each number's text; ``skipped`` (S,) the lines that gave no review, ascending.
     """
 
     user: np.ndarray
@@ -41,6 +47,11 @@ class Reviews:
     timestamp: np.ndarray
     user_ids: pa.Array
     item_asins: pa.Array
+    skipped: np.ndarray
+
+    def line(self, place: int) -> int:
+        """Line of the file on which the review at a place stands."""
+        return place + 2 + int(np.searchsorted(self.skipped - np.arange(len(self.skipped)), place + 2, side="right"))
 
 
 def raw_files(folder: Path | str, category: str) -> RawFiles:
@@ -60,40 +71,55 @@ def raw_files(folder: Path | str, category: str) -> RawFiles:
     return files
 
 
-def read_reviews(path: Path | str) -> Reviews:
-    """Read ``{category}.csv.gz``; ids become numbers while Polars streams, so their texts are held once each.
+def read_reviews(path: Path | str, faults: Faults | None = None) -> Reviews:
+    """Read ``{category}.csv.gz`` chunk by chunk; ids become numbers at once, so their texts are held once each.
+
+    Polars parses a chunk; one in which anything is unusual is read again line by line, so only those cost time.
 
     Args:
         path: a gzipped CSV with a header and columns ``user_id``, ``parent_asin``, ``rating`` and ``timestamp``
             (milliseconds since 1970, UTC); other columns are not read.
+        faults: where malformed rows are counted; a new one with the usual limit if None.
 
     Returns:
         The log, the same for every number of threads.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the archive is damaged, a column is missing, or a field is empty or not of its type.
+        ValueError: if it is no gzip, a column is missing, or too many rows are malformed.
     """
-    path = Path(path)
+    path, faults = Path(path), Faults() if faults is None else faults
+    header: list[str] = []
+    parts = [pl.DataFrame(schema=REVIEW_COLUMNS)]
+    skipped: list[int] = []
+    line, blank = 2, 0
     try:
-        with gzip.open(path, "rt", encoding="utf-8-sig", newline="") as text:
-            header = next(csv.reader(text), [])  # some versions of Polars panic at an empty archive
-        missing = [name for name in REVIEW_COLUMNS if name not in header]
-        if missing:
-            raise ValueError(f"{path} has no column {', '.join(missing)}; expected {', '.join(REVIEW_COLUMNS)}")
-        table = pl.scan_csv(path, schema_overrides=REVIEW_COLUMNS)
-        log = table.select(list(REVIEW_COLUMNS)).collect(engine="streaming")
-    except (pl.exceptions.PolarsError, OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise ValueError(f"{path} can't be read as gzipped CSV ({_first_line(error)}); {_REMEDY}") from error
-    _check_complete(path, log)
+        for chunk in read_chunks(path, CHUNK):
+            if not header:
+                first, _, chunk = chunk.partition(b"\n")
+                header = parse_header(path, first)
+            table = parse_chunk(chunk, header)
+            lines = chunk.count(b"\n")
+            if table is None:
+                table, missed, empty = parse_lines(chunk, header, path, line, faults)
+                skipped, blank = skipped + missed, blank + empty
+            parts.append(table)
+            line += lines
+    except DamagedArchiveError as error:
+        if not header:
+            raise ValueError(f"{path} can't be read as gzipped CSV ({error}); {_REMEDY}") from error
+        faults.add("damaged_archive", path, line - 1, f"{error}; read up to line {line - 1}")
+    if not header:
+        raise ValueError(f"{path} is empty; {_REMEDY}")
+    log = pl.concat(parts)
+    faults.check(path, line - 2 - blank)
     user, user_ids = _numbers(log["user_id"])
     item, item_asins = _numbers(log["parent_asin"])
-    return Reviews(user, item, log["rating"].to_numpy(), log["timestamp"].to_numpy(), user_ids, item_asins)
+    rating, timestamp = log["rating"].to_numpy(), log["timestamp"].to_numpy()
+    return Reviews(user, item, rating, timestamp, user_ids, item_asins, np.array(skipped, dtype=np.int64))
 
 
-def read_items(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_items(path: Path | str, faults: Faults | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
     """Read ``meta_{category}.jsonl.gz`` line by line.
 
     Polars wants one type per field and stops at ``NaN``; prices are numbers, texts, null and ``NaN`` in turn, so each
@@ -101,28 +127,35 @@ def read_items(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
 
     Args:
         path: a gzipped file with one JSON object a line.
+        faults: where malformed lines are counted; a new one with the usual limit if None.
 
     Yields:
         The line's number, from 1, and its object. Blank lines are passed over.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the archive is damaged or a line is not a JSON object, naming file and line.
+        ValueError: if it is no gzip, or after the last line if too many lines are malformed.
     """
-    number = 0
+    path, faults = Path(path), Faults() if faults is None else faults
+    number = blank = 0
     try:
-        with gzip.open(path, "rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.isspace():
-                    continue
+        for number, line in enumerate(read_lines(path), start=1):
+            try:
                 record = _decode(line.decode())
-                if not isinstance(record, dict):
-                    raise ValueError(f"{type(record).__name__} where an object was expected")
+            except (ValueError, RecursionError) as error:
+                if not line or line.isspace():
+                    blank += 1
+                    continue
+                record = _second_try(path, number, line, error, faults)
+            if isinstance(record, dict):
                 yield number, record
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path} is damaged after line {number} ({error}); fetch it again") from error
-    except ValueError as error:  # bad JSON and bad UTF-8 are ValueErrors too
-        raise ValueError(f"{path}, line {number}: not a JSON object ({error}); {_REMEDY}") from error
+            elif record is not _BAD:
+                faults.add("not_an_object", path, number, type(record).__name__)
+    except DamagedArchiveError as error:
+        if not number:
+            raise ValueError(f"{path} can't be read as gzip ({error}); {_REMEDY}") from error
+        faults.add("damaged_archive", path, number, f"{error}; read up to line {number}")
+    faults.check(path, number - blank)
 
 
 def appearance(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -149,13 +182,20 @@ def _numbers(column: pl.Series) -> tuple[np.ndarray, pa.Array]:
     return numbers, texts.cast(pa.string())
 
 
-def _check_complete(path: Path, log: pl.DataFrame) -> None:
-    for name in REVIEW_COLUMNS:
-        if log[name].null_count():
-            row = int(log[name].is_null().arg_max() or 0)
-            raise ValueError(
-                f"{path}: {log[name].null_count()} rows lack {name}, the first on line {row + 2}; {_REMEDY}"
-            )
+_BAD = object()
+
+
+def _second_try(path: Path, number: int, line: bytes, error: Exception, faults: Faults) -> Any:
+    """A line that is JSON but for bytes that are not UTF-8, or ``_BAD``."""
+    if isinstance(error, UnicodeDecodeError):
+        try:
+            record = _decode(line.decode(errors="replace"))
+            faults.add("invalid_utf8_text", path, number, f"byte {error.start + 1} of the line")
+            return record
+        except (ValueError, RecursionError) as second:
+            error = second
+    faults.add("bad_json", path, number, _first_line(error))
+    return _BAD
 
 
 def _first_line(error: Exception) -> str:

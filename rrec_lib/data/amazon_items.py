@@ -1,7 +1,6 @@
 """Amazon's item table under the official recipe: which items stay, and what becomes of their texts."""
 
 import html
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,10 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from rrec_lib.data.amazon import Reviews, read_items
+from rrec_lib.data.amazon import Reviews
+from rrec_lib.data.amazon_scan import known_items, to_json, write_items
+from rrec_lib.data.faults import Faults
 
 MAX_TITLE_WORDS = 20
-BATCH = 1024  # items held as Python objects at a time; with more, the garbage collector takes its share
 ITEM_SCHEMA = pa.schema(
     [
         ("main_category", pa.string()),
@@ -37,7 +37,6 @@ PAD_ITEM = {
     "parent_asin": "pad_asin", "subtitle": "pad_subtitle",
 }  # fmt: skip
 REMOVALS = ("num_no_title", "num_invalid_title", "num_too_long_title", "num_invalid_price")  # as the script prints them
-_to_json = json.JSONEncoder(ensure_ascii=False).encode
 _TAG = re.compile(r"<[^>]*>")
 _SPACES = re.compile(r" {2,}")
 _NON_ASCII = re.compile(r"[^\x00-\x7f]")
@@ -48,52 +47,50 @@ class LoadedItems:
     """What :func:`load_items` found.
 
     ``review_item`` (R,) int32: for each row on disk its number in :attr:`Reviews.item_asins`; ``loaded`` counts the
-    items that pass the filters, reviewed or not; ``removals`` counts the others by reason.
+    items that pass the filters, reviewed or not; ``removals`` counts the others by reason; ``described`` (I,): which
+    reviewed items the file has, whatever became of them.
     """
 
     path: Path
     review_item: np.ndarray
     loaded: int
     removals: dict[str, int]
+    described: np.ndarray
 
 
-def load_items(meta: Path | str, reviews: Reviews, path: Path) -> LoadedItems:
+def load_items(meta: Path | str, reviews: Reviews, path: Path, faults: Faults | None = None) -> LoadedItems:
     """Filter and clean the item table, and write the items that have a review to an Arrow stream.
 
     Args:
         meta: ``meta_{category}.jsonl.gz``.
         reviews: the log; the text of an item nobody reviewed is never kept.
         path: the Arrow file to write, in file order, with the columns of ``ITEM_SCHEMA``.
+        faults: where malformed records are counted; a new one with the usual limit if None.
 
     Returns:
         Where the items lie and what was counted.
 
     Raises:
-        ValueError: as :func:`rrec_lib.data.amazon.read_items`, and for an item without ``parent_asin``.
+        ValueError: as :func:`rrec_lib.data.amazon.read_items`.
     """
-    numbers = {asin: number for number, asin in enumerate(reviews.item_asins.to_pylist())}
+    meta, faults = Path(meta), Faults() if faults is None else faults
     removals = dict.fromkeys(REMOVALS, 0)
-    kept: list[int] = []
+    described = np.zeros(len(reviews.item_asins), dtype=bool)
     loaded = 0
-    rows: list[dict[str, Any]] = []
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, ITEM_SCHEMA) as writer:
-        for line, record in read_items(meta):
+
+    def rows() -> Iterator[tuple[int, dict[str, Any]]]:
+        nonlocal loaded
+        for _, number, record in known_items(meta, reviews, described, faults):
             found = filter_item(record)
             if isinstance(found, str):
                 removals[found] += 1
                 continue
             loaded += 1
-            asin = record.get("parent_asin")
-            if not isinstance(asin, str):
-                raise ValueError(f"{meta}, line {line}: parent_asin is {asin!r}, expected a text; take the line out")
-            if asin in numbers:
-                kept.append(numbers[asin])
-                rows.append(clean_item(record, *found))
-            if len(rows) == BATCH:
-                writer.write_batch(record_batch(rows))
-                rows = []
-        writer.write_batch(record_batch(rows))
-    return LoadedItems(path, np.array(kept, dtype=np.int32), loaded, removals)
+            if number >= 0:
+                yield number, clean_item(record, *found)
+
+    review_item = write_items(rows(), ITEM_SCHEMA, path)
+    return LoadedItems(path, review_item, loaded, removals, described)
 
 
 def filter_item(record: dict[str, Any]) -> tuple[str, float] | str:
@@ -157,40 +154,25 @@ def clean_item(record: dict[str, Any], title: str, price: float) -> dict[str, An
     return {
         "main_category": _cleaned(record.get("main_category")),
         "title": clean_text(title),
-        "average_rating": _number(record.get("average_rating"), float),
-        "rating_number": _number(record.get("rating_number"), int),
+        "average_rating": json_number(record.get("average_rating"), float),
+        "rating_number": json_number(record.get("rating_number"), int),
         "features": _texts(record.get("features")),
         "description": list(dict.fromkeys(_texts(description) or [])) if description is not None else None,
         "price": price,
         "store": _cleaned(record.get("store")),
         "categories": _texts(record.get("categories")),
-        "details": _to_json(record["details"]) if record.get("details") is not None else None,
+        "details": to_json(record["details"]) if record.get("details") is not None else None,
         "parent_asin": record["parent_asin"],
         "subtitle": "" if subtitle is None or subtitle == "nan" else _cleaned(subtitle),
     }
-
-
-def record_batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:
-    """Rows of the item table as Arrow; half a surrogate pair, which UTF-8 can't hold, becomes a question mark."""
-    columns = {name: [row[name] for row in rows] for name in ITEM_SCHEMA.names}
-    try:
-        return pa.RecordBatch.from_pydict(columns, schema=ITEM_SCHEMA)
-    except UnicodeEncodeError:
-        text = _to_json(columns).encode("utf-8", "replace").decode()
-        return pa.RecordBatch.from_pydict(json.loads(text), schema=ITEM_SCHEMA)
-
-
-def stored_items(path: Path) -> Iterator[pa.RecordBatch]:
-    """The batches that :func:`load_items` wrote, one at a time, mapped rather than read."""
-    with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as reader:
-        yield from reader
 
 
 def _cleaned(value: Any) -> str | None:
     return None if value is None else clean_text(str(value))
 
 
-def _number(value: Any, kind: type[int] | type[float]) -> Any:
+def json_number(value: Any, kind: type[int] | type[float]) -> Any:
+    """A JSON number that is one, or None."""
     return kind(value) if isinstance(value, int | float) and abs(value) < 2**53 else None  # NaN and infinity aren't
 
 
@@ -198,4 +180,4 @@ def _texts(value: Any) -> list[str] | None:
     if value is None:
         return None
     entries = value if isinstance(value, list) else [value]
-    return [entry if isinstance(entry, str) else _to_json(entry) for entry in entries]
+    return [entry if isinstance(entry, str) else to_json(entry) for entry in entries]

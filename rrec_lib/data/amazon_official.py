@@ -7,28 +7,29 @@ at a price that is a parseable text, this one goes on by the stated rules.
 """
 
 import tempfile
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from datasets import DatasetDict, load_from_disk
 
-from rrec_lib.data.amazon import Reviews, appearance, raw_files, read_reviews
+from rrec_lib.data.amazon import RawFiles, Reviews, appearance, read_reviews
 from rrec_lib.data.amazon_items import LoadedItems, load_items
+from rrec_lib.data.amazon_scan import log_faults
 from rrec_lib.data.amazon_tables import (
     ITEM_INFO_SCHEMA,
     ROW_SCHEMA,
     RowPlan,
-    create_folder,
-    seal_folder,
     write_item_info,
     write_rows,
 )
+from rrec_lib.data.amazon_window import Window, check_window, choose_window, first_of
+from rrec_lib.data.arrow_files import create_folder, file_sha256, seal_folder
+from rrec_lib.data.faults import MAX_FAULTS, Faults
+from rrec_lib.data.store import FORMAT, staged, write_manifest
 
-MIN_ITEMS = 10_000  # with fewer, the window opens three months earlier
-ROLL_BACK_MONTHS = 3
 SPLITS = ("train", "valid", "test")
 CUTS = (0.8, 0.9)
 
@@ -45,16 +46,6 @@ class OfficialRecipe:
     end: str = "2023-10"
     k_core: int = 0
     window: int = 20
-
-
-@dataclass(frozen=True)
-class Window:
-    """A start that was tried, ``"2022-10-01"``, and what was left after the k-core."""
-
-    start: str
-    users: int
-    items: int
-    reviews: int
 
 
 @dataclass(frozen=True)
@@ -81,34 +72,39 @@ class OfficialData:
     counts: OfficialCounts
 
 
-def prepare_official(folder: Path | str, category: str, recipe: OfficialRecipe, out: Path | str) -> OfficialData:
+def prepare_official(
+    raw: RawFiles, recipe: OfficialRecipe, out: Path | str, faults: Faults | None = None
+) -> OfficialData:
     """Prepare a category as the official script does.
 
     Every row repeats the titles of its history, so rows are written batch by batch into the saved ``DatasetDict``
     and mapped from there: memory holds the review log as numbers and each item's title, never the rows.
 
     Args:
-        folder: where ``{category}.csv.gz`` and ``meta_{category}.jsonl.gz`` lie.
-        category: their name.
+        raw: the two files.
         recipe: the window and the filters.
         out: an existing folder for the result, which ``datasets.load_from_disk`` can read later. After an error it
-            may hold half of it: give a folder that can be thrown away, and move it when all is well.
+            may hold half of it: give a folder that can be thrown away, and move it when all is well,
+            as :func:`save_official` does.
+        faults: where malformed records are counted; a new one with the usual limit if None.
 
     Returns:
         The splits, with the official column names, and the counts. Stored order is the official one too: rows by
         time, ``item_info`` in file order with the pad item (id 0) last.
 
     Raises:
-        FileNotFoundError: if a raw file or the folder is missing.
+        FileNotFoundError: if the folder is missing.
         ValueError: if the recipe or a raw file is wrong, or nothing is left.
     """
-    months = _check(recipe)
-    raw, out = raw_files(folder, category), Path(out)
+    months = check_window(recipe.start, recipe.end, recipe.k_core, recipe.window)
+    out = Path(out)
+    faults = Faults() if faults is None else faults
     if not out.is_dir():
         raise FileNotFoundError(f"{out} is no folder; make it first")
-    reviews = read_reviews(raw.reviews)
+    reviews = read_reviews(raw.reviews, faults)
     with tempfile.TemporaryDirectory(dir=out) as scratch:
-        items = load_items(raw.meta, reviews, Path(scratch, "items.arrow"))
+        items = load_items(raw.meta, reviews, Path(scratch, "items.arrow"), faults)
+        log_faults(reviews, items.described, raw.reviews, faults)
         loaded = np.isin(np.arange(len(reviews.item_asins)), items.review_item)[reviews.item]
         kept, windows, stopped = choose_window(reviews, loaded, months, recipe.k_core)
         ids, first_rows = _item_ids(reviews.item[kept], items)
@@ -120,69 +116,44 @@ def prepare_official(folder: Path | str, category: str, recipe: OfficialRecipe, 
         write_rows(plan, titles, (begin, end), files[name])
     seal_folder(files)
     dataset = cast(DatasetDict, load_from_disk(str(out)))
-    counts = _counts(reviews, loaded, items, windows, stopped, _first_of(*months[1]), dataset)
+    counts = _counts(reviews, loaded, items, windows, stopped, first_of(*months[1]), dataset)
     return OfficialData(dataset, counts)
 
 
-def choose_window(
-    reviews: Reviews, loaded: np.ndarray, months: tuple[tuple[int, int], tuple[int, int]], k: int
-) -> tuple[np.ndarray, tuple[Window, ...], bool]:
-    """Find the latest start, going back three months at a time, that leaves 10,000 items.
-
-    It gives up once the start lies in the year of the earliest review of a loaded item: what was reviewed earlier in
-    that year is lost.
+def save_official(
+    raw: RawFiles, recipe: OfficialRecipe, out: Path | str, max_faults: float = MAX_FAULTS
+) -> dict[str, Any]:
+    """:func:`prepare_official` into a folder that appears whole or not at all, with a ``manifest.json``.
 
     Args:
-        reviews: the log.
-        loaded: (E,) whether a review's item passed the filters.
-        months: (year, month) of start and end.
-        k: fewest reviews of a user and of an item.
+        raw: the two files.
+        recipe: the window and the filters.
+        out: where to; an older prepared dataset there is replaced.
+        max_faults: share of a file's records that may be malformed.
 
     Returns:
-        (K,) the kept reviews' places in the log, ascending; every window tried; whether it gave up.
+        The manifest.
 
     Raises:
-        ValueError: if no review has a loaded item, or none is left in the last window.
+        FileExistsError: if ``out`` holds something that is not a prepared dataset.
+        FileNotFoundError, ValueError: as :func:`prepare_official`.
     """
-    if not loaded.any():
-        raise ValueError("no review names an item that passes the filters; check that both files are of one category")
-    earliest = datetime.fromtimestamp(int(reviews.timestamp[loaded].min()) / 1000, UTC).year
-    (year, month), end = months
-    tried: list[Window] = []
-    while True:
-        start = _first_of(year, month)
-        inside = (reviews.timestamp >= _ms(start)) & (reviews.timestamp <= _ms(_first_of(*end)))
-        kept = k_core(reviews, np.flatnonzero(loaded & inside), k)
-        counts = [len(np.unique(codes[kept])) for codes in (reviews.user, reviews.item)]
-        tried.append(Window(f"{start:%Y-%m-%d}", counts[0], counts[1], len(kept)))
-        stopped = year <= earliest
-        if counts[1] >= MIN_ITEMS or stopped:
-            break
-        year, month = (year, month - ROLL_BACK_MONTHS) if month > ROLL_BACK_MONTHS else (year - 1, month + 9)
-    if not len(kept):
-        raise ValueError(f"no review is left between {tried[-1].start} and {_first_of(*end):%Y-%m-%d} with k_core {k}; "
-                         "choose other months or a lower k_core")  # fmt: skip
-    return kept, tuple(tried), stopped
-
-
-def k_core(reviews: Reviews, kept: np.ndarray, k: int) -> np.ndarray:
-    """Drop users and items with fewer than k reviews until nothing changes.
-
-    Args:
-        reviews: the log.
-        kept: (K,) places in the log; a repeated review counts each time.
-        k: 0 or 1 keeps all.
-
-    Returns:
-        The places that stay.
-    """
-    while k > 1:
-        users, items = reviews.user[kept], reviews.item[kept]
-        enough = (np.bincount(users)[users] >= k) & (np.bincount(items)[items] >= k) if len(kept) else kept > 0
-        if enough.all():
-            break
-        kept = kept[enough]
-    return kept
+    faults = Faults(max_faults)
+    with staged(out) as new:
+        data = prepare_official(raw, recipe, new, faults)
+        found = {
+            "format": FORMAT,
+            "recipe": "official",
+            "category": raw.category,
+            "arguments": {**asdict(recipe), "max_faults": max_faults},
+            **raw.checksums(),
+            "counts": asdict(data.counts),
+            "rows": data.counts.rows,
+            "arrow_sha256": {name: file_sha256(next((new / name).glob("*.arrow"))) for name in data.dataset},
+            "faults": faults.as_dict(),
+        }
+        write_manifest(new, found)
+    return found
 
 
 def _item_ids(used: np.ndarray, items: LoadedItems) -> tuple[np.ndarray, np.ndarray]:
@@ -234,26 +205,3 @@ def _counts(
         density=last.reviews / (last.users * last.items),
         rows={name: split.num_rows for name, split in dataset.items()},
     )
-
-
-def _check(recipe: OfficialRecipe) -> tuple[tuple[int, int], tuple[int, int]]:
-    if recipe.k_core < 0 or recipe.window < 1:
-        raise ValueError(f"k_core is {recipe.k_core} and window {recipe.window}, expected 0 or more and 1 or more")
-    months = []
-    for text in (recipe.start, recipe.end):
-        try:
-            month = datetime.strptime(text, "%Y-%m")
-        except ValueError as error:
-            raise ValueError(f"month {text!r} is not of the form 2022-10") from error
-        months.append((month.year, month.month))
-    if months[0] > months[1]:
-        raise ValueError(f"the window starts in {recipe.start} and ends in {recipe.end}; swap them")
-    return months[0], months[1]
-
-
-def _first_of(year: int, month: int) -> datetime:
-    return datetime(year, month, 1, tzinfo=UTC)
-
-
-def _ms(time: datetime) -> int:
-    return int(time.timestamp()) * 1000

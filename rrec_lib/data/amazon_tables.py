@@ -1,16 +1,15 @@
 """Large tables written to Arrow files batch by batch, so that their size never has to fit in memory."""
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from datasets import Dataset, DatasetDict
 
-from rrec_lib.data.amazon_items import ITEM_SCHEMA, PAD_ITEM, LoadedItems, record_batch, stored_items
-from rrec_lib.data.store import no_progress_bar
+from rrec_lib.data.amazon_items import ITEM_SCHEMA, PAD_ITEM, LoadedItems
+from rrec_lib.data.amazon_scan import record_batch
+from rrec_lib.data.arrow_files import Stream, stored_batches, write_stream
+from rrec_lib.data.histories import spans
 
 BATCH = 16_384  # rows; with 20 titles each some 30 MB
 ITEM_INFO_SCHEMA = ITEM_SCHEMA.append(pa.field("item_id", pa.int64()))
@@ -76,11 +75,11 @@ def write_item_info(items: LoadedItems, ids: np.ndarray, first_rows: np.ndarray,
     by_row[known] = ids[items.review_item[known]]
     is_first = np.zeros(len(by_row), dtype=bool)
     is_first[first_rows] = True
-    pad = record_batch([PAD_ITEM])
+    pad = record_batch([PAD_ITEM], ITEM_SCHEMA)
     texts = {"parent_asin": [pad.column("parent_asin")], "title": [pad.column("title")]}
     done = 0
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, ITEM_INFO_SCHEMA) as writer:
-        for batch in stored_items(items.path):
+        for batch in stored_batches(items.path):
             here = slice(done, done + batch.num_rows)
             done += batch.num_rows
             rows = np.flatnonzero(by_row[here])
@@ -101,50 +100,18 @@ def write_rows(plan: RowPlan, texts: ItemTexts, span: tuple[int, int], path: Pat
         span: first row and the one after the last.
         path: the Arrow file to write, with the columns of ``ROW_SCHEMA``.
     """
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, ROW_SCHEMA) as writer:
-        for begin in range(*span, BATCH):
-            writer.write_batch(_rows(plan, texts, begin, min(begin + BATCH, span[1])))
-
-
-def create_folder(folder: Path, schemas: dict[str, pa.Schema]) -> dict[str, Path]:
-    """Have ``datasets`` save an empty ``DatasetDict``, so that its files need no second copy of the data.
-
-    Args:
-        folder: where to; made if it is not there.
-        schemas: columns of every split, in the splits' order.
-
-    Returns:
-        Each split's Arrow file, to be written over.
-    """
-    empty = {name: Dataset(schema.empty_table(), fingerprint="0" * 16) for name, schema in schemas.items()}
-    with no_progress_bar():
-        DatasetDict(empty).save_to_disk(str(folder), num_shards=dict.fromkeys(schemas, 1))
-    return {name: next((folder / name).glob("*.arrow")) for name in schemas}
-
-
-def seal_folder(files: dict[str, Path]) -> None:
-    """Set every split's fingerprint to its Arrow file's sha256, so that the same rows always have the same one.
-
-    Args:
-        files: what :func:`create_folder` returned, written over by now.
-    """
-    for path in files.values():
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        state = json.loads((path.parent / "state.json").read_text(encoding="utf-8"))
-        state["_fingerprint"] = digest[:16]
-        (path.parent / "state.json").write_text(json.dumps(state, indent=2, sort_keys=True), encoding="utf-8")
+    batches = (_rows(plan, texts, begin, min(begin + BATCH, span[1])) for begin in range(*span, BATCH))
+    write_stream(Stream(ROW_SCHEMA, batches), path)
 
 
 def _rows(plan: RowPlan, texts: ItemTexts, begin: int, end: int) -> pa.RecordBatch:
     place = plan.rows[begin:end]
     length = np.minimum(place - plan.start[place], plan.window)
-    offsets = np.concatenate(([0], np.cumsum(length)))
-    past = np.repeat(place - length - offsets[:-1], length) + np.arange(offsets[-1])
+    offsets, past = spans(place, length)
     past_item, item = pa.array(plan.item_id[past]), pa.array(plan.item_id[place])
 
     def lists(values: pa.Array) -> pa.Array:
-        return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), values)
+        return pa.ListArray.from_arrays(pa.array(offsets), values)
 
     columns = [
         plan.user_ids.take(pa.array(plan.user[place])),

@@ -95,14 +95,42 @@ def k_core(events: pd.DataFrame, k: int) -> pd.DataFrame:
     """
     if k < 0:
         raise ValueError(f"k_core is {k}, expected 0 or more")
-    while k > 1:
-        users = events.groupby("user_id")["item_id"].transform("size")
-        items = events.groupby("item_id")["user_id"].transform("size")
-        kept = events[(users >= k) & (items >= k)]
-        if len(kept) == len(events):
+    if k <= 1:
+        return events
+    user, item = (np.unique(events[name].to_numpy(), return_inverse=True)[1] for name in ("user_id", "item_id"))
+    return events.iloc[k_core_places(user, item, np.arange(len(events)), k)]
+
+
+def k_core_places(user: np.ndarray, item: np.ndarray, kept: np.ndarray, k: int) -> np.ndarray:
+    """:func:`k_core` on numbered users and items.
+
+    Args:
+        user: (E,) numbers from 0.
+        item: likewise.
+        kept: (K,) places in the log; a repeated event counts each time.
+        k: 0 or 1 keeps all.
+
+    Returns:
+        The places that stay, in their order.
+    """
+    while k > 1 and len(kept):
+        users, items = user[kept], item[kept]
+        enough = (np.bincount(users)[users] >= k) & (np.bincount(items)[items] >= k)
+        if enough.all():
             break
-        events = kept
-    return events
+        kept = kept[enough]
+    return kept
+
+
+def copies(user: np.ndarray, item: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
+    """Places of events that stand in the log before, with the same user, item and time; ascending."""
+    order = np.lexsort((timestamp, item, user))  # stable: the first in the log stays
+    again = np.ones(len(order), dtype=bool)
+    again[:1] = False
+    for key in (user, item, timestamp):
+        ordered = key[order]
+        again[1:] &= ordered[1:] == ordered[:-1]
+    return np.sort(order[again])
 
 
 def _check_columns(events: pd.DataFrame, items: pd.DataFrame) -> None:

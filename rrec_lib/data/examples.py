@@ -1,17 +1,23 @@
 """From an event log to next-item examples, split by time.
 
-One example asks: given what this user had rated so far, which film did they like next? :func:`prepare` runs the whole
+One example asks: given what this user had rated so far, which item did they like next? :func:`prepare` runs the whole
 station; :func:`next_item_examples` and :func:`temporal_split` are its two steps that deserve a look.
 """
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, load_from_disk
 
+from rrec_lib.data.arrow_files import Stream
 from rrec_lib.data.events import catalogue_cutoff, k_core, keep_recent_users, select_catalogue, validate_events
+from rrec_lib.data.histories import ExamplePlan, example_batches, plan_examples
 from rrec_lib.data.movielens import load_movielens
-from rrec_lib.data.store import catalogue_hash, load_prepared, save_prepared
+from rrec_lib.data.store import MANIFEST, catalogue_hash, load_prepared, save_prepared, write_prepared
 from rrec_lib.profiles import DataProfile, Profile
 
 __all__ = [
@@ -27,18 +33,6 @@ __all__ = [
 
 SPLITS = ("train", "valid", "test")
 LOADERS = {"movielens": load_movielens}
-EXAMPLE_SCHEMA = pa.schema(
-    [
-        ("user_id", pa.int64()),
-        ("history", pa.list_(pa.int32())),
-        ("history_ratings", pa.list_(pa.float64())),
-        ("history_timestamps", pa.list_(pa.int64())),
-        ("seen", pa.list_(pa.int32())),
-        ("target", pa.int64()),
-        ("target_rating", pa.float64()),
-        ("target_timestamp", pa.int64()),
-    ]
-)
 ITEM_SCHEMA = pa.schema(
     [
         ("item_id", pa.int64()),
@@ -64,25 +58,14 @@ def next_item_examples(events: pd.DataFrame, window: int, min_target_rating: flo
     Returns:
         One row per example, sorted by target time, user and target, with columns ``user_id``, ``history``,
         ``history_ratings``, ``history_timestamps`` (oldest first, whatever the rating), ``seen`` (every item the
-        user had rated before), ``target``, ``target_rating``, ``target_timestamp``.
+        user had rated before), ``target``, ``target_rating``, ``target_timestamp``, ``repeat`` (the target is among
+        ``seen``).
 
     Raises:
         ValueError: if the window is smaller than 1.
     """
-    if window < 1:
-        raise ValueError(f"window is {window}, expected 1 or more")
-    rows = []
-    ordered = events.sort_values(["user_id", "timestamp", "item_id"])
-    for user, log in ordered.groupby("user_id", sort=True):
-        items, ratings, times = (log[name].to_numpy() for name in ("item_id", "rating", "timestamp"))
-        past = np.searchsorted(times, times, side="left")  # how many of the user's events are strictly earlier
-        for index in np.flatnonzero((ratings >= min_target_rating) & (past > 0)):
-            end = past[index]
-            recent = slice(max(0, end - window), end)
-            rows.append((user, items[recent], ratings[recent], times[recent], items[:end],
-                         items[index], ratings[index], times[index]))  # fmt: skip
-    examples = pd.DataFrame(rows, columns=EXAMPLE_SCHEMA.names)
-    return examples.sort_values(["target_timestamp", "user_id", "target"], ignore_index=True)
+    plan = _plan(events, window, min_target_rating)
+    return _table(plan, 0, len(plan.rows)).to_pandas()
 
 
 def temporal_split(timestamps: np.ndarray, shares: tuple[float, float, float] = (0.8, 0.1, 0.1)) -> np.ndarray:
@@ -135,39 +118,91 @@ def prepare(events: pd.DataFrame, items: pd.DataFrame, data: DataProfile) -> Dat
     catalogue = items[items["item_id"].isin(kept["item_id"])].sort_values("item_id", ignore_index=True)
     numbers = pd.Series(catalogue.index, index=catalogue["item_id"])
     numbered = kept.assign(item_id=kept["item_id"].map(numbers).astype("int64"))
-    examples = next_item_examples(numbered, data.window, data.min_target_rating)
-    split = temporal_split(examples["target_timestamp"].to_numpy())
-    parts = {name: examples[split == number] for number, name in enumerate(SPLITS)}
-    _check_parts(parts, cutoff if data.catalogue_size is not None else None)
-    dataset = DatasetDict({name: _dataset(part, EXAMPLE_SCHEMA) for name, part in parts.items()})
+    plan = _plan(numbered, data.window, data.min_target_rating)
+    cuts = split_cuts(plan)
+    _check_catalogue(plan, cuts, cutoff if data.catalogue_size is not None else None)
+    dataset = DatasetDict({name: Dataset(_table(plan, *cuts[name])) for name in SPLITS})
     table = catalogue.rename(columns={"item_id": "source_id"}).assign(item_id=catalogue.index)
-    dataset["items"] = _dataset(table.assign(year=table["year"].fillna(0).astype("int64")), ITEM_SCHEMA)
+    table = table.assign(year=table["year"].fillna(0).astype("int64"))
+    items_table = pa.Table.from_pandas(table, schema=ITEM_SCHEMA, preserve_index=False)
+    dataset["items"] = Dataset(items_table.replace_schema_metadata(None))
     return dataset
 
 
-def prepare_profile(profile: Profile) -> DatasetDict:
-    """Load the dataset that a profile names and prepare it.
+def split_cuts(plan: ExamplePlan) -> dict[str, tuple[int, int]]:
+    """First row of every split and the one behind its last, by :func:`temporal_split`.
 
     Raises:
-        ValueError: for an unknown dataset, and as :func:`prepare`.
+        ValueError: naming a split without a row.
+    """
+    split = temporal_split(plan.timestamp[plan.rows])
+    edges = [0, *np.searchsorted(split, [1, 2]).tolist(), len(split)]
+    cuts = {name: (edges[number], edges[number + 1]) for number, name in enumerate(SPLITS)}
+    for name, (begin, end) in cuts.items():
+        if begin == end:
+            raise ValueError(f"the filters leave no {name} example; widen the time window, lower data.k_core or "
+                             "data.min_target_rating, or raise data.max_users or data.catalogue_size")  # fmt: skip
+    return cuts
+
+
+def save_examples(
+    plan: ExamplePlan, items: Stream, out: Path | str, arguments: Mapping[str, Any], facts: Mapping[str, Any]
+) -> DatasetDict:
+    """Write examples and items batch by batch, in the form of :func:`prepare`; the folder appears whole or not at all.
+
+    Args:
+        plan: all examples.
+        items: the ``items`` split.
+        out: where to; an older prepared dataset there is replaced.
+        arguments: what it was prepared with, and
+        facts: what else the manifest is to say.
+
+    Returns:
+        The splits, mapped from the folder.
+
+    Raises:
+        FileExistsError: if the folder holds something that is not a prepared dataset.
+        ValueError: naming a split without a row.
+    """
+    cuts = split_cuts(plan)
+    splits = {name: Stream(plan.schema, example_batches(plan, *cut)) for name, cut in cuts.items()}
+    users = {name: len(np.unique(plan.user[plan.rows[begin:end]])) for name, (begin, end) in cuts.items()}
+    repeats = {name: int(plan.repeat[plan.rows[begin:end]].sum()) for name, (begin, end) in cuts.items()}
+    write_prepared(out, {**splits, "items": items}, {**facts, "users": users, "repeats": repeats}, arguments)
+    return cast(DatasetDict, load_from_disk(str(out)))
+
+
+def prepare_profile(profile: Profile) -> DatasetDict:
+    """Load the dataset that a profile names and prepare it; or load one that `rrec prepare` has written.
+
+    Args:
+        profile: its ``data.dataset`` is a known name, or a folder of prepared data.
+
+    Raises:
+        ValueError: for an unknown dataset or a damaged folder, and as :func:`prepare`.
     """
     name = profile.data.dataset
     if name not in LOADERS:
-        raise ValueError(f"unknown dataset {name!r} in profile {profile.name!r}; choose one of {', '.join(LOADERS)}")
+        if (Path(name) / MANIFEST).is_file():
+            return load_prepared(name)
+        raise ValueError(f"unknown dataset {name!r} in profile {profile.name!r}; choose one of {', '.join(LOADERS)}, "
+                         "or a folder that `rrec prepare` has written")  # fmt: skip
     events, items = LOADERS[name]()
     return prepare(events, items, profile.data)
 
 
-def _check_parts(parts: dict[str, pd.DataFrame], cutoff: int | None) -> None:
-    for name, part in parts.items():
-        if part.empty:
-            raise ValueError(f"the filters leave no {name} example; lower data.k_core or data.min_target_rating, or "
-                             "raise data.max_users or data.catalogue_size")  # fmt: skip
-    first = int(parts["test"]["target_timestamp"].min())
+def _check_catalogue(plan: ExamplePlan, cuts: dict[str, tuple[int, int]], cutoff: int | None) -> None:
+    first = int(plan.timestamp[plan.rows[cuts["test"][0]]])
     if cutoff is not None and cutoff >= first:
         raise ValueError(f"the catalogue was chosen by ratings up to time {cutoff}, but test targets begin at {first}, "
                          "so it would know the future; raise data.max_users or data.catalogue_size")  # fmt: skip
 
 
-def _dataset(table: pd.DataFrame, schema: pa.Schema) -> Dataset:
-    return Dataset(pa.Table.from_pandas(table, schema=schema, preserve_index=False).replace_schema_metadata(None))
+def _plan(events: pd.DataFrame, window: int, min_target_rating: float) -> ExamplePlan:
+    users, user = np.unique(events["user_id"].to_numpy(), return_inverse=True)
+    item, rating, timestamp = (events[name].to_numpy() for name in ("item_id", "rating", "timestamp"))
+    return plan_examples(user, item, rating, timestamp, pa.array(users), window, min_target_rating)
+
+
+def _table(plan: ExamplePlan, begin: int, end: int) -> pa.Table:
+    return pa.Table.from_batches(example_batches(plan, begin, end), plan.schema)

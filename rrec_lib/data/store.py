@@ -1,6 +1,5 @@
 """Prepared data on disk: written whole or not at all, and checked when read back."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -13,8 +12,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, load_from_disk
-from datasets.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
+from rrec_lib.console import progress
+from rrec_lib.data.arrow_files import (
+    Stream,
+    create_folder,
+    file_sha256,
+    no_progress_bar,
+    seal_folder,
+    split_hash,
+    stored_hash,
+    write_stream,
+)
 from rrec_lib.data.movielens import source_checksum
 
 MANIFEST = "manifest.json"
@@ -24,23 +33,12 @@ _REMEDY = "delete the folder and run `rrec prepare` again"
 
 
 def catalogue_hash(items: Dataset) -> str:
-    """Fingerprint of a catalogue: sha256 over its films in row order, the first 16 hex digits.
+    """Fingerprint of a catalogue: sha256 over its items in row order, the first 16 hex digits.
 
     Args:
         items: the ``items`` split of a prepared dataset.
     """
-    return split_hash(items.select_columns(["source_id", "title", "year", "genres"]))[:16]
-
-
-def split_hash(split: Dataset) -> str:
-    """Sha256 (hex) of a split's contents: names, types, values and row order, but not how a file stores them."""
-    digest = hashlib.sha256()
-    table: pa.Table = split.with_format("arrow")[:]
-    for name in sorted(table.column_names):
-        column = table.column(name).combine_chunks()
-        digest.update(f"{name}:{column.type}:{len(column)}\n".encode())
-        _update(digest, column)
-    return digest.hexdigest()
+    return split_hash(items.select_columns([name for name in items.column_names if name != "item_id"]))[:16]
 
 
 def save_prepared(dataset: DatasetDict, folder: Path | str, arguments: Mapping[str, Any]) -> Path:
@@ -58,20 +56,80 @@ def save_prepared(dataset: DatasetDict, folder: Path | str, arguments: Mapping[s
     Raises:
         FileExistsError: if the folder holds something that is not a prepared dataset.
     """
+    with staged(folder) as new:
+        with no_progress_bar():
+            dataset.save_to_disk(new)
+        write_manifest(new, manifest(dataset, arguments))
+    return Path(folder)
+
+
+def write_prepared(
+    folder: Path | str, splits: Mapping[str, Stream], facts: Mapping[str, Any], arguments: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Like :func:`save_prepared`, for tables that come batch by batch.
+
+    Args:
+        folder: where to; an older prepared dataset there is replaced.
+        splits: the tables, ``items`` among them.
+        facts: what else the manifest is to say.
+        arguments: what the data was prepared with.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        FileExistsError: if the folder holds something that is not a prepared dataset.
+    """
+    with staged(folder) as new:
+        files = create_folder(new, {name: stream.schema for name, stream in splits.items()})
+        rows = {name: write_stream(splits[name], files[name]) for name in progress(splits, "writing")}
+        seal_folder(files)
+        found = {
+            "format": FORMAT,
+            "arguments": dict(arguments),
+            "catalogue": stored_hash(files["items"], without=("item_id",))[:16],
+            "rows": rows,
+            "sha256": {name: stored_hash(files[name]) for name in progress(files, "checking")},
+            **facts,
+        }
+        write_manifest(new, found)
+    return found
+
+
+@contextmanager
+def staged(folder: Path | str) -> Iterator[Path]:
+    """A folder to write to, which takes the place of ``folder`` once the block ends well.
+
+    Raises:
+        FileExistsError: if ``folder`` holds something that is not a prepared dataset.
+    """
     folder = Path(folder)
     if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder} exists and holds no {MANIFEST}, so it is not replaced; choose another folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        with no_progress_bar():
-            dataset.save_to_disk(staging / "new")
-        text = json.dumps(manifest(dataset, arguments), indent=2, sort_keys=True) + "\n"
-        (staging / "new" / MANIFEST).write_text(text, encoding="utf-8")
+        (staging / "new").mkdir()
+        yield staging / "new"
         _swap(staging / "new", folder, staging / "old")
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return folder
+
+
+def read_manifest(folder: Path | str) -> dict[str, Any]:
+    """What ``manifest.json`` says.
+
+    Raises:
+        FileNotFoundError: if the folder or its manifest is missing.
+        ValueError: if it can't be read.
+    """
+    path = Path(folder) / MANIFEST
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; {folder} is not a prepared dataset: run `rrec prepare`")
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is corrupted ({error}); {_REMEDY}") from error
 
 
 def manifest(dataset: DatasetDict, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,10 +155,11 @@ def load_prepared(folder: Path | str) -> DatasetDict:
     """
     folder = Path(folder)
     path = folder / MANIFEST
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; {folder} is not a prepared dataset: run `rrec prepare`")
+    recorded = read_manifest(folder)
+    if recorded.get("recipe") == "official":
+        raise ValueError(f"{folder} holds the official recipe's splits, which the official trainer loads with "
+                         "datasets.load_from_disk; prepare with --recipe clean for this library")  # fmt: skip
     try:
-        recorded = json.loads(path.read_text(encoding="utf-8"))
         expected, version = dict(recorded["sha256"]), recorded["format"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is corrupted ({error}); {_REMEDY}") from error
@@ -118,6 +177,23 @@ def load_prepared(folder: Path | str) -> DatasetDict:
     return dataset
 
 
+def load_any(folder: Path | str) -> DatasetDict:
+    """As :func:`load_prepared`, the official recipe's splits included."""
+    recorded = read_manifest(folder)
+    if recorded.get("recipe") != "official":
+        return load_prepared(folder)
+    for name, digest in recorded["arrow_sha256"].items():
+        files = list(Path(folder, name).glob("*.arrow"))
+        if len(files) != 1 or file_sha256(files[0]) != digest:
+            raise ValueError(f"split {name!r} in {folder} is corrupted; {_REMEDY}")
+    return load_from_disk(str(folder))  # type: ignore[return-value]
+
+
+def write_manifest(folder: Path, found: Mapping[str, Any]) -> None:
+    """Write ``manifest.json``, keys in order."""
+    (folder / MANIFEST).write_text(json.dumps(found, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
 def _swap(new: Path, folder: Path, old: Path) -> None:
     if folder.exists():
         os.replace(folder, old)
@@ -131,26 +207,3 @@ def _swap(new: Path, folder: Path, old: Path) -> None:
 
 def _users(split: Dataset) -> int:
     return int(pc.count_distinct(split.with_format("arrow")[:].column("user_id")).as_py())
-
-
-def _update(digest: Any, array: pa.Array) -> None:
-    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
-        digest.update(pc.list_value_length(array).to_numpy(zero_copy_only=False).astype("<i8").tobytes())
-        _update(digest, array.flatten())
-    elif pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
-        digest.update(json.dumps(array.to_pylist()).encode())
-    else:
-        kind = "<f8" if pa.types.is_floating(array.type) else "<i8"
-        digest.update(array.to_numpy(zero_copy_only=False).astype(kind).tobytes())
-
-
-@contextmanager
-def no_progress_bar() -> Iterator[None]:
-    """Saving takes under a second; its bars would only leave residue in a notebook."""
-    shown = is_progress_bar_enabled()
-    disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            enable_progress_bar()

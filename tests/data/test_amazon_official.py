@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rrec_lib.data.amazon import raw_files
 from rrec_lib.data.amazon_items import clean_text, filter_item
 from rrec_lib.data.amazon_official import OfficialRecipe, prepare_official
 
@@ -137,7 +138,7 @@ def write_raw(folder, reviews, meta):
 def case_and_data(request, tmp_path_factory):
     case = CASES[request.param]
     folder = tmp_path_factory.mktemp("official")
-    return case, prepare_official(REFERENCE / "raw", "Adversarial_A", recipe_of(case["arguments"]), folder)
+    return case, prepare_official(raw_files(REFERENCE / "raw", "Adversarial_A"), recipe_of(case["arguments"]), folder)
 
 
 @pytest.fixture
@@ -147,7 +148,7 @@ def probe(tmp_path):
         reviews = PROBES["baseline_reviews"] if probe["raw_reviews"] == "baseline" else probe["raw_reviews"]
         write_raw(tmp_path, reviews, probe["raw_meta"])
         recipe = dataclasses.replace(recipe_of(probe["arguments"]), **changes)
-        return probe, prepare_official(tmp_path, "Tiny", recipe, tmp_path)
+        return probe, prepare_official(raw_files(tmp_path, "Tiny"), recipe, tmp_path)
 
     return run
 
@@ -187,7 +188,7 @@ def test_a_changed_argument_or_row_changes_the_hashes(tmp_path):
     """Negative control: the comparison above is not one that anything passes."""
     case = CASES[0]
     recipe = dataclasses.replace(recipe_of(case["arguments"]), window=19)
-    data = prepare_official(REFERENCE / "raw", "Adversarial_A", recipe, tmp_path)
+    data = prepare_official(raw_files(REFERENCE / "raw", "Adversarial_A"), recipe, tmp_path)
     found = summary(data)
     assert found["split_sizes"] == case["split_sizes"]
     assert all(found["canonical_sha256"][name] != case["canonical_sha256"][name] for name in SPLITS)
@@ -260,8 +261,9 @@ def test_the_same_input_gives_the_same_files(probe, tmp_path):
 def test_hash_seed_and_threads_change_nothing(tmp_path):
     """In processes of their own, since both are fixed when Python starts."""
     code = (
-        "import sys; from rrec_lib.data.amazon_official import *; "
-        "data = prepare_official(sys.argv[1], 'Adversarial_A', OfficialRecipe('2016-01', '2018-12'), sys.argv[2]); "
+        "import sys; from rrec_lib.data.amazon import raw_files; from rrec_lib.data.amazon_official import *; "
+        "raw = raw_files(sys.argv[1], 'Adversarial_A'); "
+        "data = prepare_official(raw, OfficialRecipe('2016-01', '2018-12'), sys.argv[2]); "
         "print(hash('x'), *[split._fingerprint for split in data.dataset.values()])"
     )
     found = []
@@ -296,9 +298,9 @@ def test_a_missing_file_or_folder_is_named(probe, tmp_path):
     probe("baseline")
     (tmp_path / "meta_Tiny.jsonl.gz").unlink()
     with pytest.raises(FileNotFoundError, match=r"lacks meta_Tiny\.jsonl\.gz"):
-        prepare_official(tmp_path, "Tiny", OfficialRecipe(), tmp_path)
+        prepare_official(raw_files(tmp_path, "Tiny"), OfficialRecipe(), tmp_path)
     with pytest.raises(FileNotFoundError, match="make it first"):
-        prepare_official(REFERENCE / "raw", "Adversarial_A", OfficialRecipe(), tmp_path / "nowhere")
+        prepare_official(raw_files(REFERENCE / "raw", "Adversarial_A"), OfficialRecipe(), tmp_path / "nowhere")
 
 
 def test_cleaning_takes_its_steps_in_order():
