@@ -139,11 +139,12 @@ def prepare_csv(arguments: argparse.Namespace) -> None:
 
 
 def _report(out: Path, manifest: Mapping[str, Any]) -> None:
-    print(f"{out}: " + ", ".join(f"{rows:,} {name}" for name, rows in manifest["rows"].items()))
+    from rrec_lib.data.faults import fault_lines
+
+    names = [name for name in ("train", "valid", "test", "items", "item_info") if name in manifest["rows"]]
+    print(f"{out}: " + ", ".join(f"{manifest['rows'][name]:,} {name}" for name in names))
     dropped = manifest.get("dropped") or manifest.get("counts", {}).get("removals") or {}
     if any(dropped.values()):
         print("dropped: " + ", ".join(f"{count:,} {why}" for why, count in dropped.items() if count))
-    for file, kinds in manifest["faults"].items():
-        for kind, found in kinds.items():
-            where = f", first on line {found['first'][0]['line']}" if found["first"] else ""
-            print(f"{file}: {kind} {found['count']:,} ({found['treatment']}){where}")
+    for line in fault_lines(manifest["faults"]):
+        print(line)

@@ -8,9 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 from rrec_lib.data.examples import SPLITS
+from rrec_lib.data.faults import fault_lines
 from rrec_lib.plotting import OKABE_ITO
 
 QUANTILES = (0.1, 0.5, 0.9, 1.0)
@@ -110,14 +112,16 @@ def card_figure(dataset: DatasetDict) -> tuple[Figure, str]:
     left.plot(np.linspace(0, 1, len(shares)), shares)
     left.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=":")
     left.set(xlabel=f"share of items, most popular first (n = {form.catalogue:,})", ylabel="share of training targets")
-    times = {name: part["time"].astype("datetime64[s]") for name, part in parts.items()}
     edges = np.linspace(int(parts["train"]["time"].min()), int(parts["test"]["time"].max()), 41)
-    for colour, hatch, (name, when) in zip(OKABE_ITO, ("", "//", ".."), times.items(), strict=False):
-        heights = np.histogram(when.astype(np.int64), edges)[0]
-        right.bar(edges[:-1].astype("datetime64[s]"), heights, width=np.diff(edges.astype("datetime64[s]")),
-                  align="edge", color=colour, hatch=hatch, label=name)  # fmt: skip
-    right.set(xlabel="time of the target", ylabel="examples")
-    right.tick_params(axis="x", rotation=30)
+    days, bottom = edges.astype("datetime64[s]"), np.zeros(len(edges) - 1)
+    for colour, hatch, (name, part) in zip(OKABE_ITO, ("", "//", ".."), parts.items(), strict=False):
+        heights = np.histogram(part["time"], edges)[0]
+        right.bar(days[:-1], heights, np.diff(days), bottom, align="edge", color=colour, hatch=hatch, label=name)
+        bottom += heights
+    locator = AutoDateLocator(minticks=3)
+    right.xaxis.set_major_locator(locator)
+    right.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    right.set(xlabel="time of the target", ylabel="examples", ylim=(0, 1.05 * bottom.max()))
     right.legend()
     top = _top(counts, TOP_SHARES[1])
     return figure, (
@@ -212,12 +216,8 @@ def _split_rows(card: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
 
 
 def _record_lines(card: Mapping[str, Any]) -> list[str]:
-    lines = [f"{reason}: {count:,}" for reason, count in card["dropped"].items()]
-    for file, kinds in card["faults"].items():
-        for kind, found in kinds.items():
-            where = f", first on line {found['first'][0]['line']}" if found.get("first") else ""
-            lines.append(f"{file}: {kind} {found['count']:,} ({found['treatment']}){where}")
-    return lines
+    dropped = [f"dropped, {reason}: {count:,}" for reason, count in card["dropped"].items()]
+    return dropped + fault_lines(card["faults"])
 
 
 def _origin(manifest: Mapping[str, Any]) -> str:

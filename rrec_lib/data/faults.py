@@ -11,6 +11,7 @@ is used, but for the line that the break cuts.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -114,17 +115,22 @@ class Faults:
 
     def sentences(self) -> list[str]:
         """For people: a line per file and kind."""
-        lines = []
-        for name, kinds in self.as_dict().items():
-            for kind, entry in kinds.items():
-                where = f", first on line {entry['first'][0]['line']}" if entry["first"] else ""
-                found = f": {entry['first'][0]['found']}" if kind == "damaged_archive" else ""
-                lines.append(f"{name}: {kind} {entry['count']:,} ({entry['treatment']}){where}{found}")
-        return lines
+        return fault_lines(self.as_dict())
 
     def _line(self, path: Path, kind: str) -> str:
         kept = self.first[path.name][kind]
         return str(kept[0]["line"]) if kept else "?"
+
+
+def fault_lines(report: Mapping[str, Any]) -> list[str]:
+    """What :meth:`Faults.as_dict` returned, a line per file and kind."""
+    lines = []
+    for name, kinds in report.items():
+        for kind, entry in kinds.items():
+            where = f", first on line {entry['first'][0]['line']}" if entry["first"] else ""
+            found = f": {entry['first'][0]['found']}" if kind == "damaged_archive" and entry["first"] else ""
+            lines.append(f"{name}: {kind} {entry['count']:,} ({entry['treatment']}){where}{found}")
+    return lines
 
 
 def rules_table() -> str:
