@@ -1,7 +1,7 @@
 """Time and peak memory of Amazon's two recipes, in fresh processes, and how both grow with the number of reviews.
 
-The ratio is the recipe clean's time per review at 1,000,000 reviews over that at 100,000: 1 is linear growth, less is
-better. ``--full`` goes on to 10,000,000 reviews, and its ratio is between the last two sizes.
+The ratio is the slope of the recipe clean's time over the number of reviews, from 100,000 to 1,000,000, both as
+logarithms: 1 is linear growth, less is better. ``--full`` goes on to 10,000,000 reviews, once.
 """
 
 import re
@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from make_raw import CATEGORY, make_raw
 
 RECIPES = ("clean", "official")
@@ -91,13 +92,19 @@ def main() -> None:
         }
         for recipe in RECIPES
     }
-    small, large = sizes[-2:]
     for recipe in RECIPES:
-        less, more = (figures[recipe][str(size)] for size in (small, large))
-        growth = {what: more[what]["median"] / less[what]["median"] for what in ("seconds", "peak_mb")}
-        figures[recipe]["growth"] = {"reviews": large / small, **growth}
-    pairs = zip(runs["clean", small], runs["clean", large], strict=False)
-    finish("prepare", [big[0] / large / (less[0] / small) for less, big in pairs], figures, chosen)
+        by_size = [figures[recipe][str(size)] for size in sizes]
+        figures[recipe]["slope"] = {
+            what: slope(sizes, [found[what]["median"] for found in by_size]) for what in ("seconds", "peak_mb")
+        }
+    rounds = [[runs["clean", size][min(number, len(runs["clean", size]) - 1)][0] for size in sizes]
+              for number in range(chosen.rounds)]  # fmt: skip
+    finish("prepare", [slope(sizes, seconds) for seconds in rounds], figures, chosen)
+
+
+def slope(sizes: list[int], values: list[float]) -> float:
+    """Of the straight line through both logarithms: 1 where values grow as sizes do."""
+    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from typing import Any
 
 from execute import ROOT, BuildError, measured_times, notebook_names, profile_names
 
+from rrec_lib.data.faults import rules_table
+
 IMAGES = ("image/png", "image/jpeg", "image/svg+xml")
 BENCHMARKS = ("rollouts", "recpo_step", "item_encoding", "memory", "prepare")
 PROFILE_ORDER = ("smoke", "cpu", "t4", "paper")
@@ -38,6 +40,7 @@ def stage(source: Path, target: Path, profile: str = "cpu") -> None:
     (target / "book" / "_generated").mkdir()
     (target / "book" / "_generated" / "times.md").write_text(times_table(source), encoding="utf-8")
     (target / "book" / "_generated" / "benchmarks.md").write_text(benchmarks_table(source), encoding="utf-8")
+    (target / "book" / "_generated" / "faults.md").write_text(rules_table(), encoding="utf-8")
 
 
 def stage_notebook(notebook: dict[str, Any], name: str) -> dict[str, Any]:
