@@ -1,7 +1,9 @@
 """Evaluation: any recommender on next-item examples; whole catalogue, history masked, ties in expectation."""
 
+import hashlib
+import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -9,11 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rrec_lib.metrics import hit_rate_at_k, ndcg_at_k
-from rrec_lib.ranking import Interval, bootstrap_mean_interval, mask_items, paired_bootstrap, repeated_targets
+from rrec_lib.checks import Finding, check_above_chance, check_blind, check_examples
+from rrec_lib.console import progress
+from rrec_lib.exposure import Exposure
+from rrec_lib.metrics import expected_ndcg
+from rrec_lib.ranking import mask_items, repeated_targets, target_rank
+from rrec_lib.reports import CUTOFFS, Report
+from rrec_lib.slices import example_slices
 
-CUTOFFS = (5, 10, 20)
+__all__ = ["CUTOFFS", "Example", "Recommender", "Report", "evaluate", "evaluate_scores", "sample_examples"]
+
 Example = Mapping[str, Any]
+BLIND_ROWS = 4  # how many rows are scored again with another target in place of theirs
 
 
 class Recommender(Protocol):
@@ -24,82 +33,81 @@ class Recommender(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Report:
-    """What one recommender reached on one set of examples.
-
-    Attributes:
-        name: of the recommender.
-        values: per metric, such as ``"ndcg@20"``, (E,) values, one per example.
-        users: (E,) user of each example; intervals resample users, not rows.
-        repeats: how many targets their user had already seen.
-        samples: bootstrap resamples of each interval.
-        seed: of the bootstrap.
-    """
-
-    name: str
-    values: dict[str, np.ndarray]
-    users: np.ndarray
-    repeats: int
-    samples: int
-    seed: int
-
-    def interval(self, metric: str) -> Interval:
-        """Mean of a metric with its 95 % interval over users."""
-        return bootstrap_mean_interval(self.values[metric], self.users, self.samples, self.seed)
-
-    def difference(self, other: "Report", metric: str) -> Interval:
-        """Mean of self − other on the same examples, with its 95 % interval (paired bootstrap over users)."""
-        if not np.array_equal(self.users, other.users):
-            raise ValueError(f"{self.name} and {other.name} were evaluated on different examples")
-        return paired_bootstrap(self.values[metric], other.values[metric], self.users, self.samples, self.seed)
-
-    def figures(self) -> dict[str, Any]:
-        """Means and intervals as plain numbers, for :func:`rrec_lib.results.record`."""
-        metrics = {}
-        for metric in self.values:
-            interval = self.interval(metric)
-            metrics[metric] = {"mean": interval.mean, "low": interval.low, "high": interval.high}
-        users = len(np.unique(self.users))
-        return {"rows": len(self.users), "users": users, "repeats": self.repeats, "metrics": metrics}
-
-
 def evaluate(
-    recommender: Recommender, examples: Sequence[Example], name: str, samples: int = 2000, seed: int = 0
+    recommender: Recommender,
+    examples: Sequence[Example],
+    name: str,
+    samples: int = 2000,
+    seed: int = 0,
+    train_counts: Tensor | None = None,
+    batch_size: int = 1024,
+    findings: Sequence[Finding] = (),
 ) -> Report:
-    """Rank the whole catalogue for each example and report Hit@k and NDCG@k for k in :data:`CUTOFFS`.
+    """Rank the whole catalogue for each example: Hit@k and NDCG@k for k in :data:`CUTOFFS`, MRR, lists and slices.
+
+    Scores are asked for batch by batch and kept in float32 or wider; of each row only the target's rank stays. Before,
+    a few rows are scored with another target in place of theirs, which must change nothing.
 
     Args:
         recommender: gives (E, N) scores.
-        examples: E rows with ``user_id``, ``seen`` and ``target``.
-        name: for tables.
+        examples: E rows with ``user_id``, ``seen`` and ``target``; times, where they have them, are checked too.
+        name: for tables; runs of one arm with several seeds share it.
         samples: bootstrap resamples.
         seed: of the bootstrap.
+        train_counts: (N,) how often each item was a training target; popularity is reported if they are given.
+        batch_size: examples that are scored at a time.
+        findings: of checks made elsewhere, such as :func:`rrec_lib.checks.check_trained`.
 
     Raises:
-        ValueError: if scores have the wrong shape or are not numbers.
+        ValueError: if there is no example, if scores have the wrong shape or are not numbers, if a target leaks into
+            scores or histories.
     """
-    scores = recommender.scores(examples).float().cpu()
-    if scores.dim() != 2 or len(scores) != len(examples) or scores.isnan().any():
-        raise ValueError(f"{name}: expected ({len(examples)}, N) scores without NaN, got {tuple(scores.shape)}")
-    return evaluate_scores(scores, examples, name, samples, seed)
+    rows = list(examples)
+    _check_rows(rows, name)
+
+    def score(part: Sequence[Example]) -> Tensor:
+        return _checked(recommender.scores(part), len(part), name)
+
+    tried = rows[:BLIND_ROWS]
+    blind = check_blind(score, tried, score(tried).shape[1], name)
+    return _evaluate(
+        lambda part: recommender.scores(rows[part]), rows, name, samples, seed, train_counts, batch_size,
+        [blind, *findings],
+    )  # fmt: skip
 
 
 def evaluate_scores(
-    scores: Tensor, examples: Sequence[Example], name: str, samples: int = 2000, seed: int = 0
+    scores: Tensor | Callable[[slice], Tensor],
+    examples: Sequence[Example],
+    name: str,
+    samples: int = 2000,
+    seed: int = 0,
+    train_counts: Tensor | None = None,
+    batch_size: int = 1024,
+    findings: Sequence[Finding] = (),
 ) -> Report:
-    """As :func:`evaluate`, from (E, N) scores."""
-    targets = torch.tensor([example["target"] for example in examples])
-    seen = [example["seen"] for example in examples]
-    masked = mask_items(scores, seen, targets)
-    values = {}
-    for k in CUTOFFS:
-        values[f"hit@{k}"] = hit_rate_at_k(masked, targets, k).numpy()
-        values[f"ndcg@{k}"] = ndcg_at_k(masked, targets, k).numpy()
-        # One target per example: a discounted gain above the hit rate means the metric code is broken.
-        assert (values[f"ndcg@{k}"] <= values[f"hit@{k}"] + 1e-9).all()
-    users = np.array([example["user_id"] for example in examples])
-    return Report(name, values, users, int(repeated_targets(seen, targets).sum()), samples, seed)
+    """As :func:`evaluate`, from scores that are there already, or follow from states that are.
+
+    Args:
+        scores: (E, N), or a function from a slice of the examples to the scores of that slice, so that they are never
+            all in memory: ``lambda part: score_items(states[part], item_embeddings)``.
+        examples: as there, and so are the other arguments.
+    """
+    rows = list(examples)
+    _check_rows(rows, name)
+    if isinstance(scores, Tensor):
+        _checked(scores, len(rows), name)
+        part_of: Callable[[slice], Tensor] = scores.__getitem__
+    else:
+        part_of = scores
+    blind = Finding("blind", None, "scores were given, so whether they follow the target was not tried")
+    return _evaluate(part_of, rows, name, samples, seed, train_counts, batch_size, [blind, *findings])
+
+
+def examples_hash(examples: Sequence[Example]) -> str:
+    """Digest of what is evaluated, row by row: user, target, and number of items seen before."""
+    rows = [[example["user_id"], int(example["target"]), len(example["seen"])] for example in examples]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
 def sample_examples(examples: Sequence[Example], size: int, max_rows_per_user: int, seed: int) -> list[Example]:
@@ -117,3 +125,94 @@ def sample_examples(examples: Sequence[Example], size: int, max_rows_per_user: i
             taken[example["user_id"]] += 1
             sample.append(example)
     return sample
+
+
+def training_counts(train: Sequence[Example], n_items: int) -> Tensor:
+    """(N,) how often each item was a training target."""
+    return torch.tensor([example["target"] for example in train], dtype=torch.long).bincount(minlength=n_items)
+
+
+@dataclass(frozen=True)
+class _Ranks:
+    """What is left of the scores: (E,) ranks, and candidates of each row; and the lists' items."""
+
+    n_greater: Tensor
+    n_equal: Tensor
+    candidates: Tensor
+    exposure: Exposure
+
+
+def _evaluate(
+    part_of: Callable[[slice], Tensor],
+    rows: list[Example],
+    name: str,
+    samples: int,
+    seed: int,
+    train_counts: Tensor | None,
+    batch_size: int,
+    findings: list[Finding],
+) -> Report:
+    targets = torch.tensor([example["target"] for example in rows])
+    seen = [example["seen"] for example in rows]
+    repeats = int(repeated_targets(seen, targets).sum())
+    findings += check_examples(rows, repeats)
+    ranks = _rank(part_of, targets, seen, name, batch_size)
+    n_items = ranks.exposure.n_items
+    if train_counts is not None and len(train_counts) != n_items:
+        raise ValueError(f"{name}: {len(train_counts)} training counts for a catalogue of {n_items} items")
+    _, users = np.unique([example["user_id"] for example in rows], return_inverse=True)
+    lists: dict[str, Any] = {"coverage": ranks.exposure.coverage()}
+    if train_counts is not None:
+        lists["popularity"] = ranks.exposure.popularity(train_counts, targets)
+    counts = None if train_counts is None else train_counts.numpy()
+    own = expected_ndcg(ranks.n_greater, ranks.n_equal, 20).numpy()
+    chance = expected_ndcg(torch.zeros_like(ranks.candidates), ranks.candidates, 20).numpy()
+    findings.append(check_above_chance(own, chance, users, "NDCG@20", samples, seed))
+    return Report(
+        name=name,
+        n_greater=ranks.n_greater.numpy(),
+        n_equal=ranks.n_equal.numpy(),
+        users=users,
+        repeats=repeats,
+        samples=samples,
+        seed=seed,
+        n_items=n_items,
+        examples=examples_hash(rows),
+        lists=lists,
+        slices=example_slices(rows, counts),
+        findings=tuple(findings),
+    )
+
+
+def _rank(
+    part_of: Callable[[slice], Tensor], targets: Tensor, seen: list[Sequence[int]], name: str, batch_size: int
+) -> _Ranks:
+    """Rank each target among all items, one batch of scores at a time."""
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    exposure: Exposure | None = None
+    parts = [slice(start, start + batch_size) for start in range(0, len(targets), batch_size)]
+    for part in progress(parts, f"evaluating {name}") if len(parts) > 1 else parts:
+        scores = _checked(part_of(part), len(targets[part]), name)
+        exposure = exposure or Exposure(CUTOFFS, scores.shape[1])
+        if scores.shape[1] != exposure.n_items:
+            raise ValueError(f"{name}: scores of {scores.shape[1]} items after scores of {exposure.n_items}")
+        masked = mask_items(scores, seen[part], targets[part])
+        greater, equal = target_rank(masked, targets[part])
+        candidates = scores.shape[1] - torch.isneginf(masked).sum(1)
+        found.append((greater.cpu(), equal.cpu(), candidates.cpu()))
+        exposure.add(masked)
+    assert exposure is not None  # there is at least one row
+    n_greater, n_equal, candidates = (torch.cat(column) for column in zip(*found, strict=True))
+    return _Ranks(n_greater, n_equal, candidates, exposure)
+
+
+def _check_rows(rows: list[Example], name: str) -> None:
+    if not rows:
+        raise ValueError(f"{name}: no example to evaluate on; the split or the sample is empty")
+
+
+def _checked(scores: Tensor, rows: int, name: str) -> Tensor:
+    """Scores in float32 or wider: in half precision many would tie."""
+    if scores.dim() != 2 or len(scores) != rows or not scores.shape[1] or scores.amax(1).isnan().any():
+        raise ValueError(f"{name}: expected ({rows}, N) scores without NaN, got {tuple(scores.shape)}")
+    return scores if scores.dtype == torch.float64 else scores.float()

@@ -1,4 +1,6 @@
-"""Hit@k and NDCG@k with one relevant item per example, in expectation over ties."""
+"""Hit@k, NDCG@k and MRR with one relevant item per example, in expectation over ties."""
+
+from collections.abc import Sequence
 
 import torch
 
@@ -50,11 +52,49 @@ def expected_ndcg(n_greater: torch.Tensor, n_equal: torch.Tensor, k: int) -> tor
     """NDCG@k from a tie-aware rank: the mean discount over those places, 0 beyond k, in float64."""
     _check_cutoff(k)
     first, last = n_greater.clamp(max=k), (n_greater + n_equal).clamp(max=k)
+    discounts = 1 / torch.log2(_ranks(last) + 1)
+    return _sum_over_places(discounts, first, last) / n_equal.clamp(min=1)
+
+
+def expected_reciprocal_rank(n_greater: torch.Tensor, n_equal: torch.Tensor) -> torch.Tensor:
+    """1 / rank from a tie-aware rank, averaged over those places, in float64; its mean over examples is MRR.
+
+    A masked target, (N, 0), counts 0.
+    """
+    last = n_greater + n_equal
+    return _sum_over_places(1 / _ranks(last), n_greater, last) / n_equal.clamp(min=1)
+
+
+def ndcg_above_hit_rate(hit_rates: Sequence[float], ndcgs: Sequence[float]) -> list[bool]:
+    """Flag the cutoffs at which a published row can't be right.
+
+    With one relevant item per example NDCG@k never exceeds Hit@k: the discount of a hit is at most 1.
+
+    Args:
+        hit_rates: Hit@k as printed, one per cutoff, in any unit.
+        ndcgs: NDCG@k at the same cutoffs, in the same unit.
+
+    Returns:
+        True where NDCG@k is above Hit@k.
+
+    Raises:
+        ValueError: if the two lists differ in length.
+    """
+    if len(hit_rates) != len(ndcgs):
+        raise ValueError(f"a row needs one NDCG per hit rate, got {len(ndcgs)} for {len(hit_rates)}")
+    return [ndcg > hit for hit, ndcg in zip(hit_rates, ndcgs, strict=True)]
+
+
+def _ranks(last: torch.Tensor) -> torch.Tensor:
+    """1, 2, … up to the largest of ``last``."""
     longest = int(last.max()) if last.numel() else 0
-    ranks = torch.arange(1, longest + 1, dtype=torch.float64, device=n_greater.device)
-    # cumulative[r] is the discount summed over ranks 1..r, so any run of places is one subtraction
-    cumulative = torch.cat([ranks.new_zeros(1), torch.cumsum(1 / torch.log2(ranks + 1), 0)])
-    return (cumulative[last] - cumulative[first]) / n_equal.clamp(min=1)
+    return torch.arange(1, longest + 1, dtype=torch.float64, device=last.device)
+
+
+def _sum_over_places(weights: torch.Tensor, first: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+    """Weights of the places first+1 .. last, added up; cumulative sums make any run of places one subtraction."""
+    cumulative = torch.cat([weights.new_zeros(1), torch.cumsum(weights, 0)])
+    return cumulative[last] - cumulative[first]
 
 
 def _check_cutoff(k: int) -> None:

@@ -56,7 +56,7 @@ def record(name: str, figures: dict[str, Any], profile: str, seed: int | None = 
         ValueError: if a figure is not finite: a result with NaN in it is a failed measurement.
     """
     path = results_dir() / f"{name}.json"
-    write_json(path, {"name": name, "profile": profile, **provenance(seed), "figures": _plain(figures, name)})
+    write_json(path, {"name": name, "profile": profile, **provenance(seed), "figures": plain(figures, name)})
     return path
 
 
@@ -76,13 +76,22 @@ def read_recorded(relative: str) -> dict[str, Any]:
     return json.loads(paths.resource(relative).read_text(encoding="utf-8"))
 
 
-def _plain(value: Any, where: str) -> Any:
+def plain(value: Any, where: str) -> Any:
+    """Turn figures into what JSON holds: scalars of torch and NumPy into numbers, arrays and tuples into lists.
+
+    Args:
+        value: numbers, strings, lists and dicts of them.
+        where: their name, for errors.
+
+    Raises:
+        ValueError: if a number is not finite.
+    """
     if isinstance(value, dict):
-        return {str(key): _plain(item, f"{where}.{key}") for key, item in value.items()}
+        return {str(key): plain(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item, where) for item in value]
+        return [plain(item, where) for item in value]
     if hasattr(value, "tolist"):  # torch and NumPy, scalars and arrays
-        return _plain(value.tolist(), where)
+        return plain(value.tolist(), where)
     if isinstance(value, float) and not abs(value) < float("inf"):
         raise ValueError(f"{where} is {value}: not a finite measurement, so it is not recorded")
     return value

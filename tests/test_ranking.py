@@ -105,6 +105,19 @@ def test_repeated_targets_are_counted():
     assert repeats.tolist() == [True, False, False, True]
 
 
+def test_repeated_targets_and_masks_name_items_of_their_own_row_only():
+    assert repeated_targets([[1, 1], [], [0]], torch.tensor([1, 1, 1])).tolist() == [True, False, False]
+    masked = mask_items(torch.zeros(2, 3), [[1, 2], [1]], torch.tensor([1, 2]))
+    assert masked.tolist() == [[0, 0, NEG_INF], [0, NEG_INF, 0]]
+
+
+def test_a_mask_lets_gradients_of_what_it_leaves_through():
+    scores = torch.ones(1, 3, requires_grad=True)
+    masked = mask_items(scores, [[1]])
+    masked[~torch.isneginf(masked)].sum().backward()
+    assert scores.grad.tolist() == [[1, 0, 1]]
+
+
 def test_target_rank_by_hand():
     scores = torch.tensor([[3.0, 2.0, 2.0, 1.0], [NEG_INF, NEG_INF, 5.0, 0.0], [NEG_INF, 1.0, 2.0, 3.0]])
     greater, equal = target_rank(scores, torch.tensor([1, 3, 0]))
@@ -238,7 +251,7 @@ def test_repeats_are_found_wherever_the_larger_number_stands():
 @pytest.mark.parametrize("samples", [1, 4, 7])
 def test_resampled_means_are_those_of_the_drawn_users_rows(samples):
     values, owner = np.array([0.0, 1.0, 0.5, 0.25, 1.0]), np.array([0, 0, 1, 2, 2])
-    rng, rows = np.random.default_rng(5), [values[owner == user] for user in range(3)]
+    [rng], rows = np.random.default_rng(5).spawn(1), [values[owner == user] for user in range(3)]
     drawn = rng.integers(0, 3, (samples, 3), dtype=np.int32)
     means = [np.concatenate([rows[user] for user in users]).mean() for users in drawn]
     interval = bootstrap_mean_interval(values, owner, samples, seed=5)
@@ -248,11 +261,47 @@ def test_resampled_means_are_those_of_the_drawn_users_rows(samples):
 
 def test_means_drawn_in_chunks_fill_every_place():
     sums, counts = np.arange(400_000.0), np.ones(400_000)
-    means = ranking._resampled_means(sums, counts, 5, np.random.default_rng(0))  # two samples at a time
+    totals = ranking.resampled_totals(np.stack([sums, counts], 1), 5, np.random.default_rng(0))  # two at a time
+    means = totals[:, 0] / totals[:, 1]
     assert ((means > 190_000) & (means < 210_000)).all()
-    rng = np.random.default_rng(0)
-    by_hand = [draw.mean() for n in (2, 2, 1) for draw in rng.integers(0, 400_000, (n, 400_000), dtype=np.int32)]
+    children = zip(np.random.default_rng(0).spawn(3), (2, 2, 1), strict=True)  # a generator for each chunk
+    by_hand = [draw.mean() for rng, n in children for draw in rng.integers(0, 400_000, (n, 400_000), dtype=np.int32)]
     np.testing.assert_allclose(means, by_hand, rtol=1e-12)
+
+
+def test_totals_do_not_depend_on_the_number_of_threads():
+    columns, before = np.random.default_rng(0).random((150_000, 2)), torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = ranking.resampled_totals(columns, 30, np.random.default_rng(1))
+        torch.set_num_threads(3)
+        three = ranking.resampled_totals(columns, 30, np.random.default_rng(1))
+    finally:
+        torch.set_num_threads(before)
+    assert np.array_equal(one, three)
+    assert not np.array_equal(one, ranking.resampled_totals(columns, 30, np.random.default_rng(2)))
+
+
+def test_intervals_of_several_metrics_are_those_of_each():
+    rng = np.random.default_rng(0)
+    users, values = rng.integers(0, 20, 90), rng.random((90, 3))
+    together = ranking.bootstrap_mean_intervals(values, users, 300, seed=4, level=0.9)
+    alone = [bootstrap_mean_interval(values[:, column], users, 300, seed=4, level=0.9) for column in range(3)]
+    for several, single in zip(together, alone, strict=True):
+        assert (several.low, several.high) == pytest.approx((single.low, single.high), rel=1e-12)
+        assert several.mean == pytest.approx(single.mean, rel=1e-12)
+        assert (several.level, several.users, several.rows) == (0.9, 20, 90)
+    assert len({interval.mean for interval in together}) == 3
+
+
+def test_user_totals_by_hand():
+    sums, counts = ranking.user_totals([[1, 10], [2, 20], [4, 40]], ["b", "a", "b"])
+    assert sums.tolist() == [[2, 20], [5, 50]]
+    assert counts.tolist() == [1, 2]
+    assert counts.dtype == np.float64
+    for values in ([1, 2, 3], [[1], [2]]):
+        with pytest.raises(ValueError, match=r"need one row for each of the users \(3,\)$"):
+            ranking.user_totals(values, ["a", "b", "b"])
 
 
 def test_paired_differences_of_hits_given_as_booleans():
