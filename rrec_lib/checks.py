@@ -85,10 +85,12 @@ def check_blind(score: Callable[[Examples], Tensor], examples: Examples, n_items
     if same_scores(first, blind):
         return Finding("blind", True, f"scores stay the same when the target is replaced ({len(examples)} rows tried)")
     if not same_scores(first, score(examples)):
-        return Finding("blind", None, "scores differ from call to call, so whether they follow the target can't be told")
+        return Finding(
+            "blind", None, "scores differ from call to call, so whether they follow the target can't be told"
+        )
     raise ValueError(
-        f"{name}: the scores change when the example's target is replaced, so the target leaks into them; a recommender "
-        "may read the history and the time, never `target` or `target_rating`"
+        f"{name}: the scores change when the example's target is replaced, so the target leaks into them; a "
+        "recommender may read the history and the time, never `target` or `target_rating`"
     )
 
 
@@ -105,8 +107,8 @@ def check_trained(states: Tensor, base_states: Tensor, name: str) -> Finding:
     """
     if same_scores(states, base_states):
         raise ValueError(
-            f"{name}: with its adapter the model computes exactly what it computes without, so the adapter is untrained "
-            "or was not applied; evaluate the base model under its own name, or load the trained adapter"
+            f"{name}: with its adapter the model computes exactly what it computes without, so the adapter is "
+            "untrained or was not applied; evaluate the base model under its own name, or load the trained adapter"
         )
     return Finding("trained", True, f"the adapter changes the model's states ({len(states)} rows tried)")
 

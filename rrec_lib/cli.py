@@ -1,4 +1,4 @@
-"""The command line: ``rrec recommend``, ``prepare``, ``train``, ``evaluate`` and ``plan``."""
+"""The command line: ``rrec recommend``, ``prepare``, ``train``, ``evaluate``, ``compare`` and ``plan``."""
 
 import argparse
 import json
@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from rrec_lib.cli_prepare import add_prepare, run_prepare
 from rrec_lib.console import TrainingError
+from rrec_lib.evaluate_cli import compare_options, evaluate_options, run_compare, run_evaluate
 from rrec_lib.profiles import Profile, available_profiles, load_profile, parse_overrides
 
 Run = Callable[[argparse.Namespace, Profile], None]
@@ -88,11 +89,20 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     train.add_argument("--out", type=Path, required=True, help="folder of checkpoints and adapters")
     train.add_argument("--stage", default="both", choices=["warmup", "recpo", "both"], help="(default: both)")
-    _evaluate_options(
+    evaluate_options(
         _command(
-            commands, "evaluate", _evaluate, "rank the catalogue for held-out users, beside baselines (notebook 06)",
+            commands, "evaluate", run_evaluate, "rank the catalogue for held-out users, beside baselines (notebook 06)",
             "rrec evaluate", "rrec evaluate --stage warmup --split valid --sample 200",
             "rrec evaluate --adapter run/recpo-adapter --sample all --out report.json",
+        ),
+        _STAGES,
+    )  # fmt: skip
+    compare_options(
+        _command(
+            commands, "compare", lambda arguments, _: run_compare(arguments),
+            "compare reports on the same rows, with intervals over users and seeds",
+            "rrec compare report.json", "rrec compare seed0.json seed1.json --metric hit@10 --figure compare.png",
+            profiled=False,
         )
     )  # fmt: skip
     _plan_options(
@@ -105,7 +115,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(commands, name: str, run: Run, summary: str, *examples: str) -> argparse.ArgumentParser:  # type: ignore[no-untyped-def]
+def _command(  # type: ignore[no-untyped-def]
+    commands, name: str, run: Run, summary: str, *examples: str, profiled: bool = True
+) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         name,
         help=summary,
@@ -113,13 +125,15 @@ def _command(commands, name: str, run: Run, summary: str, *examples: str) -> arg
         epilog="\n  ".join(["examples:", *examples]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.set_defaults(run=run, profile="cpu", set=[])
+    if not profiled:
+        return parser
     parser.add_argument("--profile", default="cpu", help=f"{', '.join(available_profiles())} (default: cpu)")
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE",
         help="change one value of the profile, such as training.steps=100; may be repeated",
     )  # fmt: skip
-    parser.set_defaults(run=run)
     return parser
 
 
@@ -131,15 +145,6 @@ def _recommend_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-k", type=int, default=5, help="how many films (default: 5)")
     parser.add_argument("--stage", default="recpo", help=_STAGES)
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
-
-
-def _evaluate_options(parser: argparse.ArgumentParser) -> None:
-    weights = parser.add_mutually_exclusive_group()
-    weights.add_argument("--stage", default="recpo", help=_STAGES)
-    weights.add_argument("--adapter", type=Path, help="folder of an adapter, such as OUT/recpo-adapter of rrec train")
-    parser.add_argument("--split", default="test", choices=["valid", "test"], help="(default: test)")
-    parser.add_argument("--sample", help="how many rows, or 'all' (default: the profile's sample, capped per user)")
-    parser.add_argument("--out", type=Path, help="also write the report to this JSON file")
 
 
 def _plan_options(parser: argparse.ArgumentParser) -> None:
@@ -237,53 +242,6 @@ def _train(arguments: argparse.Namespace, profile: Profile) -> None:
 
     stages = STAGES if arguments.stage == "both" else (arguments.stage,)
     make_adapters(profile, prepare_profile(profile), arguments.out, arguments.seed, stages)
-
-
-def _evaluate(arguments: argparse.Namespace, profile: Profile) -> None:
-    settings = profile.evaluation
-    rows = None if arguments.sample == "all" else _rows(arguments.sample, settings.sample_size)
-    from dataclasses import replace
-
-    from rrec_lib.baselines import fitted_baselines
-    from rrec_lib.data.examples import prepare_profile
-    from rrec_lib.evaluation import evaluate, sample_examples
-    from rrec_lib.recommend import load_recommender
-    from rrec_lib.results import provenance, write_json
-
-    if arguments.adapter is not None:
-        if not arguments.adapter.is_dir():
-            raise FileNotFoundError(f"no adapter folder {arguments.adapter}; `rrec train` makes one")
-        profile = replace(profile, adapters={"recpo": str(arguments.adapter)})
-    dataset, seed = prepare_profile(profile), arguments.seed
-    recommender = load_recommender(profile, arguments.stage, seed, dataset)
-    weights = recommender.stage if arguments.adapter is None else arguments.adapter.name
-    examples = list(dataset[arguments.split])
-    if rows is not None:
-        examples = sample_examples(examples, rows, settings.max_rows_per_user, seed)
-    contestants = {**fitted_baselines(dataset), f"R²ec ({weights})": recommender.model}
-    reports = [evaluate(one, examples, name, settings.bootstrap_samples, seed) for name, one in contestants.items()]
-    figures = {report.name: report.figures() for report in reports}
-    print(f"{len(examples)} rows of {arguments.split}, {figures['chance']['users']} users;", end=" ")
-    print("mean with its 95 % interval over users")
-    width = max(map(len, contestants))
-    for name, report in figures.items():
-        cells = [f"{metric} {_interval(report['metrics'][metric])}" for metric in ("hit@20", "ndcg@20")]
-        print(f"  {name:{width}}  {'   '.join(cells)}")
-    if arguments.out is not None:
-        write_json(arguments.out, {"profile": profile.name, **provenance(seed), "figures": figures})
-        print(f"wrote {arguments.out}")
-
-
-def _rows(given: str | None, default: int) -> int:
-    if given is None:
-        return default
-    if not given.isdecimal() or int(given) < 1:
-        raise ValueError(f"--sample takes a number of rows from 1 up, or 'all', got {given!r}")
-    return int(given)
-
-
-def _interval(metric: dict[str, float]) -> str:
-    return f"{metric['mean']:.3f} [{metric['low']:.3f}, {metric['high']:.3f}]"
 
 
 def _remains(arguments: argparse.Namespace) -> str:

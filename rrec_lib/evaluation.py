@@ -161,9 +161,9 @@ def _evaluate(
     if train_counts is not None and len(train_counts) != n_items:
         raise ValueError(f"{name}: {len(train_counts)} training counts for a catalogue of {n_items} items")
     _, users = np.unique([example["user_id"] for example in rows], return_inverse=True)
-    lists: dict[str, Any] = {"coverage": ranks.exposure.coverage()}
+    lists: dict[str, Any] = dict(ranks.exposure.coverage())
     if train_counts is not None:
-        lists["popularity"] = ranks.exposure.popularity(train_counts, targets)
+        lists |= ranks.exposure.popularity(train_counts, targets)
     counts = None if train_counts is None else train_counts.numpy()
     own = expected_ndcg(ranks.n_greater, ranks.n_equal, 20).numpy()
     chance = expected_ndcg(torch.zeros_like(ranks.candidates), ranks.candidates, 20).numpy()

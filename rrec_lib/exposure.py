@@ -1,7 +1,6 @@
 """What the lists hold: how much of the catalogue they show, and how popular it is; ties in expectation."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,13 +40,13 @@ class Exposure:
                 self.listed[row] += chances.sum(0).cpu()
                 self.log_missed[row] += torch.log1p(-chances).sum(0).cpu()
 
-    def coverage(self) -> dict[int, float]:
-        """Per cutoff, the expected share of the catalogue that stands in at least one list."""
+    def coverage(self) -> dict[str, float]:
+        """``coverage@k`` for each cutoff: the expected share of the catalogue that stands in at least one list."""
         shown = 1 - self.log_missed.exp()
-        return {k: float(shown[row].mean()) for row, k in enumerate(self.cutoffs)}
+        return {f"coverage@{k}": float(shown[row].mean()) for row, k in enumerate(self.cutoffs)}
 
-    def popularity(self, train_counts: Tensor, targets: Tensor) -> dict[int, dict[str, Any]]:
-        """Per cutoff, how popular what is listed is in training.
+    def popularity(self, train_counts: Tensor, targets: Tensor) -> dict[str, dict[str, float | None]]:
+        """``popularity@k`` for each cutoff: how popular in training what is listed is.
 
         Args:
             train_counts: (N,) how often each item was a training target.
@@ -59,10 +58,10 @@ class Exposure:
         """
         counts = train_counts.double()
         catalogue, wanted = float(counts.mean()), float(counts[targets].mean())
-        result = {}
+        result: dict[str, dict[str, float | None]] = {}
         for row, k in enumerate(self.cutoffs):
             mean = float(self.listed[row] @ counts / self.listed[row].sum().clamp(min=1))
-            result[k] = {
+            result[f"popularity@{k}"] = {
                 "mean": mean,
                 "over_catalogue": mean / catalogue if catalogue else None,
                 "over_targets": mean / wanted if wanted else None,

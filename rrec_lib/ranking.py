@@ -195,7 +195,7 @@ def bootstrap_mean_interval(
 def bootstrap_mean_intervals(
     values: ArrayLike, users: ArrayLike, samples: int, seed: int, level: float = 0.95
 ) -> list[Interval]:
-    """As :func:`bootstrap_mean_interval`, for M metrics of the same rows: (E, M) values, M intervals, one set of draws."""
+    """As :func:`bootstrap_mean_interval`, for (E, M) values: one interval for each metric, all from the same draws."""
     if samples < 1 or not 0 < level < 1:
         raise ValueError(f"need samples >= 1 and 0 < level < 1, got {samples} and {level}")
     sums, counts = user_totals(values, users)

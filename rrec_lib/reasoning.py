@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+from peft import PeftModel
 from torch import Tensor
 
+from rrec_lib.checks import Finding, check_item_table, check_trained
 from rrec_lib.console import progress
 from rrec_lib.evaluation import Example
 from rrec_lib.policy import Policy, encode, item_table, language_model
 from rrec_lib.profiles import Profile
-from rrec_lib.prompts import encode_users, marker_ids
+from rrec_lib.prompts import encode_items, encode_users, marker_ids
 from rrec_lib.ranking import score_items
 from rrec_lib.rollouts import Closed, sample_groups
 
@@ -103,6 +105,29 @@ class ReasoningRecommender:
     def scores(self, examples: Sequence[Example]) -> Tensor:
         """(E, N) scores behind the examples' own greedy reasonings."""
         return self.score_states(self.states(examples))
+
+    def check(self, examples: Sequence[Example], name: str, trained: bool, rows: int = 4) -> list[Finding]:
+        """Try on a few rows that the adapter does something and that the item table is in the catalogue's order.
+
+        Args:
+            examples: what is to be evaluated.
+            name: for messages.
+            trained: whether the policy claims to be trained; the base model's own adapter does nothing.
+            rows: how many examples and items to try.
+
+        Raises:
+            ValueError: as :func:`rrec_lib.checks.check_trained` and :func:`rrec_lib.checks.check_item_table`.
+        """
+        findings, tried, model = [], examples[:rows], self.policy.model
+        if trained and isinstance(model, PeftModel):
+            states = self.states(tried, "none")
+            with model.disable_adapter():
+                findings.append(check_trained(states, self.states(tried, "none"), name))
+
+        def encode_again(numbers: list[int]) -> Tensor:
+            return encode(self.policy, encode_items(self.policy.tokenizer, [self.items[i] for i in numbers]))
+
+        return [*findings, check_item_table(self.item_embeddings, encode_again, name, rows)]
 
 
 def other_users(users: Sequence[int]) -> list[int]:

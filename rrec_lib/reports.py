@@ -35,7 +35,7 @@ class Report:
         seed: of the bootstrap.
         n_items: size of the catalogue.
         examples: hash of the examples, so that only like is compared with like.
-        lists: catalogue coverage, and popularity of what is listed, per cutoff.
+        lists: ``coverage@k``, and ``popularity@k`` if training counts were given; see :mod:`rrec_lib.exposure`.
         slices: per way of splitting and band, (E,) booleans; from a file, its finished tables.
         findings: what the evaluation's checks of itself saw.
         run: of a report read from a file: command, commit, profile, seed, device, hash of the data and the rest.
@@ -136,7 +136,9 @@ class Report:
     def _table(self, rows: np.ndarray, metrics: Sequence[str]) -> dict[str, dict[str, float | None]]:
         values, users = np.stack([self.values[metric][rows] for metric in metrics], 1), self.users[rows]
         if len(np.unique(users)) < 2:  # a mean can be shown, an interval over users can't
-            return {m: {"mean": float(v), "low": None, "high": None} for m, v in zip(metrics, values.mean(0), strict=True)}
+            return {
+                m: {"mean": float(v), "low": None, "high": None} for m, v in zip(metrics, values.mean(0), strict=True)
+            }
         found = bootstrap_mean_intervals(values, users, self.samples, self.seed)
         return {m: {"mean": i.mean, "low": i.low, "high": i.high} for m, i in zip(metrics, found, strict=True)}
 
@@ -157,8 +159,8 @@ def check_same_examples(*reports: Report) -> None:
             )
         if first.examples != other.examples or first.n_items != other.n_items:
             raise ValueError(
-                f"{_origin(first)} and {_origin(other)} were evaluated on different examples ({len(first.users)} rows of "
-                f"{first.n_items} items, {len(other.users)} of {other.n_items}); use the same split, sample and seed"
+                f"{_origin(first)} and {_origin(other)} were evaluated on different examples ({len(first.users)} rows "
+                f"of {first.n_items} items, {len(other.users)} of {other.n_items}); use the same split, sample and seed"
             )
 
 
@@ -234,7 +236,7 @@ def _report(content: Mapping[str, Any], name: str) -> Report:
         n_items=content["items"],
         examples=content["examples"],
         lists=figures["lists"],
-        slices={way: bands for way, bands in figures["slices"].items()},
+        slices=figures["slices"],
         findings=tuple(Finding(**finding) for finding in figures["checks"]),
         run={key: value for key, value in content.items() if key not in ("ranks", "figures", "users")},
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -64,5 +65,5 @@ def _bands(numbers: np.ndarray, labels: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def _length_labels() -> list[str]:
-    closed = [f"{start} to {end - 1}" for start, end in zip(LENGTHS, LENGTHS[1:], strict=False)]
+    closed = [f"{start} to {end - 1}" for start, end in pairwise(LENGTHS)]
     return ["0", *closed, f"{LENGTHS[-1]} or more"]
