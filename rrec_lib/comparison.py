@@ -22,8 +22,8 @@ class Comparison:
         metric: such as ``"ndcg@20"``.
         names: of the two; the difference is the first minus the second.
         interval: of the difference.
-        d_z: Cohen's d for pairs: the mean of the users' differences over their standard deviation; None if users
-            don't differ, or there is no difference to scale.
+        d_z: Cohen's d for pairs: the difference over its standard deviation per user (:func:`user_spread`); None if
+            users don't differ in it.
         relative: the difference over the second's mean; None if that is 0.
         seeds: how many runs of each.
     """
@@ -72,19 +72,19 @@ def compare(first: Arm, second: Arm, metric: str, samples: int = SAMPLES, seed: 
 
     Source: the Multi-Bootstrap, Sellam et al., arXiv 2106.16163, with whole users in the place of examples.
     """
-    means, draws, totals = _resampled([first, second], metric, samples, seed)
+    means, draws = _resampled([first, second], metric, samples, seed)
     drawn = draws[0] - draws[1]
     mean = means[0] - means[1]
     low, high = np.quantile(drawn, [0.025, 0.975])
     users = first[0].users
     interval = Interval(mean, float(low), float(high), 0.95, len(np.unique(users)), len(users))
-    per_user = totals[0] - totals[1]
-    spread = float(per_user.std(ddof=1))
+    per_row = [np.mean([report.metric(metric) for report in arm], axis=0) for arm in (first, second)]
+    spread = user_spread(per_row[0] - per_row[1], users)
     return Comparison(
         metric,
         (first[0].name, second[0].name),
         interval,
-        float(per_user.mean()) / spread if spread else None,
+        mean / spread if spread else None,
         mean / means[1] if means[1] else None,
         (len(first), len(second)),
     )
@@ -92,7 +92,7 @@ def compare(first: Arm, second: Arm, metric: str, samples: int = SAMPLES, seed: 
 
 def arm_interval(arm: Arm, metric: str, samples: int = SAMPLES, seed: int = 0) -> Interval:
     """Mean of an arm over its reports, with an interval over users and seeds; arguments as :func:`compare`."""
-    means, draws, _ = _resampled([arm], metric, samples, seed)
+    means, draws = _resampled([arm], metric, samples, seed)
     low, high = np.quantile(draws[0], [0.025, 0.975])
     users = arm[0].users
     return Interval(means[0], float(low), float(high), 0.95, len(np.unique(users)), len(users))
@@ -182,10 +182,8 @@ def detectable_difference(users: int, spread: float, power: float = 0.8, level: 
     return (normal.inv_cdf((1 + level) / 2) + normal.inv_cdf(power)) * spread / users**0.5
 
 
-def _resampled(
-    arms: Sequence[Arm], metric: str, samples: int, seed: int
-) -> tuple[list[float], list[np.ndarray], list[np.ndarray]]:
-    """Per arm: its mean, its (samples,) resampled means, and its (U,) means of the users."""
+def _resampled(arms: Sequence[Arm], metric: str, samples: int, seed: int) -> tuple[list[float], list[np.ndarray]]:
+    """Per arm: its mean, and its (samples,) resampled means."""
     if samples < 1 or not all(arms):
         raise ValueError(
             f"need samples >= 1 and at least one report in each arm, got {samples} and {list(map(len, arms))}"
@@ -195,16 +193,15 @@ def _resampled(
     sums, counts = user_totals(np.stack([report.metric(metric) for report in reports], 1), reports[0].users)
     rng, seeds_rng = np.random.default_rng(seed), np.random.default_rng([seed, 1])
     totals = resampled_totals(np.column_stack([sums, counts]), samples, rng)
-    drawn, of_user = totals[:, :-1] / totals[:, -1:], sums / counts[:, None]
-    means, draws, users, start = [], [], [], 0
+    drawn = totals[:, :-1] / totals[:, -1:]
+    means, draws, start = [], [], 0
     for arm in arms:
         columns = slice(start, start + len(arm))
         picks = seeds_rng.integers(0, len(arm), (samples, len(arm)))
         draws.append(np.take_along_axis(drawn[:, columns], picks, axis=1).mean(1))
         means.append(float(sums[:, columns].sum() / counts.sum() / len(arm)))
-        users.append(of_user[:, columns].mean(1))
         start += len(arm)
-    return means, draws, users
+    return means, draws
 
 
 def _same_ranks(a: Report, b: Report) -> bool:

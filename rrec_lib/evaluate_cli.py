@@ -53,6 +53,7 @@ def run_evaluate(arguments: argparse.Namespace, profile: Profile) -> None:
     from rrec_lib.evaluation import evaluate, sample_examples, training_counts
     from rrec_lib.recommend import load_recommender
     from rrec_lib.reports import save_reports
+    from rrec_lib.training import adapter_card
 
     dataset, seed = prepare_profile(profile), arguments.seed
     recommender = load_recommender(profile, arguments.stage, seed, dataset)
@@ -82,7 +83,9 @@ def run_evaluate(arguments: argparse.Namespace, profile: Profile) -> None:
         for line in report.warnings:
             print(f"note on {report.name}: {line}")
     if arguments.out is not None:
-        save_reports(arguments.out, reports, profile.name, data_hash(dataset), seed)
+        # The run's seed is that of the adapter's training; --seed draws the sample, which must be the same to compare.
+        trained = adapter_card(profile, recommender.stage)["seed"] if recommender.stage != "base" else seed
+        save_reports(arguments.out, reports, profile.name, data_hash(dataset), trained)
         print(f"wrote {arguments.out}")
 
 

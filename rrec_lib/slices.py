@@ -38,7 +38,10 @@ def example_slices(
     if all("target_timestamp" in example for example in examples):
         times = np.array([example["target_timestamp"] for example in examples])
         starts = np.quantile(times, [0, 0.25, 0.5, 0.75], method="higher")
-        labels = [f"from {datetime.fromtimestamp(int(start), UTC):%Y-%m-%d %H:%M}" for start in starts]
+        labels = [
+            f"quarter {number}, from {datetime.fromtimestamp(int(start), UTC):%Y-%m-%d %H:%M}"
+            for number, start in enumerate(starts, 1)
+        ]
         ways["time"] = _bands(np.searchsorted(starts, times, side="right") - 1, labels)
     return ways
 

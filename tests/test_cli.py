@@ -84,14 +84,49 @@ def test_prepare_train_and_evaluate_go_together(tmp_path, capsys):
     smoke = ["--profile", "smoke"]
     assert main(["prepare", "--out", str(tmp_path / "data"), *smoke]) == 0
     assert (tmp_path / "data" / "manifest.json").is_file()
-    assert main(["train", "--out", str(tmp_path / "run"), "--set", "training.steps=3", *smoke]) == 0
+    assert main(["train", "--out", str(tmp_path / "run"), "--seed", "3", "--set", "training.steps=3", *smoke]) == 0
     assert (tmp_path / "run" / "recpo-adapter" / "log.jsonl").read_text().count("\n") == 3
     adapter = str(tmp_path / "run" / "recpo-adapter")
     report = tmp_path / "report.json"
-    assert main(["evaluate", "--adapter", adapter, "--sample", "5", "--out", str(report), *smoke]) == 0
-    assert "R²ec (recpo-adapter)" in capsys.readouterr().out
-    assert json.loads(report.read_text())["figures"]["popularity"]["rows"] == 5
+    sample = ["evaluate", "--adapter", adapter, "--sample", "5", *smoke]
+    assert main([*sample, "--out", str(report)]) == 0
+    out = capsys.readouterr().out
+    assert "R²ec (recpo-adapter)" in out
+    assert "note on chance: NDCG@20" in out
+    written = json.loads(report.read_text())
+    assert written["figures"]["popularity"]["rows"] == 5
+    assert {"command", "commit", "profile", "seed", "device", "data"} <= set(written)
+    assert written["seed"] == 3  # of the training; --seed would draw another sample
+    assert [c["check"] for c in written["figures"]["R²ec (recpo-adapter)"]["checks"]] == [
+        "blind", "trained", "item table", "past", "repeats", "above chance"
+    ]  # fmt: skip
     assert "no adapter in" in error(capsys, "evaluate", "--adapter", str(tmp_path / "run"), *smoke)
+
+
+def test_compare_prints_a_table_and_draws(tmp_path, capsys):
+    sample = ["evaluate", "--sample", "12", "--profile", "smoke"]
+    for name in ("one", "two"):
+        assert main([*sample, "--name", name, "--out", str(tmp_path / f"{name}.json")]) == 0
+    files = [str(tmp_path / "one.json"), str(tmp_path / "two.json")]
+    capsys.readouterr()
+    figure = tmp_path / "figures" / "compare.png"
+    assert main(["compare", *files, "--metric", "hit@20", "--first", "popularity", "--figure", str(figure)]) == 0
+    out = capsys.readouterr().out
+    lines = [line.split() for line in out.splitlines()[2:-1]]
+    assert [line[0] for line in lines] == ["popularity", "chance", "co-occurrence", "text", "one", "two"]
+    assert all("no difference can be shown" in line or "by 0." in line for line in out.splitlines()[3:-1])
+    assert "hit@20 on 12 rows" in out
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    assert [file.name for file in figure.parent.iterdir()] == ["compare.png"]
+    assert main([*sample, "--sample", "9", "--out", str(tmp_path / "nine.json")]) == 0
+    capsys.readouterr()
+    assert "different examples (12 rows of 60 items, 9 of 60)" in error(
+        capsys, "compare", files[0], str(tmp_path / "nine.json")
+    )
+    assert "no report is called 'best'; choose one of chance" in error(capsys, "compare", files[0], "--first", "best")
+    assert "unknown metric 'auc'" in error(capsys, "compare", files[0], "--metric", "auc")
+    assert "no report" in error(capsys, "compare", str(tmp_path / "none.json"))
+    assert "see `rrec compare --help`" in error(capsys, "compare")
 
 
 def test_titles_are_found_whatever_their_case_accents_and_aliases():

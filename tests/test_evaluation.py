@@ -9,7 +9,7 @@ import torch
 
 from rrec_lib import plotting, results
 from rrec_lib.baselines import LastItemCooccurrence, Popularity, TextSimilarity, fitted_baselines
-from rrec_lib.evaluation import evaluate, evaluate_scores, sample_examples
+from rrec_lib.evaluation import evaluate, evaluate_scores, examples_hash, sample_examples, training_counts
 from rrec_lib.policy import encode, load_policy
 from rrec_lib.prompts import encode_users
 from rrec_lib.reasoning import ReasoningRecommender, other_users
@@ -74,6 +74,82 @@ def test_evaluate_refuses_what_is_not_a_score():
     other = evaluate_scores(torch.zeros(2, 5), rows((1, [0], 1), (9, [1], 2)), "other")
     with pytest.raises(ValueError, match="different examples"):
         evaluate_scores(torch.zeros(2, 5), examples, "one").difference(other, "hit@5")
+
+
+def test_batches_and_a_function_of_slices_give_the_same_report():
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randint(0, 9, (23, 60), generator=generator).float()
+    examples = rows(*[(i // 2, [i % 60, (i + 1) % 60], (i + 5) % 60) for i in range(23)])
+    counts = torch.arange(60)
+    whole = evaluate_scores(scores, examples, "x", 50, train_counts=counts)
+    asked = []
+
+    def part_of(part):
+        asked.append((part.start, part.stop))
+        return scores[part]
+
+    parts = evaluate_scores(part_of, examples, "x", 50, train_counts=counts, batch_size=10)
+    assert asked == [(0, 10), (10, 20), (20, 30)]  # never all at once
+    for metric, values in whole.values.items():
+        assert np.array_equal(values, parts.values[metric])
+        assert metric == "mrr" or metric.split("@")[1] in {"1", "5", "10", "20", "50"}
+    assert set(whole.lists) == set(parts.lists)
+    for name, figures in whole.lists.items():
+        assert figures == pytest.approx(parts.lists[name])
+
+
+def test_the_target_rank_equals_the_plain_statement():
+    """Loop over the examples: remove what was seen, count what stands above the target and what ties with it."""
+    scores = torch.randint(0, 6, (40, 30), generator=torch.Generator().manual_seed(1)).float()
+    examples = rows(*[(i, [(3 * i) % 30, (5 * i) % 30], (7 * i) % 30) for i in range(40)])
+    report = evaluate_scores(scores, examples, "x", 50, batch_size=7)
+    for row, example in enumerate(examples):
+        rivals = [i for i in range(30) if i == example["target"] or i not in example["seen"]]
+        own = scores[row, example["target"]]
+        assert report.n_greater[row] == sum(bool(scores[row, i] > own) for i in rivals)
+        assert report.n_equal[row] == sum(bool(scores[row, i] == own) for i in rivals)
+
+
+def test_half_precision_is_widened_and_the_catalogue_must_keep_its_size():
+    examples = rows((1, [0], 1), (2, [1], 2), (3, [2], 3))
+    assert evaluate_scores(torch.eye(50)[[1, 2, 3]].bfloat16(), examples, "half", 50).values["mrr"].tolist() == [
+        1,
+        1,
+        1,
+    ]
+    with pytest.raises(ValueError, match="scores of 6 items after scores of 5"):
+        evaluate_scores(lambda part: torch.zeros(1, 5 + part.start), examples, "growing", 50, batch_size=1)
+    with pytest.raises(ValueError, match="no example to evaluate on"):
+        evaluate_scores(torch.zeros(0, 5), [], "empty")
+    with pytest.raises(ValueError, match="4 training counts for a catalogue of 5 items"):
+        evaluate_scores(torch.zeros(3, 5), examples, "counts", train_counts=torch.ones(4))
+    with pytest.raises(ValueError, match="expected \\(3, N\\) scores"):
+        evaluate_scores(torch.zeros(3, 0), examples, "no item")
+
+
+def test_the_hash_of_examples_tells_users_targets_and_histories_apart():
+    one = rows((1, [0], 1), (2, [1], 2))
+    others = [
+        rows((1, [0], 1), (9, [1], 2)),
+        rows((1, [0], 1), (2, [1], 3)),
+        rows((1, [0], 1), (2, [1, 0], 2)),
+        one[::-1],
+    ]
+    assert examples_hash(one) == examples_hash([dict(row) for row in one])
+    assert len({examples_hash(some) for some in [one, *others]}) == 5
+
+
+def test_chance_and_popularity_show_in_the_lists(smoke_dataset):
+    counts = training_counts(smoke_dataset["train"], len(smoke_dataset["items"]))
+    assert counts.sum() == len(smoke_dataset["train"])
+    baselines, test = fitted_baselines(smoke_dataset), list(smoke_dataset["test"])
+    chance = evaluate(baselines["chance"], test, "chance", 100, train_counts=counts)
+    popular = evaluate(baselines["popularity"], test, "popularity", 100, train_counts=counts)
+    assert popular.lists["popularity@5"]["over_catalogue"] > 1.3 > chance.lists["popularity@5"]["over_catalogue"]
+    assert popular.lists["coverage@5"] < chance.lists["coverage@5"]
+    assert set(popular.slices) == {"history length", "target popularity", "cold items", "time"}
+    assert any("not above chance" in line for line in chance.warnings)
+    assert not popular.warnings
 
 
 def test_a_repeat_is_counted_and_stays_rankable():

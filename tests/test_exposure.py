@@ -64,4 +64,6 @@ def test_popularity_is_relative_to_the_catalogue_and_to_the_targets():
     assert chance["popularity@2"]["over_catalogue"] == pytest.approx(1)
     cold = exposure(torch.eye(4)[:1]).popularity(counts, torch.tensor([3]))
     assert cold["popularity@1"]["over_targets"] is None
-    assert exposure(torch.eye(4)).popularity(torch.zeros(4), torch.tensor([3]))["popularity@1"]["over_catalogue"] is None
+    assert (
+        exposure(torch.eye(4)).popularity(torch.zeros(4), torch.tensor([3]))["popularity@1"]["over_catalogue"] is None
+    )

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from rrec_lib.metrics import expected_hit, expected_ndcg, hit_rate_at_k, ndcg_at_k
+from rrec_lib.metrics import (
+    expected_hit,
+    expected_ndcg,
+    expected_reciprocal_rank,
+    hit_rate_at_k,
+    ndcg_above_hit_rate,
+    ndcg_at_k,
+)
+from rrec_lib.ranking import target_rank
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "metrics.json").read_text())
 CASES = {case["name"]: case for case in REFERENCE["cases"]}
@@ -142,3 +150,53 @@ def test_bad_input_is_refused(metric):
 def test_the_result_is_at_least_float32_and_as_wide_as_the_scores(metric, dtype):
     wanted = torch.float64 if dtype == torch.float64 else torch.float32
     assert metric(torch.tensor([3.0, 2.0, 1.0], dtype=dtype), torch.tensor(1), 2).dtype == wanted
+
+
+def test_reciprocal_rank_is_the_mean_over_the_places_of_a_tie():
+    greater, equal = torch.tensor([0, 3, 1, 4, 6]), torch.tensor([1, 1, 3, 0, 1])
+    expected = [1, 1 / 4, (1 / 2 + 1 / 3 + 1 / 4) / 3, 0, 1 / 7]
+    found = expected_reciprocal_rank(greater, equal)
+    assert found.tolist() == pytest.approx(expected, rel=1e-12)
+    assert found.dtype == torch.float64
+    assert found[2] < 1 / 2  # the optimistic rank would give more
+    assert expected_reciprocal_rank(torch.zeros(0).long(), torch.zeros(0).long()).shape == (0,)
+
+
+def test_reciprocal_rank_equals_the_average_over_all_tie_breaks():
+    scores = torch.tensor([3.0, 3.0, 3.0, 1.0, 5.0], dtype=torch.float64)
+    noise = torch.rand(40_000, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64) / 10
+    average = expected_reciprocal_rank(*target_rank(scores + noise, torch.zeros(40_000, dtype=torch.long))).mean()
+    exact = expected_reciprocal_rank(*target_rank(scores[None], torch.tensor([0])))
+    assert average.item() == pytest.approx(exact.item(), abs=0.005)
+
+
+def test_rows_that_cannot_be_are_flagged():
+    assert ndcg_above_hit_rate([109, 115, 127], [141, 110, 127]) == [True, False, False]
+    assert ndcg_above_hit_rate([0.0], [0.0]) == [False]
+    with pytest.raises(ValueError, match=r"^a row needs one NDCG per hit rate, got 1 for 2$"):
+        ndcg_above_hit_rate([1, 2], [1])
+
+
+def paper_rows(text):
+    """Rows of results in the tables of a page: six cells of figures, in the order H N H N H N."""
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")][1:]
+        if len(cells) == 6 and all(cell.rstrip(" ‡").isdigit() for cell in cells):
+            yield line, [int(cell.rstrip(" ‡")) for cell in cells], ["‡" in cell for cell in cells]
+
+
+def wrongly_marked(text):
+    wrong = []
+    for line, figures, marks in paper_rows(text):
+        if marks[1::2] != ndcg_above_hit_rate(figures[::2], figures[1::2]) or any(marks[::2]):
+            wrong.append(line)
+    return wrong
+
+
+def test_the_books_table_of_the_papers_numbers_marks_every_impossible_row():
+    page = (Path(__file__).parents[1] / "book" / "paper-code-ours.md").read_text(encoding="utf-8")
+    assert len(list(paper_rows(page))) == 3 * 11
+    assert wrongly_marked(page) == []
+    assert page.count(" ‡ |") == 6
+    for changed in (page.replace("141 ‡", "141", 1), page.replace("| 161 |", "| 161 ‡ |", 1)):
+        assert len(wrongly_marked(changed)) == 1

@@ -37,6 +37,13 @@ def test_thirds_hold_a_third_of_the_training_targets():
 
 def test_time_has_four_quarters_and_every_row_stands_in_one():
     found = example_slices([example(1, 0, 86400 * day) for day in range(8)])["time"]
-    assert list(found) == [f"from 1970-01-0{day} 00:00" for day in (1, 3, 5, 7)]
+    assert list(found) == [f"quarter {n}, from 1970-01-0{2 * n - 1} 00:00" for n in (1, 2, 3, 4)]
     assert [rows.sum() for rows in found.values()] == [2, 2, 2, 2]
     assert np.stack(list(found.values())).sum(0).tolist() == [1] * 8
+
+
+def test_quarters_of_one_second_stay_apart_and_equal_times_stay_together():
+    found = example_slices([example(1, 0, second) for second in range(8)])["time"]
+    assert [rows.sum() for rows in found.values()] == [2, 2, 2, 2]
+    [together] = example_slices([example(1, 0, 5)] * 4)["time"].values()
+    assert together.all()
