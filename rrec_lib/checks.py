@@ -161,7 +161,9 @@ def check_above_chance(
     if found.low > 0:
         return Finding("above chance", True, line)
     return Finding(
-        "above chance", False, f"{line}: not above chance. If it should be, are the item table's rows in order?"
+        "above chance",
+        False,
+        f"{line}: not shown to be above chance; if it should be, check that the item table's rows are in order",
     )
 
 

@@ -24,6 +24,7 @@ def evaluate_options(parser: argparse.ArgumentParser, stages: str) -> None:
     weights.add_argument("--adapter", type=Path, help="folder of an adapter, such as OUT/recpo-adapter of rrec train")
     parser.add_argument("--split", default="test", choices=["valid", "test"], help="(default: test)")
     parser.add_argument("--sample", help="how many rows, or 'all' (default: the profile's sample, capped per user)")
+    parser.add_argument("--sample-seed", type=int, default=0, help="of the sample and the intervals (default: 0)")
     parser.add_argument(
         "--name", help="of the model in tables; runs with several seeds share it (default: its weights)"
     )
@@ -55,8 +56,9 @@ def run_evaluate(arguments: argparse.Namespace, profile: Profile) -> None:
     from rrec_lib.reports import save_reports
     from rrec_lib.training import adapter_card
 
-    dataset, seed = prepare_profile(profile), arguments.seed
-    recommender = load_recommender(profile, arguments.stage, seed, dataset)
+    dataset = prepare_profile(profile)
+    seed = arguments.sample_seed  # not that of the run, so that runs with several seeds see the same rows
+    recommender = load_recommender(profile, arguments.stage, arguments.seed, dataset)
     weights = recommender.stage if arguments.adapter is None else arguments.adapter.name
     examples = list(dataset[arguments.split])
     if rows is not None:
@@ -83,8 +85,7 @@ def run_evaluate(arguments: argparse.Namespace, profile: Profile) -> None:
         for line in report.warnings:
             print(f"note on {report.name}: {line}")
     if arguments.out is not None:
-        # The run's seed is that of the adapter's training; --seed draws the sample, which must be the same to compare.
-        trained = adapter_card(profile, recommender.stage)["seed"] if recommender.stage != "base" else seed
+        trained = adapter_card(profile, recommender.stage)["seed"] if recommender.stage != "base" else arguments.seed
         save_reports(arguments.out, reports, profile.name, data_hash(dataset), trained)
         print(f"wrote {arguments.out}")
 
@@ -125,7 +126,7 @@ def draw(found: Mapping[str, "Interval"], metric: str, path: Path) -> None:
     bounds = zip(*[(i.mean, i.low, i.high) for i in found.values()], strict=True)
     plotting.intervals(axes, list(found), *bounds)
     some = next(iter(found.values()))
-    axes.set_xlabel(f"{metric}, mean and 95 % interval, {some.rows} rows of {some.users} users")
+    axes.set_xlabel(f"{metric.upper()}, mean and 95 % interval, {some.rows} rows of {some.users} users")
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, suffix=path.suffix or ".png")
     os.close(descriptor)

@@ -99,7 +99,7 @@ def test_a_shuffled_item_table_ends_at_chance():
     order = torch.randperm(N_ITEMS, generator=torch.Generator().manual_seed(1))
     shuffled = evaluate(States(torch.eye(N_ITEMS)[order]), examples(), "shuffled")
     [line] = shuffled.warnings
-    assert "not above chance" in line
+    assert "not shown to be above chance" in line
     assert "item table" in line
     sound = evaluate(States(torch.eye(N_ITEMS)), examples(), "sound")
     assert finding(sound, "above chance").passed is True

@@ -88,7 +88,7 @@ def test_prepare_train_and_evaluate_go_together(tmp_path, capsys):
     assert (tmp_path / "run" / "recpo-adapter" / "log.jsonl").read_text().count("\n") == 3
     adapter = str(tmp_path / "run" / "recpo-adapter")
     report = tmp_path / "report.json"
-    sample = ["evaluate", "--adapter", adapter, "--sample", "5", *smoke]
+    sample = ["evaluate", "--adapter", adapter, "--sample", "5", "--seed", "3", *smoke]  # of the random base
     assert main([*sample, "--out", str(report)]) == 0
     out = capsys.readouterr().out
     assert "R²ec (recpo-adapter)" in out
@@ -96,11 +96,20 @@ def test_prepare_train_and_evaluate_go_together(tmp_path, capsys):
     written = json.loads(report.read_text())
     assert written["figures"]["popularity"]["rows"] == 5
     assert {"command", "commit", "profile", "seed", "device", "data"} <= set(written)
-    assert written["seed"] == 3  # of the training; --seed would draw another sample
+    assert written["seed"] == 3  # that of the training
     assert [c["check"] for c in written["figures"]["R²ec (recpo-adapter)"]["checks"]] == [
         "blind", "trained", "item table", "past", "repeats", "above chance"
     ]  # fmt: skip
     assert "no adapter in" in error(capsys, "evaluate", "--adapter", str(tmp_path / "run"), *smoke)
+    # another seed of the run, on the same rows
+    assert main(["train", "--out", str(tmp_path / "again"), "--seed", "4", "--set", "training.steps=3", *smoke]) == 0
+    adapter, again = str(tmp_path / "again" / "recpo-adapter"), tmp_path / "again.json"
+    sample = ["evaluate", "--adapter", adapter, "--sample", "5", "--seed", "4", *smoke]
+    assert main([*sample, "--out", str(again)]) == 0
+    capsys.readouterr()
+    assert main(["compare", str(report), str(again)]) == 0
+    lines = capsys.readouterr().out.splitlines()[2:]
+    assert [line.split(" seed")[0].split()[-1] for line in lines] == ["1"] * (len(lines) - 1) + ["2"]
 
 
 def test_compare_prints_a_table_and_draws(tmp_path, capsys):
