@@ -15,7 +15,7 @@ from rrec_lib.checks import Finding, check_above_chance, check_blind, check_exam
 from rrec_lib.console import progress
 from rrec_lib.exposure import Exposure
 from rrec_lib.metrics import expected_ndcg
-from rrec_lib.ranking import mask_items, repeated_targets, target_rank
+from rrec_lib.ranking import count_true, mask_items, repeated_targets, target_rank
 from rrec_lib.reports import CUTOFFS, Report
 from rrec_lib.slices import example_slices
 
@@ -198,7 +198,7 @@ def _rank(
             raise ValueError(f"{name}: scores of {scores.shape[1]} items after scores of {exposure.n_items}")
         masked = mask_items(scores, seen[part], targets[part])
         greater, equal = target_rank(masked, targets[part])
-        candidates = scores.shape[1] - torch.isneginf(masked).sum(1)
+        candidates = count_true(~torch.isneginf(masked))
         found.append((greater.cpu(), equal.cpu(), candidates.cpu()))
         exposure.add(masked)
     assert exposure is not None  # there is at least one row

@@ -19,7 +19,7 @@ def last_line(script, *arguments):
     return done.stdout.strip().splitlines()[-1]
 
 
-@pytest.mark.parametrize("name", ["rollouts", "recpo_step", "item_encoding", "memory", "prepare"])
+@pytest.mark.parametrize("name", ["rollouts", "recpo_step", "item_encoding", "memory", "prepare", "evaluation"])
 def test_the_last_line_is_json_and_a_quick_run_records_nothing(name):
     recorded = ROOT / "results" / "benchmarks" / f"{name}.json"
     before = recorded.read_bytes() if recorded.exists() else None

@@ -125,6 +125,14 @@ def test_target_rank_by_hand():
     assert equal.tolist() == [2, 1, 0]
 
 
+def test_trues_are_counted_along_the_last_axis_in_any_shape():
+    flags = torch.tensor([[[True, False, True]], [[False, False, False]]])
+    assert ranking.count_true(flags).tolist() == [[2], [0]]
+    assert ranking.count_true(flags[0, 0]).item() == 2
+    assert ranking.count_true(flags).dtype == torch.int64
+    assert ranking.count_true(flags[:0]).shape == (0, 1)
+
+
 def test_top_k_lists_the_best_and_keeps_catalogue_order_in_ties():
     best = top_k(torch.tensor([[1.0, 3.0, 3.0, NEG_INF, 2.0], [0.0, 0.0, 0.0, 0.0, 0.0]]), 3)
     assert best.items.tolist() == [[1, 2, 4], [0, 1, 2]]
