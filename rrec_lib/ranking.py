@@ -251,7 +251,8 @@ def resampled_totals(columns: np.ndarray, samples: int, rng: np.random.Generator
     Args:
         columns: (U, M) totals of each user, such as sums of a metric and numbers of rows.
         samples: number of resamples.
-        rng: of the draws; every chunk of them has a child of its own, so that the result doesn't depend on threads.
+        rng: of the draws; where they take several chunks each has a child of its own, so that the result doesn't
+            depend on threads.
 
     Returns:
         (samples, M) totals.
@@ -264,5 +265,7 @@ def resampled_totals(columns: np.ndarray, samples: int, rng: np.random.Generator
         drawn = child.integers(0, size, (count, size), dtype=np.int32)
         return [np.bincount(users, minlength=size) @ columns for users in drawn]
 
+    if len(counts) == 1:
+        return np.array(draw(rng, samples))
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # NumPy draws and counts without the lock
         return np.array(list(chain.from_iterable(threads.map(draw, rng.spawn(len(counts)), counts))))

@@ -259,7 +259,7 @@ def test_repeats_are_found_wherever_the_larger_number_stands():
 @pytest.mark.parametrize("samples", [1, 4, 7])
 def test_resampled_means_are_those_of_the_drawn_users_rows(samples):
     values, owner = np.array([0.0, 1.0, 0.5, 0.25, 1.0]), np.array([0, 0, 1, 2, 2])
-    [rng], rows = np.random.default_rng(5).spawn(1), [values[owner == user] for user in range(3)]
+    rng, rows = np.random.default_rng(5), [values[owner == user] for user in range(3)]
     drawn = rng.integers(0, 3, (samples, 3), dtype=np.int32)
     means = [np.concatenate([rows[user] for user in users]).mean() for users in drawn]
     interval = bootstrap_mean_interval(values, owner, samples, seed=5)
