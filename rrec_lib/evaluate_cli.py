@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 from rrec_lib.profiles import Profile
 
 if TYPE_CHECKING:  # torch takes seconds to import; mistakes in the arguments show before
-    from datasets import DatasetDict
-
     from rrec_lib.comparison import Comparison
     from rrec_lib.ranking import Interval
 
@@ -53,7 +51,7 @@ def run_evaluate(arguments: argparse.Namespace, profile: Profile) -> None:
     from rrec_lib.data.examples import prepare_profile
     from rrec_lib.evaluation import evaluate, sample_examples, training_counts
     from rrec_lib.recommend import load_recommender
-    from rrec_lib.reports import save_reports
+    from rrec_lib.reports import data_hash, save_reports
     from rrec_lib.training import adapter_card
 
     dataset = prepare_profile(profile)
@@ -137,16 +135,6 @@ def draw(found: Mapping[str, "Interval"], metric: str, path: Path) -> None:
     finally:
         plotting.plt.close(figure)
         Path(temporary).unlink(missing_ok=True)
-
-
-def data_hash(dataset: "DatasetDict") -> str:
-    """One digest of every split of a prepared dataset."""
-    import hashlib
-
-    from rrec_lib.data.store import split_hash
-
-    parts = [f"{name} {split_hash(split)}" for name, split in sorted(dataset.items())]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def _effect(comparison: "Comparison") -> str:

@@ -1,5 +1,6 @@
 """Reports: what a recommender reached on a set of examples, in memory and as JSON that can be compared later."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from datasets import DatasetDict
 
 from rrec_lib.checks import Finding
+from rrec_lib.data.store import split_hash
 from rrec_lib.metrics import expected_hit, expected_ndcg, expected_reciprocal_rank
 from rrec_lib.ranking import Interval, bootstrap_mean_interval, bootstrap_mean_intervals, paired_bootstrap
 from rrec_lib.results import plain, provenance, write_json
@@ -141,6 +144,12 @@ class Report:
             }
         found = bootstrap_mean_intervals(values, users, self.samples, self.seed)
         return {m: {"mean": i.mean, "low": i.low, "high": i.high} for m, i in zip(metrics, found, strict=True)}
+
+
+def data_hash(dataset: DatasetDict) -> str:
+    """One digest of every split of a prepared dataset."""
+    parts = [f"{name} {split_hash(split)}" for name, split in sorted(dataset.items())]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def check_same_examples(*reports: Report) -> None:

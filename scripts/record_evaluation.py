@@ -1,6 +1,7 @@
 """Record the evaluation on the test rows: baselines and every stage of the model, in chunks that resume.
 
-Writes results/evaluation-movielens-PROFILE.json, which notebook 06 shows as a recorded run.
+Writes results/evaluation-movielens-PROFILE.json, which notebook 06 shows as a recorded run, and beside it
+reports-movielens-PROFILE.json for `rrec compare`.
 """
 
 import argparse
@@ -17,13 +18,14 @@ from torch import Tensor
 
 from rrec_lib.baselines import fitted_baselines
 from rrec_lib.data.examples import prepare_profile
-from rrec_lib.evaluation import Report, evaluate, evaluate_scores
+from rrec_lib.evaluation import Report, evaluate, evaluate_scores, training_counts
 from rrec_lib.paths import REPOSITORY
 from rrec_lib.policy import weights_hash
 from rrec_lib.profiles import available_profiles, load_profile
 from rrec_lib.reasoning import ReasoningRecommender
+from rrec_lib.reports import data_hash, save_reports
 from rrec_lib.results import provenance, write_json
-from rrec_lib.training import load_stage
+from rrec_lib.training import has_adapter, load_stage
 
 # What is recorded, most important first: name, stage, control.
 RUNS = (
@@ -48,20 +50,29 @@ def main() -> None:
     # Shuffled, so that a run that is cut short has a fair sample of the rows.
     order = np.random.default_rng(arguments.seed).permutation(len(test))[: arguments.rows].tolist()
     test = [test[i] for i in order]
-    draws = profile.evaluation.bootstrap_samples
+    draws, counts = profile.evaluation.bootstrap_samples, training_counts(dataset["train"], len(items))
     reports = {
-        name: evaluate(baseline, test, name, draws, arguments.seed)
+        name: evaluate(baseline, test, name, draws, arguments.seed, counts)
         for name, baseline in fitted_baselines(dataset).items()
     }
     extra: dict[str, Any] = {}
     path = (REPOSITORY or Path.cwd()) / "results" / f"evaluation-{profile.data.dataset}-{profile.name}.json"
     for name, stage, control in RUNS:
+        if stage != "base" and not has_adapter(profile, stage):
+            print(f"{name}: not run, profile {profile.name} has no {stage} adapter")
+            continue
         recommender = ReasoningRecommender(load_stage(profile, dataset, stage, arguments.seed), items, profile)
+        findings = recommender.check(test, name, trained=stage != "base")
         states, finished = chunked_states(recommender, test, control, arguments.chunk, arguments.runs)
-        reports[name] = evaluate_scores(recommender.score_states(states), test, name, draws, arguments.seed)
+        reports[name] = evaluate_scores(
+            lambda part, of=recommender, rows=states: of.score_states(rows[part].to(of.policy.device)),  # type: ignore[misc]
+            test, name, draws, arguments.seed, counts, findings=findings,
+        )  # fmt: skip
         if control == "own":
             extra[name] = {"finished_fraction": finished}
         write(path, profile.name, arguments.seed, reports, extra)
+        ranks = path.with_name(path.name.replace("evaluation-", "reports-"))
+        save_reports(ranks, list(reports.values()), profile.name, data_hash(dataset), arguments.seed)
         print(f"{name}: NDCG@20 {reports[name].interval('ndcg@20')}", flush=True)
 
 
@@ -94,10 +105,11 @@ def chunked_states(
 def write(path: Path, profile: str, seed: int, reports: dict[str, Report], extra: dict[str, Any]) -> None:
     """Write what is there so far, with every difference to the first model."""
     differences = {}
+    first = next(name for name, _, _ in RUNS if name in reports)
     for name, report in reports.items():
-        if name != RUNS[0][0]:
-            i = reports[RUNS[0][0]].difference(report, "ndcg@20")
-            differences[f"{RUNS[0][0]} − {name}"] = {"mean": i.mean, "low": i.low, "high": i.high}
+        if name != first:
+            i = reports[first].difference(report, "ndcg@20")
+            differences[f"{first} − {name}"] = {"mean": i.mean, "low": i.low, "high": i.high}
     figures = {"reports": {n: r.figures() for n, r in reports.items()}, "differences_ndcg@20": differences, **extra}
     write_json(path, {"name": path.stem, "profile": profile, **provenance(seed), "figures": figures})
 

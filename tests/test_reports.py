@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from datasets import DatasetDict
 
 from rrec_lib.comparison import compare
 from rrec_lib.evaluation import evaluate_scores
-from rrec_lib.reports import Report, load_reports, save_reports
+from rrec_lib.reports import Report, data_hash, load_reports, save_reports
 
 COUNTS = torch.tensor([3] * 5 + [0] * 35)
 
@@ -106,6 +107,12 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
         path.write_text(text)
         with pytest.raises(ValueError, match="can't be read as a report"):
             load_reports(path)
+
+
+def test_the_hash_of_the_data_tells_every_split_apart(smoke_dataset):
+    cut = [DatasetDict({**smoke_dataset, name: smoke_dataset[name].select(range(5))}) for name in smoke_dataset]
+    assert len({data_hash(some) for some in [smoke_dataset, *cut]}) == 1 + len(smoke_dataset)
+    assert data_hash(smoke_dataset) == data_hash(DatasetDict(dict(reversed(smoke_dataset.items()))))
 
 
 def test_a_file_takes_each_name_once_and_like_with_like(tmp_path):
