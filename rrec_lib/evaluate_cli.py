@@ -68,10 +68,8 @@ def run_evaluate(arguments: argparse.Namespace, profile: Profile) -> None:
         evaluate(one, examples, name, settings.bootstrap_samples, seed, counts)
         for name, one in fitted_baselines(dataset).items()
     ]
-    size = settings.batch_size
-    reports.append(
-        evaluate(recommender.model, examples, model_name, settings.bootstrap_samples, seed, counts, size, findings)
-    )
+    own = evaluate(recommender.model, examples, model_name, settings.bootstrap_samples, seed, counts, findings=findings)
+    reports.append(own)
     print(f"{len(examples)} rows of {arguments.split}, {len(set(reports[0].users.tolist()))} users, ", end="")
     print(f"{reports[0].repeats} repeats; mean with its 95 % interval over users")
     width = max(len(report.name) for report in reports)

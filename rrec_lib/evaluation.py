@@ -68,8 +68,7 @@ def evaluate(
     def score(part: Sequence[Example]) -> Tensor:
         return _checked(recommender.scores(part), len(part), name)
 
-    tried = rows[:BLIND_ROWS]
-    blind = check_blind(score, tried, score(tried).shape[1], name)
+    blind = check_blind(score, rows[:BLIND_ROWS], name)
     return _evaluate(
         lambda part: recommender.scores(rows[part]), rows, name, samples, seed, train_counts, batch_size,
         [blind, *findings],

@@ -58,14 +58,14 @@ def test_a_rating_that_leaks_is_caught_too():
         return torch.tensor([[example["target_rating"], 1.0] for example in part])
 
     with pytest.raises(ValueError, match="target leaks"):
-        check_blind(score, rows, N_ITEMS, "rating")
+        check_blind(score, rows, "rating")
 
 
 @pytest.mark.parametrize("n_items", [2, 3, 40])
 def test_the_other_target_is_another(n_items):
     for target in range(n_items):
         with pytest.raises(ValueError, match="target leaks"):
-            check_blind(lambda part: torch.tensor([[float(part[0]["target"])]]), [{"target": target}], n_items, "x")
+            check_blind(lambda part: torch.full((1, n_items), part[0]["target"]), [{"target": target}], "x")
 
 
 def test_scores_that_cannot_be_repeated_are_not_called_a_leak():
