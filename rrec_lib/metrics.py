@@ -82,7 +82,7 @@ def ndcg_above_hit_rate(hit_rates: Sequence[float], ndcgs: Sequence[float]) -> l
     """
     if len(hit_rates) != len(ndcgs):
         raise ValueError(f"a row needs one NDCG per hit rate, got {len(ndcgs)} for {len(hit_rates)}")
-    return [ndcg > hit for hit, ndcg in zip(hit_rates, ndcgs, strict=True)]
+    return [ndcg > hit_rates[place] for place, ndcg in enumerate(ndcgs)]
 
 
 def _ranks(last: torch.Tensor) -> torch.Tensor:

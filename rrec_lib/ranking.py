@@ -109,7 +109,7 @@ def repeated_targets(seen: Sequence[Sequence[int]], targets: torch.Tensor) -> to
 
 def _pairs(seen: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
     """Row and column of every item that a list names."""
-    rows = torch.repeat_interleave(torch.arange(len(seen)), torch.tensor([len(items) for items in seen]).long())
+    rows = torch.repeat_interleave(torch.tensor([len(items) for items in seen], dtype=torch.long))
     return rows, torch.tensor(list(chain.from_iterable(seen)), dtype=torch.long)
 
 
@@ -186,7 +186,7 @@ def bootstrap_mean_interval(
     Raises:
         ValueError: if the inputs do not fit each other, hold NaN, or come from fewer than two users.
     """
-    values, users = np.asarray(values, dtype=np.float64), np.asarray(users)
+    values, users = np.asarray(values), np.asarray(users)
     if values.shape != users.shape or values.ndim != 1:
         raise ValueError(f"values {values.shape} and users {users.shape} must be two lists of the same length")
     return bootstrap_mean_intervals(values[:, None], users, samples, seed, level)[0]
@@ -221,7 +221,7 @@ def user_totals(values: ArrayLike, users: ArrayLike) -> tuple[np.ndarray, np.nda
     Raises:
         ValueError: as :func:`bootstrap_mean_interval`.
     """
-    values, users = np.asarray(values, dtype=np.float64), np.asarray(users)
+    values, users = np.asarray(values), np.asarray(users)
     if values.ndim != 2 or values.shape[:1] != users.shape:
         raise ValueError(f"values {values.shape} need one row for each of the users {users.shape}")
     if np.isnan(values).any():

@@ -3,6 +3,7 @@
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -111,6 +112,20 @@ def test_repeated_targets_and_masks_name_items_of_their_own_row_only():
     assert masked.tolist() == [[0, 0, NEG_INF], [0, NEG_INF, 0]]
 
 
+def test_nobody_has_seen_anything():
+    assert torch.equal(mask_items(torch.ones(2, 3), [[], []]), torch.ones(2, 3))
+    repeated = repeated_targets([[], []], torch.tensor([0, 1]))
+    assert repeated.tolist() == [False, False]
+    assert repeated.dtype == torch.bool
+
+
+def test_items_are_counted_along_the_last_axis_of_grouped_scores():
+    masked = mask_items(torch.zeros(1, 2, 5), [[4]])
+    assert torch.isneginf(masked).nonzero().tolist() == [[0, 0, 4], [0, 1, 4]]
+    with pytest.raises(ValueError, match=r"^seen lie in 2..2, the catalogue has 0..1$"):
+        mask_items(torch.zeros(1, 5, 2), [[2]])
+
+
 def test_a_mask_lets_gradients_of_what_it_leaves_through():
     scores = torch.ones(1, 3, requires_grad=True)
     masked = mask_items(scores, [[1]])
@@ -131,6 +146,13 @@ def test_trues_are_counted_along_the_last_axis_in_any_shape():
     assert ranking.count_true(flags[0, 0]).item() == 2
     assert ranking.count_true(flags).dtype == torch.int64
     assert ranking.count_true(flags[:0]).shape == (0, 1)
+
+
+def test_trues_are_counted_by_numpy_on_a_processor_alone(monkeypatch):
+    monkeypatch.setattr(np, "count_nonzero", lambda flags, axis: [10 + axis])
+    assert ranking.count_true(torch.ones(1, 2, dtype=torch.bool)).tolist() == [9]
+    elsewhere = SimpleNamespace(device=SimpleNamespace(type="cuda"), sum=lambda axis: 20 + axis)
+    assert ranking.count_true(elsewhere) == 19
 
 
 def test_top_k_lists_the_best_and_keeps_catalogue_order_in_ties():
@@ -300,6 +322,7 @@ def test_intervals_of_several_metrics_are_those_of_each():
         assert several.mean == pytest.approx(single.mean, rel=1e-12)
         assert (several.level, several.users, several.rows) == (0.9, 19, 90)
     assert len({interval.mean for interval in together}) == 3
+    assert ranking.bootstrap_mean_intervals(values, users, 10, seed=0)[0].level == 0.95
 
 
 def test_user_totals_by_hand():
