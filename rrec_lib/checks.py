@@ -88,7 +88,7 @@ def check_blind(score: Callable[[Examples], Tensor], examples: Examples, name: s
         )
     raise ValueError(
         f"{name}: the scores change when the example's target is replaced, so the target leaks into them; a "
-        "recommender may read the history and the time, never `target` or `target_rating`"
+        "recommender may read the history and the time, never `target`, `target_rating` or `repeat`"
     )
 
 
@@ -174,4 +174,6 @@ def _with_other_target(example: Mapping[str, Any], n_items: int) -> dict[str, An
     changed = {**example, "target": (example["target"] + max(1, n_items // 2)) % n_items}
     if "target_rating" in example:
         changed["target_rating"] = -1.0
+    if "repeat" in example:
+        changed["repeat"] = not example["repeat"]
     return changed

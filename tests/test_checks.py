@@ -51,14 +51,16 @@ def test_a_target_that_leaks_into_scores_is_caught():
     assert finding(evaluate(States(torch.eye(N_ITEMS)), examples(), "sound"), "blind").passed is True
 
 
-def test_a_rating_that_leaks_is_caught_too():
-    rows = [{**example, "target_rating": 5.0} for example in examples(4)]
+@pytest.mark.parametrize("leak", ["target_rating", "repeat"])
+def test_what_follows_from_the_target_may_not_be_read_either(leak):
+    rows = [{**example, "target_rating": 5.0, "repeat": False, "target_timestamp": 9} for example in examples(4)]
 
-    def score(part):
-        return torch.tensor([[example["target_rating"], 1.0] for example in part])
+    def score(part, field=leak):
+        return torch.tensor([[float(example[field]), 1.0] for example in part])
 
     with pytest.raises(ValueError, match="target leaks"):
-        check_blind(score, rows, "rating")
+        check_blind(score, rows, leak)
+    assert check_blind(lambda part: score(part, "target_timestamp"), rows, "the time is known").passed is True
 
 
 @pytest.mark.parametrize("n_items", [2, 3, 40])
