@@ -44,20 +44,25 @@ def check_examples(examples: Examples, repeats: int) -> list[Finding]:
         A finding on the times and one on the repeats.
 
     Raises:
-        ValueError: if a history reaches the time of its target: then it may hold the target's own event.
+        ValueError: if a history goes past the time of its target: it holds what came later, or the target itself.
     """
     timed = [e for e in examples if "target_timestamp" in e and e.get("history_timestamps")]
+    level = 0
     for row, example in enumerate(timed):
-        if max(example["history_timestamps"]) >= example["target_timestamp"]:
+        last, target = max(example["history_timestamps"]), example["target_timestamp"]
+        if last > target:
             raise ValueError(
-                f"example {row} of {len(timed)} with times: its history reaches time "
-                f"{max(example['history_timestamps'])}, its target is of {example['target_timestamp']}; a history must "
-                "end strictly before its target, or it leaks it"
+                f"example {row} of {len(timed)} with times: its history reaches time {last}, its target is of {target}; "
+                "a history must end before its target, or it leaks it"
             )
-    if timed:
-        past = Finding("past", True, f"every history ends before its target, in all {len(timed)} rows with times")
-    else:
+        level += last == target
+    if not timed:
         past = Finding("past", None, "the examples carry no times, so histories were not checked against targets")
+    elif level:
+        past = Finding("past", False, f"{level} of {len(timed)} histories end in the very moment of their target, so it "
+                       "is not known which came first")  # fmt: skip
+    else:
+        past = Finding("past", True, f"every history ends before its target, in all {len(timed)} rows with times")
     share = repeats / len(examples)
     line = f"{repeats} of {len(examples)} targets were seen before; they stay rankable, all other seen items do not"
     if share > MANY_REPEATS:
