@@ -52,15 +52,15 @@ def check_examples(examples: Examples, repeats: int) -> list[Finding]:
         last, target = max(example["history_timestamps"]), example["target_timestamp"]
         if last > target:
             raise ValueError(
-                f"example {row} of {len(timed)} with times: its history reaches time {last}, its target is of {target}; "
-                "a history must end before its target, or it leaks it"
+                f"example {row} of {len(timed)} with times: its history reaches time {last}, its target is of "
+                f"{target}; a history must end before its target, or it leaks it"
             )
         level += last == target
     if not timed:
         past = Finding("past", None, "the examples carry no times, so histories were not checked against targets")
     elif level:
-        past = Finding("past", False, f"{level} of {len(timed)} histories end in the very moment of their target, so it "
-                       "is not known which came first")  # fmt: skip
+        line = f"{level} of {len(timed)} histories end in the very moment of their target; which came first isn't known"
+        past = Finding("past", False, line)
     else:
         past = Finding("past", True, f"every history ends before its target, in all {len(timed)} rows with times")
     share = repeats / len(examples)
