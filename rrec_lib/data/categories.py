@@ -57,8 +57,7 @@ def category(name: str) -> Category:
     """Look a category up.
 
     Args:
-        name: as in the published files' names; the year behind a sample's name, ``"Books_2018"``, is ignored. Of a
-            name that is not in the table the items are called items.
+        name: as in the published files' names; what a sample adds behind it, ``"Books_2018"``, is ignored. Of a name
+            that is not in the table the items are called items.
     """
-    noun = NOUNS.get(name) or NOUNS.get(name.rstrip("0123456789").rstrip("_"), ITEM)
-    return Category(name, noun)
+    return Category(name, next((noun for key, noun in NOUNS.items() if f"{name}_".startswith(f"{key}_")), ITEM))

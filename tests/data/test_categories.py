@@ -10,10 +10,13 @@ def test_all_categories_of_the_published_set_are_there():
         assert noun == noun.strip() != ""
         assert not noun.endswith("s"), name  # the plural takes an s
         assert "_" not in noun
+        assert not [other for other in NOUNS if other != name and other.startswith(f"{name}_")]  # a name is found once
 
 
 def test_a_sample_s_name_finds_its_category_and_a_stranger_is_an_item():
     assert category("Video_Games").noun == "video game"
     assert category("Office_Products_2018").plural == "office products"
+    assert category("CDs_and_Vinyl_2023micro").noun == "album"
+    assert category("Books2").noun == "item"
     assert category("Generated").plural == "items"
     assert category("").noun == "item"
