@@ -11,6 +11,7 @@ from trl.import_utils import is_vllm_available
 from rrec_lib import advantages as advantage_estimators
 from rrec_lib.checkpoints import GRAD_NORM_LIMIT
 from rrec_lib.hardware import check_optimizer, needs_loss_scaling, users_of_a_process
+from rrec_lib.item_tower import check_item_softmax
 from rrec_lib.objective import TOKEN_NORMALIZATIONS
 from rrec_lib.profiles import Profile
 from rrec_lib.vllm_rollouts import STOP
@@ -33,6 +34,7 @@ class RecPOConfig(GRPOConfig):
     token_normalization: str = field(default="trajectory", metadata={"help": "See objective.recpo_loss."})
     logq_correction: bool = field(default=False, metadata={"help": "Correct the in-batch softmax for popularity."})
     extra_negatives: int = field(default=0, metadata={"help": "Items drawn into each step's softmax, no targets."})
+    item_softmax: str = field(default="batch", metadata={"help": "Of the item term: over the batch, or catalogue."})
     item_refresh_steps: int = field(default=10, metadata={"help": "Encode the whole item table every n steps."})
     grad_norm_limit: float = field(default=GRAD_NORM_LIMIT, metadata={"help": "A larger norm stops the run."})
     activation_checkpointing: bool | None = field(default=False, metadata={"help": "Trade time for memory."})
@@ -55,6 +57,7 @@ class RecPOConfig(GRPOConfig):
                 f"per_device_train_batch_size counts trajectories, {self.per_device_train_batch_size}, and must be a"
                 f" multiple of num_generations, {self.num_generations}, so that micro-batches hold whole groups"
             )
+        check_item_softmax(self.item_softmax)
         if self.extra_negatives < 0:
             raise ValueError(f"extra_negatives must be 0 (none) or more, got {self.extra_negatives}")
         if self.save_strategy == "steps" and self.save_steps % self.logging_steps:
@@ -107,6 +110,7 @@ def recpo_config(profile: Profile, output_dir: Path, seed: int = 0, **overrides:
         "ndcg_k": profile.reward.ndcg_k,
         "item_temperature": profile.reward.temperature,
         "advantage": profile.training.advantage,
+        "item_softmax": profile.training.item_softmax,
         "item_refresh_steps": profile.training.item_refresh_steps,
         "optim": profile.training.optimizer,
         "learning_rate": profile.training.learning_rate,

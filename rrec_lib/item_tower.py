@@ -14,6 +14,18 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+ITEM_SOFTMAX = ("batch", "catalogue")
+
+
+def check_item_softmax(name: str) -> None:
+    """Raise ``ValueError`` unless the item softmax is one of ``ITEM_SOFTMAX``.
+
+    Over the *batch* as in the paper; or over the *catalogue*: every other item is a negative too, by its state in the
+    item table, which is as old as its last refresh and gets no gradient.
+    """
+    if name not in ITEM_SOFTMAX:
+        raise ValueError(f"item_softmax is {name!r}, expected one of {', '.join(ITEM_SOFTMAX)}")
+
 
 @dataclass
 class StepItems:
@@ -36,6 +48,14 @@ class StepItems:
     def rows(self, targets: Tensor) -> Tensor:
         """Row of each target."""
         return torch.searchsorted(self.ids, targets)
+
+    def in_table(self, table: Tensor) -> Tensor:
+        """(N, d) the whole table with this step's states in their rows, so that all others are negatives as well.
+
+        Args:
+            table: (N, d) the catalogue's states as they were last encoded, without history.
+        """
+        return table.index_copy(0, self.ids, self.states)
 
     def note(self, loss: Tensor) -> None:
         """Add a micro-batch's gradient with respect to the states; its own backward pass is still to come."""

@@ -49,7 +49,8 @@ class RewardProfile:
 class WarmupProfile:
     steps: int
     users_per_step: int
-    item_negatives: int  # films drawn beside the batch's targets
+    sentences: bool  # write and learn a sentence before the marker; without, the states follow the prompt at once
+    item_negatives: int  # items drawn beside the batch's targets, for the softmax over the batch
     token_weight: float  # of the sentences' cross-entropy, beside the item term's 1
     learning_rate: float
 
@@ -64,6 +65,7 @@ class TrainingProfile:
     clip_eps: float
     advantage: str  # "grpo" or "rloo"
     optimizer: str  # a name of Transformers', such as "adamw_torch" or "paged_adamw_8bit"
+    item_softmax: str  # "batch" as in the paper, or "catalogue"; the warm-up's too
     item_refresh_steps: int
     save_steps: int
 

@@ -139,24 +139,24 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
         if index == 0:
             self._begin_step(model, batches)
         items, tau = self.step_items, args.item_temperature
-        log_q = items.log_q if args.logq_correction else None
+        item_states, rows, item_ids, log_q = self._item_softmax(inputs["targets"])
+        rows = rows.repeat_interleave(group_size)
         groups = PackedGroups(**{name: inputs[name] for name in PackedGroups.__dataclass_fields__})
         with autocast(self.policy.compute_dtype, device):
             output = packed_forward(model, groups, args.temperature)
-        rows = items.rows(inputs["targets"]).repeat_interleave(group_size)
         mask = groups.loss_mask.flatten(0, 1)
         loss = recpo_loss(
             output.logprobs,
             inputs.get("old_logprobs"),
             mask,
             output.states,
-            items.states,
+            item_states,
             rows,
             inputs["advantages"].flatten(),
             group_size,
             best_mask=inputs["best"].flatten(),
             old_item_logprobs=inputs.get("old_item_logprobs"),
-            item_ids=items.ids,
+            item_ids=item_ids,
             log_q=log_q,
             sampling_weights=inputs["sampling_weights"].flatten(0, 1) if "sampling_weights" in inputs else None,
             clip_eps=self.epsilon_low,
@@ -166,9 +166,7 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
         )
         if "old_logprobs" not in inputs:  # the buffered batch remembers the policy that sampled it
             inputs["old_logprobs"] = output.logprobs.detach()
-            inputs["old_item_logprobs"] = item_logprobs(
-                output.states, items.states, rows, items.ids, tau, log_q
-            ).detach()
+            inputs["old_item_logprobs"] = item_logprobs(output.states, item_states, rows, item_ids, tau, log_q).detach()
         self._log_metric_value("entropy", (output.entropies * mask).sum() / mask.sum().clamp(min=1))
         for name in ("token", "item", "token_clip_fraction", "item_clip_fraction", "item_accuracy"):
             self._log_metric_value({"token": "token_loss", "item": "item_loss"}.get(name, name), getattr(loss, name))
@@ -178,6 +176,14 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
             if index == len(batches) - 1:
                 total = total + items.send_back(self.accelerator)
         return self.checked(total)
+
+    def _item_softmax(self, targets: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """States of the item softmax, the targets' rows among them, and the rows' ids and log q, where they matter."""
+        items = self.step_items
+        if self.args.item_softmax == "catalogue":
+            assert self.item_embeddings is not None
+            return items.in_table(self.item_embeddings), targets, None, None
+        return items.states, items.rows(targets), items.ids, items.log_q if self.args.logq_correction else None
 
     def _optimiser_batch(self, inputs: dict[str, Tensor]) -> list[dict[str, Tensor]]:
         """This process's micro-batches of the present optimiser step."""

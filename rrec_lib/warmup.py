@@ -20,12 +20,12 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from rrec_lib.checkpoints import CheckpointMixin
 from rrec_lib.hardware import autocast, users_of_a_process
-from rrec_lib.item_tower import choose_items, step_seed
+from rrec_lib.item_tower import check_item_softmax, choose_items, step_seed
 from rrec_lib.objective import item_logprobs
 from rrec_lib.packing import pack, packed_forward, packed_states
 from rrec_lib.policy import Policy
 from rrec_lib.profiles import Profile
-from rrec_lib.prompts import MARKER, encode_users, item_kind
+from rrec_lib.prompts import MARKER, encode_users, item_kind, marker_ids
 
 Items = Sequence[Mapping[str, Any]]
 _FRAMES = (
@@ -111,8 +111,10 @@ class WarmupTrainer(CheckpointMixin, Trainer):
         dataset: splits ``train`` and ``items``.
         profile: its ``warmup`` section and the item softmax's temperature.
         """
-        self.prepare_items(policy, dataset)
+        check_item_softmax(profile.training.item_softmax)
+        self.prepare_items(policy, dataset, profile.training.item_refresh_steps)
         self.settings, self.temperature = profile.warmup, profile.reward.temperature
+        self.whole_catalogue = profile.training.item_softmax == "catalogue"
         self.parts: dict[str, float] = {}
         super().__init__(
             model=policy.model,
@@ -125,26 +127,51 @@ class WarmupTrainer(CheckpointMixin, Trainer):
 
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """Mean cross-entropy of the sentences' tokens, the marker included, and that of the targets behind them."""
-        examples, tokenizer, device = inputs["examples"], self.policy.tokenizer, self.accelerator.device
-        prompts = encode_users(tokenizer, examples, self.items)
+        if self.whole_catalogue:
+            self.refresh_item_table()
+        prompts = encode_users(self.policy.tokenizer, inputs["examples"], self.items)
+        with autocast(self.policy.compute_dtype, self.accelerator.device):
+            if self.settings.sentences:
+                states, token = self._after_sentences(model, prompts, inputs["examples"])
+            else:
+                marker = marker_ids(self.policy.tokenizer)
+                states = packed_states(model, [prompt + marker for prompt in prompts], self.accelerator.device)
+                token = states.new_zeros(())
+        item = self._item_loss(model, states, [example["target"] for example in inputs["examples"]])
+        self.parts = {"token_loss": token.item(), "item_loss": item.item()}
+        return self.checked(self.settings.token_weight * token + item)
+
+    def _after_sentences(
+        self, model: torch.nn.Module, prompts: list[list[int]], examples: Items
+    ) -> tuple[Tensor, Tensor]:
+        """States (B, d) behind each history's sentence, and the sentences' mean cross-entropy."""
+        tokenizer = self.policy.tokenizer
         sentences = [
             history_sentence(example, self.items, frame=row + self.state.global_step)
             for row, example in enumerate(examples)
         ]
         completions = [list(tokenizer(f"{s}\n{MARKER}", add_special_tokens=False)["input_ids"]) for s in sentences]
-        groups = pack(prompts, completions, [len(c) for c in completions], tokenizer.pad_token_id, device)
-        targets = torch.tensor([example["target"] for example in examples], device=device)
-        seed = step_seed(self.args.seed, self.state.global_step)
-        item_ids, log_q = choose_items(targets, self.target_share, self.settings.item_negatives, seed)
-        rows = torch.searchsorted(item_ids, targets)
-        with autocast(self.policy.compute_dtype, device):
-            output = packed_forward(model, groups)
-            item_states = packed_states(model, [self.item_prompts[i] for i in item_ids.tolist()], device)
-        item = -item_logprobs(output.states, item_states, rows, None, self.temperature, log_q).mean()
+        lengths = [len(completion) for completion in completions]
+        groups = pack(prompts, completions, lengths, tokenizer.pad_token_id, self.accelerator.device)
+        output = packed_forward(model, groups)
         mask = groups.loss_mask.flatten(0, 1)
-        token = -(output.logprobs * mask).sum() / mask.sum()
-        self.parts = {"token_loss": token.item(), "item_loss": item.item()}
-        return self.checked(self.settings.token_weight * token + item)
+        return output.states, -(output.logprobs * mask).sum() / mask.sum()
+
+    def _item_loss(self, model: torch.nn.Module, states: Tensor, chosen: list[int]) -> Tensor:
+        """Mean cross-entropy of the targets, over the step's items or over the catalogue."""
+        device, tau = self.accelerator.device, self.temperature
+        targets = torch.tensor(chosen, device=device)
+        seed = step_seed(self.args.seed, self.state.global_step)
+        negatives = 0 if self.whole_catalogue else self.settings.item_negatives
+        ids, log_q = choose_items(targets, self.target_share, negatives, seed)
+        with autocast(self.policy.compute_dtype, device):
+            fresh = packed_states(model, [self.item_prompts[i] for i in ids.tolist()], device)
+        if not self.whole_catalogue:
+            return -item_logprobs(states, fresh, torch.searchsorted(ids, targets), None, tau, log_q).mean()
+        assert self.item_embeddings is not None
+        table = self.item_embeddings.index_copy(0, ids, fresh)
+        self.item_embeddings[ids] = fresh.detach()
+        return -item_logprobs(states, table, targets, None, tau).mean()
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add the loss's two parts to every step's line."""

@@ -19,6 +19,7 @@ SETTINGS = [
     {"token_normalization": "batch"},
     {"token_normalization": "constant", "extra_negatives": 8, "logq_correction": True},
     {"advantage": "rloo", "token_normalization": "sum"},
+    {"item_softmax": "catalogue"},
 ]
 # Float32 rounding: item prompts are packed differently, and 1/τ = 50 amplifies it. Measured: below 5e-6.
 TOLERANCE = 1e-5

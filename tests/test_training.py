@@ -13,8 +13,10 @@ from rrec_lib import configuration, hardware
 from rrec_lib.advantages import grpo_advantages
 from rrec_lib.checkpoints import COMPLETE, last_checkpoint
 from rrec_lib.item_tower import choose_items
-from rrec_lib.policy import Policy, load_policy, weights_hash
+from rrec_lib.policy import Policy, encode, item_table, load_policy, weights_hash
 from rrec_lib.profiles import load_profile
+from rrec_lib.prompts import encode_users, marker_ids
+from rrec_lib.ranking import score_items
 from rrec_lib.trainer import RecPOConfig, RecPOTrainer, recpo_config
 from rrec_lib.training import load_stage, make_adapters, train_recpo, warm_up
 from rrec_lib.warmup import history_sentence
@@ -162,13 +164,58 @@ def test_warm_up_learns_format_and_states(smoke_profile, smoke_dataset, tmp_path
         assert row["loss"] == pytest.approx(token_weight * row["token_loss"] + row["item_loss"], rel=1e-3)
 
 
-def test_a_resumed_warm_up_ends_with_the_same_weights(smoke_profile, smoke_dataset, tmp_path):
-    profile = dataclasses.replace(smoke_profile, warmup=dataclasses.replace(smoke_profile.warmup, steps=6))
+@pytest.mark.parametrize("softmax", ["batch", "catalogue"])
+def test_a_resumed_warm_up_ends_with_the_same_weights(smoke_profile, smoke_dataset, tmp_path, softmax):
+    training = dataclasses.replace(smoke_profile.training, item_softmax=softmax)
+    warmup = dataclasses.replace(smoke_profile.warmup, steps=6)
+    profile = dataclasses.replace(smoke_profile, warmup=warmup, training=training)
     whole = warmed(profile, smoke_dataset, tmp_path / "a")
     shutil.copytree(tmp_path / "a" / "checkpoint-3", tmp_path / "b" / "checkpoint-3")
     again = warmed(profile, smoke_dataset, tmp_path / "b")
     assert trained_hash(again.policy) == trained_hash(whole.policy)
     assert last_checkpoint(tmp_path / "b") == tmp_path / "b" / "checkpoint-6"
+
+
+def test_the_softmax_over_the_catalogue_has_every_item_as_a_negative(smoke_profile, smoke_dataset, tmp_path):
+    """With a fresh table the first step's item loss is the cross-entropy over all items."""
+
+    def first_item_loss(softmax):
+        training = dataclasses.replace(smoke_profile.training, item_softmax=softmax)
+        settings = dataclasses.replace(smoke_profile.warmup, sentences=False, item_negatives=0)
+        profile = dataclasses.replace(smoke_profile, training=training, warmup=settings)
+        policy = load_policy(profile.model)
+        trainer = warm_up(policy, smoke_dataset, profile, tmp_path / softmax, max_steps=1)
+        return next(row for row in trainer.state.log_history if "item_loss" in row), trainer
+
+    whole, trainer = first_item_loss("catalogue")
+    batch, _ = first_item_loss("batch")
+    policy = load_policy(smoke_profile.model)  # as it was before the step
+    examples = next(iter(trainer.get_train_dataloader()))["examples"]
+    marker, items = marker_ids(policy.tokenizer), list(smoke_dataset["items"])
+    users = encode(policy, [prompt + marker for prompt in encode_users(policy.tokenizer, examples, items)])
+    logits = score_items(users, item_table(policy, items), smoke_profile.reward.temperature)
+    expected = torch.nn.functional.cross_entropy(logits, torch.tensor([e["target"] for e in examples]))
+    assert whole["item_loss"] == pytest.approx(expected.item(), rel=1e-4)
+    assert batch["item_loss"] < whole["item_loss"]  # fewer negatives
+    assert whole["token_loss"] == 0
+    assert whole["grad_norm"] > 0
+
+
+def test_recpo_takes_the_softmax_over_the_catalogue(smoke_profile, smoke_dataset, tmp_path):
+    def first_step(softmax):
+        policy = load_policy(smoke_profile.model)
+        trainer = train_recpo(
+            policy, smoke_dataset, smoke_profile, tmp_path / softmax, callbacks=[], max_steps=1, item_softmax=softmax
+        )
+        return losses(trainer)[0], trained_hash(policy)
+
+    (batch, batch_hash), (whole, whole_hash) = first_step("batch"), first_step("catalogue")
+    assert batch["reward"] == whole["reward"]
+    assert batch["token_loss"] == whole["token_loss"]
+    assert batch_hash != whole_hash
+    assert whole["item_accuracy"] <= batch["item_accuracy"]  # more to be mistaken for
+    with pytest.raises(ValueError, match="item_softmax is 'all', expected one of batch, catalogue"):
+        first_step("all")
 
 
 def test_chosen_items_and_how_often_they_are_expected():
