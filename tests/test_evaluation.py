@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rrec_lib import plotting, results
-from rrec_lib.baselines import LastItemCooccurrence, Popularity, TextSimilarity, fitted_baselines
+from rrec_lib.baselines import fitted_baselines
 from rrec_lib.evaluation import evaluate, evaluate_scores, examples_hash, sample_examples, training_counts
 from rrec_lib.policy import encode, load_policy
 from rrec_lib.prompts import encode_users
@@ -19,33 +19,6 @@ def rows(*triples):
     return [
         {"user_id": user, "history": history, "seen": history, "target": target} for user, history, target in triples
     ]
-
-
-TRAIN = rows((1, [0], 1), (1, [0, 1], 2), (2, [0], 1), (2, [1], 3), (3, [3], 1))
-
-
-def test_popularity_counts_training_targets():
-    assert Popularity(TRAIN, 5).scores(TRAIN[:2]).tolist() == [[0, 3, 1, 1, 0]] * 2
-
-
-def test_cooccurrence_counts_what_followed_the_last_film():
-    scores = LastItemCooccurrence(TRAIN, 5).scores(rows((9, [4, 0], 1), (9, [1], 2)))
-    assert scores[0].tolist() == [0, 2.75, 0.25, 0.25, 0]
-    assert scores[1].argmax().item() in (2, 3)
-    assert (scores[1] % 1).tolist() == pytest.approx([0, 0.75, 0.25, 0.25, 0])  # popularity never outweighs a count
-
-
-def test_text_similarity_finds_the_film_of_the_same_kind():
-    items = [
-        {"title": "Scream", "year": 1996, "genres": ["Horror"]},
-        {"title": "Saw", "year": 1999, "genres": ["Horror"]},
-        {"title": "Babe", "year": 1985, "genres": ["Children"]},
-        {"title": "Untitled", "year": 0, "genres": []},
-    ]
-    scores = TextSimilarity(items).scores(rows((1, [0], 1)))[0]
-    assert scores.argsort(descending=True).tolist()[:2] == [0, 1]
-    assert scores[2].item() == pytest.approx(0)
-    assert not scores.isnan().any()
 
 
 def test_a_leaked_target_is_perfect_and_a_constant_is_chance():

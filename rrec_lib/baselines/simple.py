@@ -1,18 +1,20 @@
-"""Recommenders with nothing to tune, fitted on training examples only."""
+"""Recommenders that count: chance, popularity, what followed what, similar texts."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
-from datasets import DatasetDict
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from rrec_lib.evaluation import Example, Recommender
+from rrec_lib.baselines.histories import known_before, recent
+from rrec_lib.evaluation import Example
 
 
 class Chance:
-    """All films score the same, so that tie-aware metrics are those of a random order, exactly."""
+    """All items score the same, so that tie-aware metrics are those of a random order, exactly."""
 
     def __init__(self, n_items: int) -> None:
         self.n_items = n_items
@@ -23,65 +25,136 @@ class Chance:
 
 
 class Popularity:
-    """Score an item by how often it was a training target."""
+    """Score an item by how often it was a target: in training, or up to each example's own moment."""
 
-    def __init__(self, train: Sequence[Example], n_items: int) -> None:
-        targets = torch.tensor([example["target"] for example in train])
-        self.counts = torch.bincount(targets, minlength=n_items).float()
+    def __init__(
+        self,
+        train: Sequence[Example],
+        n_items: int,
+        days: float | None = None,
+        later: Sequence[Example] | None = None,
+    ) -> None:
+        """Args:
+        train: training examples.
+        n_items: N.
+        days: count the last days alone, before the end of training, or before the example with ``later``.
+        later: valid and test examples; with them an item's count is what was known just before each example's time.
+        """
+        events = sorted((e["target_timestamp"], e["target"]) for e in [*train, *(later or [])])
+        self.times = np.array([time for time, _ in events], dtype=np.int64)
+        self.items = np.array([item for _, item in events], dtype=np.int64)
+        self.n_items, self.time_aware = n_items, later is not None
+        self.seconds = None if days is None else int(days * 86400)
+        first = 0 if self.seconds is None else int(known_before(self.times, self.times[-1:] - self.seconds)[0])
+        self.counts = torch.bincount(torch.from_numpy(self.items[first:]), minlength=n_items).float()
 
     def scores(self, examples: Sequence[Example]) -> Tensor:
-        """(E, N), the same row for everybody."""
-        return self.counts.expand(len(examples), -1)
+        """(E, N); the same row for everybody unless the counts follow time."""
+        if not self.time_aware:
+            return self.counts.expand(len(examples), -1)
+        moments = np.array([example["target_timestamp"] for example in examples])
+        ends = known_before(self.times, moments)
+        begins = np.zeros_like(ends) if self.seconds is None else known_before(self.times, moments - self.seconds)
+        spans = zip(begins, ends, strict=True)
+        rows = [np.bincount(self.items[begin:end], minlength=self.n_items) for begin, end in spans]
+        return torch.from_numpy(np.stack(rows)).float()
 
 
-class LastItemCooccurrence:
-    """Score an item by how often it followed the user's last film in training, popularity breaking ties."""
+class WindowCooccurrence:
+    """Score an item by how often it followed items of the history in training, nearer ones counting more.
 
-    def __init__(self, train: Sequence[Example], n_items: int) -> None:
-        self.follows = torch.zeros(n_items, n_items)
-        last = torch.tensor([example["history"][-1] for example in train])
-        targets = torch.tensor([example["target"] for example in train])
-        self.follows.index_put_((last, targets), torch.ones(len(last)), accumulate=True)
+    ``length`` 1 is the last item alone. Popularity breaks ties.
+    """
+
+    def __init__(
+        self,
+        train: Sequence[Example],
+        n_items: int,
+        length: int = 1,
+        decay: float = 0.5,
+        later: Sequence[Example] | None = None,
+    ) -> None:
+        """Args:
+        train: training examples.
+        n_items: N.
+        length: how many of the last items are looked at.
+        decay: weight of an item over that of the one after it, 0 to 1.
+        later: valid and test examples; with them only what was known just before each example's time counts.
+        """
+        self.n_items, self.length, self.decay, self.time_aware = n_items, length, decay, later is not None
+        self.events = sorted([*train, *(later or [])], key=lambda example: example["target_timestamp"])
+        self.times = np.array([example["target_timestamp"] for example in self.events])
+        targets = torch.tensor([example["target"] for example in train], dtype=torch.long)
         popularity = torch.bincount(targets, minlength=n_items).float()
-        self.tiebreak = popularity / (popularity.max() + 1)  # below 1: it never outweighs a co-occurrence
+        self.tiebreak = 1e-3 * popularity / (popularity.max() + 1)  # never outweighs a co-occurrence
+        self.follows = torch.zeros(n_items, n_items)
+        if not self.time_aware:
+            self._add(self.events)
 
     def scores(self, examples: Sequence[Example]) -> Tensor:
-        """(E, N) counts of transitions from the last item of each history."""
-        last = torch.tensor([example["history"][-1] for example in examples])
-        return self.follows[last] + self.tiebreak
+        """(E, N) decayed counts of transitions from the last items of each history."""
+        if not self.time_aware:
+            return torch.stack([self._score(example) for example in examples])
+        known, rows = 0, torch.empty(len(examples), self.n_items)
+        self.follows.zero_()
+        for place in sorted(range(len(examples)), key=lambda i: examples[i]["target_timestamp"]):
+            end = int(known_before(self.times, np.array([examples[place]["target_timestamp"]]))[0])
+            self._add(self.events[known:end])
+            known = max(known, end)
+            rows[place] = self._score(examples[place])
+        return rows
+
+    def _weights(self, example: Example) -> list[tuple[int, float]]:
+        items = recent(example, self.length)
+        return [(item, self.decay**back) for back, item in enumerate(reversed(items))]
+
+    def _add(self, events: Sequence[Example]) -> None:
+        pairs = [(item, event["target"], weight) for event in events for item, weight in self._weights(event)]
+        if pairs:
+            items, targets, weights = zip(*pairs, strict=True)
+            index = (torch.tensor(items), torch.tensor(targets))
+            self.follows.index_put_(index, torch.tensor(weights, dtype=torch.float32), accumulate=True)
+
+    def _score(self, example: Example) -> Tensor:
+        items, weights = zip(*self._weights(example), strict=True)
+        return torch.tensor(weights, dtype=torch.float32) @ self.follows[list(items)] + self.tiebreak
 
 
 class TextSimilarity:
-    """Score an item by the TF-IDF cosine of its title, decade, genres and description with those of the history."""
+    """Score an item by the TF-IDF cosine of its text with those of the history (Lops et al., 2011)."""
 
-    def __init__(self, items: Sequence[Example]) -> None:
-        documents = [_words(item) for item in items]
-        vocabulary = {word: i for i, word in enumerate(sorted({word for words in documents for word in words}))}
-        counts = torch.zeros(len(documents), len(vocabulary))
-        for row, words in enumerate(documents):
-            for word in words:
-                counts[row, vocabulary[word]] += 1
-        frequency = (counts > 0).sum(0)
-        self.vectors = normalize(counts * torch.log((1 + len(documents)) / (1 + frequency)), dim=1)
+    def __init__(self, items: Sequence[Example], length: int | None = None) -> None:
+        """Args:
+        items: the item table; title, decade, genres or categories and description count.
+        length: of the history whose mean is taken; all of it if None.
+        """
+        self.length = length
+        documents = [Counter(_words(item)) for item in items]
+        frequency = Counter(word for document in documents for word in document)
+        columns = {word: column for column, word in enumerate(sorted(frequency))}
+        idf = {word: float(np.log((1 + len(items)) / (1 + count))) for word, count in frequency.items()}
+        index = [[row, columns[word]] for row, document in enumerate(documents) for word in document]
+        values = [count * idf[word] for document in documents for word, count in document.items()]
+        vectors = torch.sparse_coo_tensor(
+            torch.tensor(index).T, torch.tensor(values), (len(items), len(columns)), check_invariants=True
+        ).coalesce()
+        # Inner products of all pairs, some columns at a time: a dense vector has a place for every word there is.
+        blocks = torch.arange(len(items)).split(256)
+        products = torch.cat([torch.sparse.mm(vectors, vectors.index_select(0, b).to_dense().T) for b in blocks], 1)
+        norms = products.diagonal().sqrt().clamp(min=1e-12)
+        self.cosines = products / norms / norms[:, None]  # (N, N)
 
     def scores(self, examples: Sequence[Example]) -> Tensor:
         """(E, N) cosines of the history's mean vector with every item."""
-        profiles = torch.stack([self.vectors[list(example["history"])].mean(0) for example in examples])
-        return normalize(profiles, dim=1) @ self.vectors.T
+        rows = []
+        for example in examples:
+            history = recent(example, self.length)
+            with_all = self.cosines[history].mean(0)
+            rows.append(with_all / with_all[history].mean().sqrt().clamp(min=1e-6))  # the mean vector's own length
+        return torch.stack(rows)
 
 
-def fitted_baselines(dataset: DatasetDict) -> dict[str, Recommender]:
-    """All of them, by name, fitted on the ``train`` split of a prepared dataset."""
-    train, items = list(dataset["train"]), list(dataset["items"])
-    return {
-        "chance": Chance(len(items)),
-        "popularity": Popularity(train, len(items)),
-        "co-occurrence": LastItemCooccurrence(train, len(items)),
-        "text similarity": TextSimilarity(items),
-    }
-
-
-def _words(item: Example) -> list[str]:
+def _words(item: Example) -> list[Any]:
     decade = [f"{item['year'] // 10 * 10}s"] if item.get("year") else []
     labels = [label.lower() for label in item.get("genres") or item.get("categories") or []]
     return re.findall(r"\w+", f"{item['title']} {item.get('description') or ''}".lower()) + decade + labels

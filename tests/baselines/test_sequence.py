@@ -1,0 +1,66 @@
+"""The sequence models: causal, blind to padding, repeatable, and able to learn what popularity can't."""
+
+import pytest
+import torch
+
+from rrec_lib.baselines import Popularity, SequenceRecommender, SequenceSettings
+from rrec_lib.baselines.sequence import ENCODERS, IGNORED, training_windows
+from rrec_lib.baselines.tuning import valid_metric
+
+N = 7
+TINY = SequenceSettings(length=6, hidden=16, layers=1, heads=2, dropout=0.0, learning_rate=0.01, batch_size=4,
+                        epochs=30, patience=30)  # fmt: skip
+
+
+def cycle(rows, users, start):
+    """Items go round: after i comes i + 1."""
+    return rows(
+        *((user, [(user + step) % N for step in range(length)], (user + length) % N, start + length)
+          for user in range(users) for length in range(1, 6))
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_a_later_item_changes_no_earlier_state_and_padding_none(encoder):
+    model = SequenceRecommender(encoder, N, TINY).eval()
+    states = model(torch.tensor([[0, 1, 2, 3]]))
+    other = model(torch.tensor([[0, 1, 2, 5]]))
+    padded = model(torch.tensor([[0, 1, 2, N, N, N]]))
+    torch.testing.assert_close(other[:, :3], states[:, :3], atol=1e-6, rtol=0)
+    torch.testing.assert_close(padded[:, :3], states[:, :3], atol=1e-6, rtol=0)
+    assert not torch.allclose(other[:, 3], states[:, 3], atol=1e-4)
+    assert not torch.allclose(model(torch.tensor([[4, 1, 2, 3]]))[:, 3], states[:, 3], atol=1e-4)  # the past counts
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_a_cycle_is_learnt_where_popularity_is_chance(encoder, rows):
+    train, valid = cycle(rows, N, 0), cycle(rows, N, 100)
+    model = SequenceRecommender(encoder, N, TINY).fit(train, valid)
+    targets = torch.tensor([example["target"] for example in valid])
+    assert (model.scores(valid).argmax(1) == targets).float().mean() == 1
+    assert valid_metric(Popularity(train, N), valid) < 0.8 < valid_metric(model, valid)
+
+
+def test_same_seed_same_scores(rows):
+    train, valid = cycle(rows, N, 0), cycle(rows, N, 100)
+    settings = SequenceSettings(**{**vars(TINY), "epochs": 2, "dropout": 0.2})
+    first, second, other = (SequenceRecommender("sasrec", N, settings, s).fit(train, valid).scores(valid)
+                            for s in (0, 0, 1))  # fmt: skip
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+
+
+def test_the_best_weights_are_kept(rows):
+    train, valid = cycle(rows, N, 0), cycle(rows, N, 100)
+    settings = SequenceSettings(**{**vars(TINY), "epochs": 12, "learning_rate": 0.3})  # far too large: it wanders
+    model = SequenceRecommender("sasrec", N, settings).fit(train, valid)
+    curve = [row["valid_ndcg@20"] for row in model.history]
+    assert valid_metric(model, valid) == pytest.approx(max(curve))
+    assert max(curve) != curve[-1]
+
+
+def test_windows_hold_every_target_once(rows):
+    train = rows((1, list(range(6)), 6, 9), (1, [0, 1], 2, 3))
+    histories, labels = training_windows(train, 3, N)
+    assert histories.tolist() == [[3, 4, 5], [0, 1, 2]]
+    assert labels.tolist() == [[IGNORED, IGNORED, 6], [IGNORED, 2, IGNORED]]

@@ -1,0 +1,72 @@
+"""The search: seeded, written down, resumed to the same table; the registry fits everything in it."""
+
+import json
+
+import pytest
+from datasets import DatasetDict
+
+from rrec_lib.baselines import BASELINES, fitted_baselines
+from rrec_lib.baselines.registry import Splits
+from rrec_lib.baselines.tuning import draw, fit_tuned, tune, valid_metric
+
+QUICK = {"epochs": (1,), "hidden": (8,), "heads": (1,)}
+
+
+@pytest.fixture(scope="module")
+def splits(smoke_dataset):
+    return Splits.of(smoke_dataset)
+
+
+def stripped(tuned):
+    return [(trial["parameters"], trial["valid"]) for trial in tuned.trials]
+
+
+def test_a_search_goes_on_where_it_stopped(splits, tmp_path, monkeypatch):
+    whole = tune("ItemKNN", splits, 5, 0, tmp_path / "a.json")
+    tune("ItemKNN", splits, 2, 0, tmp_path / "b.json")
+    fitted = []
+    fit = BASELINES["ItemKNN"].fit
+    monkeypatch.setitem(vars(BASELINES["ItemKNN"]), "fit", lambda *a, **p: fitted.append(p) or fit(*a, **p))
+    again = tune("ItemKNN", splits, 5, 0, tmp_path / "b.json")
+    assert stripped(again) == stripped(whole)
+    assert len(fitted) == 3
+    assert again.valid == max(value for _, value in stripped(whole))
+    assert valid_metric(fit_tuned(again, splits, 0), splits.valid) == pytest.approx(again.valid)
+    assert len(json.loads((tmp_path / "b.json").read_text())["trials"]) == 5
+
+
+def test_the_draw_is_seeded_and_repeats_nothing():
+    baseline = BASELINES["EASE"]
+    points = draw(baseline, 1000, 0)
+    assert len(points) == 49 == len({str(point) for point in points})
+    assert points != draw(baseline, 1000, 1)
+    assert points[:5] == draw(baseline, 5, 0)
+    assert draw(BASELINES["chance"], 9, 0) == [{}]
+
+
+def test_a_search_of_something_else_is_not_gone_on_with(splits, tmp_path):
+    tune("EASE", splits, 1, 0, tmp_path / "a.json")
+    with pytest.raises(ValueError, match="holds the search of EASE with seed 0, not of EASE with seed 1"):
+        tune("EASE", splits, 1, 1, tmp_path / "a.json")
+    with pytest.raises(ValueError, match="unknown baseline 'SVD'; choose one of chance"):
+        tune("SVD", splits, 1, 0, tmp_path / "b.json")
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_every_baseline_fits_and_scores_the_whole_catalogue(name, splits):
+    baseline = BASELINES[name]
+    (parameters,) = draw(baseline, 1, 0)
+    if "learning_rate" in baseline.space:
+        parameters |= {key: values[0] for key, values in QUICK.items()}
+    scores = baseline.fit(splits, 0, **parameters).scores(splits.valid[:3])
+    assert scores.shape == (3, splits.n_items)
+    assert scores.isfinite().all()
+
+
+def test_the_quick_four_need_no_search(smoke_dataset):
+    test = list(smoke_dataset["test"])
+    assert list(fitted_baselines(DatasetDict(smoke_dataset))) == [
+        "chance", "popularity", "co-occurrence", "text similarity",
+    ]  # fmt: skip
+    for baseline in fitted_baselines(smoke_dataset).values():
+        assert baseline.scores(test).shape == (len(test), smoke_dataset["items"].num_rows)
