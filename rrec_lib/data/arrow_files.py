@@ -122,8 +122,8 @@ def _update(digest: Any, kind: pa.DataType, arrays: Callable[[], Iterator[pa.Arr
     else:
         number = "<f8" if pa.types.is_floating(kind) else "<i8"
         for array in arrays():
-            if pa.types.is_integer(kind):  # NumPy has no missing integer
-                array = array.fill_null(-(2**63))
+            if array.null_count and pa.types.is_integer(kind):  # NumPy has no missing integer
+                array = array.cast(pa.int64()).fill_null(-(2**63))
             digest.update(array.to_numpy(zero_copy_only=False).astype(number).tobytes())
 
 
