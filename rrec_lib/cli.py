@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from rrec_lib.cli_baselines import baselines_options, run_baselines
+from rrec_lib.cli_evaluate import compare_options, evaluate_options, run_compare, run_evaluate
 from rrec_lib.cli_prepare import add_prepare, run_prepare
 from rrec_lib.console import TrainingError
-from rrec_lib.evaluate_cli import compare_options, evaluate_options, run_compare, run_evaluate
 from rrec_lib.profiles import Profile, available_profiles, load_profile, parse_overrides
 
 Run = Callable[[argparse.Namespace, Profile], None]
@@ -96,6 +97,12 @@ def _parser() -> argparse.ArgumentParser:
             "rrec evaluate --adapter run/recpo-adapter --sample all --out report.json",
         ),
         _STAGES,
+    )  # fmt: skip
+    baselines_options(
+        _command(
+            commands, "baselines", run_baselines, "tune every baseline on valid and report them on test",
+            "rrec baselines --out baselines", "rrec baselines --only EASE --only SASRec --trials 40 --out baselines",
+        )
     )  # fmt: skip
     compare_options(
         _command(

@@ -42,7 +42,7 @@ def tune(name: str, splits: Splits, trials: int, seed: int, path: Path) -> Tuned
     Raises:
         ValueError: for an unknown name, or a file that holds the search of something else.
     """
-    baseline = _known(name)
+    baseline = known(name)
     done = _read(path, name, seed)
     for parameters in draw(baseline, trials, seed):
         if any(trial["parameters"] == parameters for trial in done):
@@ -73,7 +73,8 @@ def valid_metric(recommender: Recommender, valid: Sequence[Example]) -> float:
     return float(evaluate(recommender, valid, "valid").values[METRIC].mean())
 
 
-def _known(name: str) -> Baseline:
+def known(name: str) -> Baseline:
+    """A baseline by name; a ``ValueError`` names those that there are."""
     if name not in BASELINES:
         raise ValueError(f"unknown baseline {name!r}; choose one of {', '.join(BASELINES)}")
     return BASELINES[name]

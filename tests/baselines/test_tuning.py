@@ -8,6 +8,8 @@ from datasets import DatasetDict
 from rrec_lib.baselines import BASELINES, fitted_baselines
 from rrec_lib.baselines.registry import Splits
 from rrec_lib.baselines.tuning import draw, fit_tuned, tune, valid_metric
+from rrec_lib.cli import main
+from rrec_lib.reports import load_reports
 
 QUICK = {"epochs": (1,), "hidden": (8,), "heads": (1,)}
 
@@ -70,3 +72,19 @@ def test_the_quick_four_need_no_search(smoke_dataset):
     ]  # fmt: skip
     for baseline in fitted_baselines(smoke_dataset).values():
         assert baseline.scores(test).shape == (len(test), smoke_dataset["items"].num_rows)
+
+
+def test_the_command_tunes_reports_and_goes_on(tmp_path, capsys):
+    out = tmp_path / "baselines"
+    command = ["baselines", "--profile", "smoke", "--only", "EASE", "--only", "recent popularity", "--out", str(out)]
+    assert main([*command, "--trials", "2"]) == 0
+    first = capsys.readouterr().out
+    assert [line.split()[0] for line in first.splitlines()[1:3]] == ["EASE", "recent"]
+    assert main([*command, "--trials", "2"]) == 0
+    assert capsys.readouterr().out == first
+    assert [report.name for report in load_reports(out / "reports.json")] == ["EASE", "recent popularity"]
+    assert {path.name for path in out.iterdir()} == {"ease.json", "recent-popularity.json", "reports.json"}
+    assert main(["compare", str(out / "reports.json")]) == 0
+    assert "recent popularity" in capsys.readouterr().out
+    assert main(["baselines", "--only", "SVD", "--out", str(out)]) == 2
+    assert "unknown baseline 'SVD'" in capsys.readouterr().err

@@ -1,0 +1,47 @@
+"""``rrec baselines``: tune every baseline on valid, and report the tuned ones on test."""
+
+import argparse
+from pathlib import Path
+
+from rrec_lib.profiles import Profile
+
+
+def baselines_options(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("--only", action="append", metavar="NAME", help="a baseline; may be repeated (default: all)")
+    parser.add_argument("--trials", type=int, default=20, help="points drawn from each search space (default: 20)")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the searches and of reports.json; a search "
+                        "that stands there is gone on with")  # fmt: skip
+
+
+def run_baselines(arguments: argparse.Namespace, profile: Profile) -> None:
+    """Tune, evaluate on all rows of test, print the table and write the reports."""
+    if arguments.trials < 1:
+        raise ValueError(f"--trials takes a number from 1 up, got {arguments.trials}")
+    from rrec_lib.baselines import BASELINES
+    from rrec_lib.baselines.registry import Splits
+    from rrec_lib.baselines.tuning import fit_tuned, known, tune
+    from rrec_lib.data.examples import prepare_profile
+    from rrec_lib.evaluation import evaluate, training_counts
+    from rrec_lib.reports import data_hash, save_reports
+
+    names = arguments.only or list(BASELINES)
+    for name in names:
+        known(name)
+    dataset, seed = prepare_profile(profile), arguments.seed
+    splits, test = Splits.of(dataset), list(dataset["test"])
+    counts = training_counts(dataset["train"], splits.n_items)
+    reports = []
+    width = max(map(len, names))
+    print(f"{len(test)} rows of test; NDCG@20 with its 95 % interval over users, and what valid chose")
+    for name in names:
+        path = arguments.out / f"{name.lower().replace(' ', '-')}.json"
+        tuned = tune(name, splits, arguments.trials, seed, path)
+        model = fit_tuned(tuned, splits, seed)
+        report = evaluate(model, test, name, profile.evaluation.bootstrap_samples, seed, counts)
+        reports.append(report)
+        i = report.interval("ndcg@20")
+        chosen = ", ".join(f"{key} {value}" for key, value in tuned.parameters.items())
+        print(f"  {name:{width}}  {i.mean:.4f} [{i.low:.4f}, {i.high:.4f}]  {chosen}", flush=True)
+        save_reports(arguments.out / "reports.json", reports, profile.name, data_hash(dataset), seed)
+    print(f"wrote {arguments.out / 'reports.json'}; compare with: rrec compare {arguments.out / 'reports.json'} ...")
