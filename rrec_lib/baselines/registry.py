@@ -76,7 +76,7 @@ BASELINES: dict[str, Baseline] = {
     ),
     "EASE": Baseline(
         lambda splits, seed, **parameters: EASE(splits.train, splits.n_items, **parameters),
-        {"l2": (1, 10, 50, 100, 200, 500, 1000), "length": LENGTHS},
+        {"l2": (10, 100, 300, 1000, 3000, 10_000), "length": LENGTHS},
     ),
     "text similarity": Baseline(lambda splits, seed, length: TextSimilarity(splits.items, length), {"length": LENGTHS}),
     "GRU4Rec": Baseline(_sequence("gru4rec"), _SEQUENCE_SPACE),
