@@ -20,7 +20,7 @@ def run_baselines(arguments: argparse.Namespace, profile: Profile) -> None:
         raise ValueError(f"--trials takes a number from 1 up, got {arguments.trials}")
     from rrec_lib.baselines import BASELINES
     from rrec_lib.baselines.registry import Splits
-    from rrec_lib.baselines.tuning import fit_tuned, known, tune
+    from rrec_lib.baselines.tuning import fit_tuned, known, search_file, tune
     from rrec_lib.data.examples import prepare_profile
     from rrec_lib.evaluation import evaluate, training_counts
     from rrec_lib.reports import data_hash, save_reports
@@ -35,8 +35,7 @@ def run_baselines(arguments: argparse.Namespace, profile: Profile) -> None:
     width = max(map(len, names))
     print(f"{len(test)} rows of test; NDCG@20 with its 95 % interval over users, and what valid chose")
     for name in names:
-        path = arguments.out / f"{name.lower().replace(' ', '-')}.json"
-        tuned = tune(name, splits, arguments.trials, seed, path)
+        tuned = tune(name, splits, arguments.trials, seed, arguments.out / search_file(name))
         model = fit_tuned(tuned, splits, seed)
         report = evaluate(model, test, name, profile.evaluation.bootstrap_samples, seed, counts)
         reports.append(report)

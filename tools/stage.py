@@ -7,7 +7,10 @@ from typing import Any
 
 from execute import ROOT, BuildError, measured_times, notebook_names, profile_names
 
+from rrec_lib.baselines import BASELINES
+from rrec_lib.baselines.tuning import search_file
 from rrec_lib.data.faults import rules_table
+from rrec_lib.reports import load_reports
 
 IMAGES = ("image/png", "image/jpeg", "image/svg+xml")
 BENCHMARKS = ("rollouts", "recpo_step", "item_encoding", "memory", "prepare")
@@ -41,6 +44,7 @@ def stage(source: Path, target: Path, profile: str = "cpu") -> None:
     (target / "book" / "_generated" / "times.md").write_text(times_table(source), encoding="utf-8")
     (target / "book" / "_generated" / "benchmarks.md").write_text(benchmarks_table(source), encoding="utf-8")
     (target / "book" / "_generated" / "faults.md").write_text(rules_table(), encoding="utf-8")
+    (target / "book" / "_generated" / "baselines.md").write_text(baselines_table(source), encoding="utf-8")
 
 
 def stage_notebook(notebook: dict[str, Any], name: str) -> dict[str, Any]:
@@ -123,6 +127,29 @@ def benchmarks_table(source: Path) -> str:
         low, high = run["spread"]
         where = f"`results/benchmarks/{name}.json`, commit {run['commit']}, {run['device']}, {run['time'][:10]}"
         rows.append(f"| `{name}` | {run['ratio']:.2f} | {low:.2f} to {high:.2f} | {run['rounds']} | {where} |")
+    return "\n".join(rows) + "\n"
+
+
+def baselines_table(source: Path) -> str:
+    """Markdown table of the tuned baselines on MovieLens; a baseline whose search nobody has recorded says so."""
+    folder = source / "results" / "baselines" / "movielens-cpu"
+    path = folder / "reports.json"
+    reports = {report.name: report for report in load_reports(path)} if path.exists() else {}
+    rows = ["| baseline | NDCG@20 | 95 % over users | points tried | valid chose |", "|---|---|---|---|---|"]
+    for name, baseline in BASELINES.items():
+        if name not in reports:
+            rows.append(f"| {name} | not run yet | | | |")
+            continue
+        interval = reports[name].interval("ndcg@20")
+        trials = json.loads((folder / search_file(name)).read_text(encoding="utf-8"))["trials"]
+        best = max(trials, key=lambda trial: trial["valid"])["parameters"]
+        chosen = ", ".join(f"{key} {best[key]}" for key in baseline.space) or "nothing to choose"
+        span = f"{interval.low:.3f} to {interval.high:.3f}"
+        rows.append(f"| {name} | {interval.mean:.3f} | {span} | {len(trials)} | {chosen} |")
+    if reports:
+        run = next(iter(reports.values()))
+        where = f"`results/baselines/movielens-cpu/`, commit {run.run['commit']}, {run.run['device']}"
+        rows += ["", f"{len(run.users)} rows of {len(set(run.users.tolist()))} users, one seed. Recorded run: {where}."]
     return "\n".join(rows) + "\n"
 
 

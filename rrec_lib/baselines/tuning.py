@@ -68,6 +68,11 @@ def draw(baseline: Baseline, trials: int, seed: int) -> list[dict[str, Any]]:
     return [points[place] for place in order[:trials].tolist()]
 
 
+def search_file(name: str) -> str:
+    """Name of the file of a baseline's search: ``"recent-popularity.json"``."""
+    return f"{name.lower().replace(' ', '-')}.json"
+
+
 def valid_metric(recommender: Recommender, valid: Sequence[Example]) -> float:
     """Mean NDCG@20 over all rows of valid."""
     return float(evaluate(recommender, valid, "valid").values[METRIC].mean())
