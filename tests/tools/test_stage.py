@@ -2,6 +2,7 @@
 
 import json
 
+import execute
 import pytest
 import stage
 from execute import BuildError
@@ -81,3 +82,17 @@ def test_the_benchmarks_table_shows_what_is_recorded_and_says_what_is_not(tmp_pa
     assert "| `rollouts` | 2.50 | 2.40 to 2.75 | 5 |" in table
     assert "commit abc, CPU, 2026-01-02" in table
     assert table.count("not measured yet") == len(stage.BENCHMARKS) - 1
+
+
+def test_the_baselines_table_shows_the_recorded_searches(tmp_path):
+    assert stage.baselines_table(tmp_path).count("not run yet") == len(stage.BASELINES)
+    table = stage.baselines_table(execute.ROOT)
+    (ease,) = [line for line in table.splitlines() if line.startswith("| EASE |")]
+    recorded = json.loads((execute.ROOT / "results/baselines/movielens-cpu/ease.json").read_text())["trials"]
+    best = max(recorded, key=lambda trial: trial["valid"])["parameters"]
+    assert ease.endswith(f"| {len(recorded)} | l2 {best['l2']}, length {best['length']} |")
+    value = ease.split("|")[2].strip()
+    assert (
+        f"| EASE, tuned on valid ([all baselines](book/baselines.md)) | {value[1:]} ["
+        in (execute.ROOT / "README.md").read_text()
+    )
