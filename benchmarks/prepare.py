@@ -1,7 +1,7 @@
 """Time and peak memory of Amazon's two recipes, in fresh processes, and how both grow with the number of reviews.
 
-The ratio is the slope of the recipe clean's time over the number of reviews, from 100,000 to 1,000,000, both as
-logarithms: 1 is linear growth, less is better. ``--full`` goes on to 10,000,000 reviews, once.
+The ratio is how much longer the recipe clean takes on the largest size than on the smallest, over how many more reviews
+there are: 1 is linear growth, less is better. ``--full`` goes on from 1,000,000 to 10,000,000 reviews, once.
 """
 
 import re
@@ -97,9 +97,10 @@ def main() -> None:
         figures[recipe]["slope"] = {
             what: slope(sizes, [found[what]["median"] for found in by_size]) for what in ("seconds", "peak_mb")
         }
-    rounds = [[runs["clean", size][min(number, len(runs["clean", size]) - 1)][0] for size in sizes]
-              for number in range(chosen.rounds)]  # fmt: skip
-    finish("prepare", [slope(sizes, seconds) for seconds in rounds], figures, chosen)
+    clean = {size: [run[0] for run in runs["clean", size]] for size in sizes}
+    least, most = sizes[0], sizes[-1]
+    pairs = zip(clean[least], clean[most] * (chosen.rounds if most == FULL else 1), strict=True)
+    finish("prepare", [large / small / (most / least) for small, large in pairs], figures, chosen)
 
 
 def slope(sizes: list[int], values: list[float]) -> float:

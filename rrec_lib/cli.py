@@ -1,4 +1,4 @@
-"""The command line: ``rrec recommend``, ``prepare``, ``train``, ``evaluate``, ``compare`` and ``plan``."""
+"""The command line, `rrec COMMAND`: what each command takes, and how mistakes are reported."""
 
 import argparse
 import json
@@ -14,6 +14,7 @@ from rrec_lib.cli_baselines import baselines_options, run_baselines
 from rrec_lib.cli_evaluate import compare_options, evaluate_options, run_compare, run_evaluate
 from rrec_lib.cli_prepare import add_prepare, run_prepare
 from rrec_lib.console import TrainingError
+from rrec_lib.paths import replacing
 from rrec_lib.profiles import Profile, available_profiles, load_profile, parse_overrides
 
 Run = Callable[[argparse.Namespace, Profile], None]
@@ -231,15 +232,16 @@ def _inspect(arguments: argparse.Namespace, profile: Profile) -> None:
     card = data_card(dataset, read_manifest(arguments.folder))
     print(card_text(card))
     if arguments.markdown is not None:
-        arguments.markdown.write_text(card_markdown(card, f"Data card: {card['source']}"), encoding="utf-8")
+        with replacing(arguments.markdown) as page:
+            page.write_text(card_markdown(card, f"Data card: {card['source']}"), encoding="utf-8")
         print(f"wrote {arguments.markdown}")
     if arguments.figure is not None:
         from rrec_lib.data.cards import card_figure
-        from rrec_lib.plotting import use_style
+        from rrec_lib.plotting import save, use_style
 
         use_style()
         figure, alt = card_figure(dataset)
-        figure.savefig(arguments.figure)
+        save(figure, arguments.figure)
         print(f"wrote {arguments.figure}: {alt}")
 
 

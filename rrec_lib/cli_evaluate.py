@@ -1,8 +1,6 @@
 """``rrec evaluate`` and ``rrec compare``: options, and what they print."""
 
 import argparse
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -114,7 +112,7 @@ def run_compare(arguments: argparse.Namespace) -> None:
 
 
 def draw(found: Mapping[str, "Interval"], metric: str, path: Path) -> None:
-    """Draw one interval per arm and write the figure atomically; the file's ending says its format."""
+    """Draw one interval per arm; see :func:`rrec_lib.plotting.save`."""
     from rrec_lib import plotting
 
     plotting.use_style()
@@ -123,16 +121,7 @@ def draw(found: Mapping[str, "Interval"], metric: str, path: Path) -> None:
     plotting.intervals(axes, list(found), *bounds)
     some = next(iter(found.values()))
     axes.set_xlabel(f"{metric.upper()}, mean and 95 % interval, {some.rows} rows of {some.users} users")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, suffix=path.suffix or ".png")
-    os.close(descriptor)
-    try:
-        figure.savefig(temporary)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        plotting.plt.close(figure)
-        Path(temporary).unlink(missing_ok=True)
+    plotting.save(figure, path)
 
 
 def _effect(comparison: "Comparison") -> str:

@@ -126,6 +126,19 @@ def sample_examples(examples: Sequence[Example], size: int, max_rows_per_user: i
     return sample
 
 
+def mean_ndcg(recommender: Recommender, examples: Sequence[Example], k: int = 20) -> float:
+    """Mean NDCG@k alone, as a report has it: for early stopping and searches, which need neither intervals nor checks.
+
+    Args:
+        recommender: gives (E, N) scores.
+        examples: rows with ``seen`` and ``target``.
+        k: cutoff.
+    """
+    targets = torch.tensor([example["target"] for example in examples])
+    masked = mask_items(recommender.scores(examples), [example["seen"] for example in examples], targets)
+    return float(expected_ndcg(*target_rank(masked, targets), k).mean())
+
+
 def training_counts(train: Sequence[Example], n_items: int) -> Tensor:
     """(N,) how often each item was a training target."""
     return torch.tensor([example["target"] for example in train], dtype=torch.long).bincount(minlength=n_items)

@@ -1,6 +1,9 @@
 """Where the project's own files and its caches are."""
 
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -35,3 +38,23 @@ def cache_dir() -> Path:
     path = Path(os.environ.get("RREC_CACHE", default))
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+@contextmanager
+def replacing(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
+    """A new file beside ``path`` to write to, which takes its place once the block ends well and is gone otherwise.
+
+    Args:
+        path: its folder is made if it is not there.
+        suffix: of the new file's name, for writers that look at it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, suffix=suffix)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -2,12 +2,15 @@
 
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from rrec_lib.paths import replacing
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -54,6 +57,15 @@ def show(figure: Figure, alt: str) -> None:
     figure.savefig(buffer, format="png", bbox_inches="tight")
     plt.close(figure)
     display({"image/png": buffer.getvalue(), "text/plain": alt}, raw=True, metadata={"image/png": {"alt": alt}})
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure, whole or not at all, and close it; the file's ending says its format, PNG without one."""
+    try:
+        with replacing(path, path.suffix or ".png") as temporary:
+            figure.savefig(temporary)
+    finally:
+        plt.close(figure)
 
 
 def intervals(

@@ -155,8 +155,10 @@ def fit_user(
     def ids(lines: int | None = None, title_words: int | None = None) -> list[int]:
         return _encode(tokenizer, render(tokenizer, user_messages(example, items, lines, title_words)))
 
-    total = len(example["history"])
-    kept = _largest(lambda lines: len(ids(lines)) <= max_tokens, 1, total)
+    whole, total = ids(), len(example["history"])
+    if len(whole) <= max_tokens:  # nearly always
+        return whole, 0
+    kept = _largest(lambda lines: len(ids(lines)) <= max_tokens, 1, total - 1)
     if kept:
         return ids(kept), total - kept
     words = len(item_name(items[example["history"][-1]]).split())
@@ -188,8 +190,11 @@ def _fit_item(tokenizer: PreTrainedTokenizerBase, item: Mapping[str, Any], budge
     def ids(description_words: int, title_words: int | None = None) -> list[int]:
         return _encode(tokenizer, render(tokenizer, item_messages(item, description_words, title_words)))
 
+    whole = ids(DESCRIPTION_WORDS)
+    if len(whole) <= budget:  # nearly always
+        return whole
     words = min(DESCRIPTION_WORDS, len((item.get("description") or "").split()))
-    kept = _largest(lambda words: len(ids(words)) <= budget, 0, words)
+    kept = _largest(lambda words: len(ids(words)) <= budget, 0, words - 1)
     if kept is not None:
         return ids(kept)
     kept = _largest(lambda words: len(ids(0, words)) <= budget, 0, len(item_name(item).split()))
@@ -201,12 +206,10 @@ def _fit_item(tokenizer: PreTrainedTokenizerBase, item: Mapping[str, Any], budge
 
 def _largest(fits: Callable[[int], bool], low: int, high: int) -> int | None:
     """The largest number from ``low`` to ``high`` that fits, where less fits whenever more does; None if none does."""
-    if fits(high):
-        return high
     least = low
-    while low < high:  # high does not fit, and everything below low does
+    while low <= high:  # everything below low fits, and nothing above high
         middle = (low + high) // 2
-        low, high = (middle + 1, high) if fits(middle) else (low, middle)
+        low, high = (middle + 1, high) if fits(middle) else (low, middle - 1)
     return low - 1 if low > least else None
 
 

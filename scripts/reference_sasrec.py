@@ -114,7 +114,6 @@ def train_rectools(folder: Path, seed: int) -> None:
     """Runs in the other environment: train, and save scores of valid and test every few epochs."""
     import numpy as np
     import pandas as pd
-    import torch
     from pytorch_lightning import seed_everything
     from rectools import Columns
     from rectools.dataset import Dataset
@@ -139,7 +138,6 @@ def train_rectools(folder: Path, seed: int) -> None:
         verbose=0,
     )
     dataset = Dataset.construct(log)
-    torch.set_num_threads(torch.get_num_threads())
     for epoch in range(EVERY, EPOCHS + 1, EVERY):
         model.fit_partial(dataset, EVERY, EVERY)
         for name in ("valid", "test"):

@@ -14,9 +14,7 @@ from torch import Tensor, nn
 
 from rrec_lib.baselines.histories import recent, user_logs
 from rrec_lib.console import progress
-from rrec_lib.evaluation import Example
-from rrec_lib.metrics import ndcg_at_k
-from rrec_lib.ranking import mask_items
+from rrec_lib.evaluation import Example, mean_ndcg
 
 IGNORED = -100  # a place without a target
 
@@ -138,7 +136,7 @@ class SequenceRecommender(nn.Module):
                 loss.backward()
                 optimizer.step()
                 total += loss.item() * len(rows)
-            ndcg = valid_ndcg(self, valid)
+            ndcg = mean_ndcg(self, valid)
             self.history.append({"epoch": epoch, "loss": total / len(inputs), "valid_ndcg@20": ndcg})
             waited = 0 if ndcg > best else waited + 1
             if ndcg > best:
@@ -182,10 +180,3 @@ def training_windows(train: Sequence[Example], length: int, n_items: int) -> tup
 def pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
     """(n, L) of rows padded behind."""
     return nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)
-
-
-def valid_ndcg(recommender: SequenceRecommender, valid: Sequence[Example], k: int = 20) -> float:
-    """Mean NDCG@k, the seen items masked."""
-    targets = torch.tensor([example["target"] for example in valid])
-    masked = mask_items(recommender.scores(valid), [example["seen"] for example in valid], targets)
-    return float(ndcg_at_k(masked, targets, k).mean())

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rrec_lib.baselines.histories import known_before, recent
-from rrec_lib.evaluation import Example
+from rrec_lib.evaluation import Example, training_counts
 
 
 class Chance:
@@ -84,8 +84,7 @@ class WindowCooccurrence:
         self.n_items, self.length, self.decay, self.time_aware = n_items, length, decay, later is not None
         self.events = sorted([*train, *(later or [])], key=lambda example: example["target_timestamp"])
         self.times = np.array([example["target_timestamp"] for example in self.events])
-        targets = torch.tensor([example["target"] for example in train], dtype=torch.long)
-        popularity = torch.bincount(targets, minlength=n_items).float()
+        popularity = training_counts(train, n_items).float()
         self.tiebreak = 1e-3 * popularity / (popularity.max() + 1)  # never outweighs a co-occurrence
         self.follows = torch.zeros(n_items, n_items)
         if not self.time_aware:

@@ -3,7 +3,6 @@
 import itertools
 import json
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,10 @@ import numpy as np
 
 from rrec_lib.baselines.registry import BASELINES, Baseline, Splits
 from rrec_lib.console import say
-from rrec_lib.evaluation import Example, Recommender, evaluate
+from rrec_lib.evaluation import Recommender, mean_ndcg
 from rrec_lib.results import provenance, write_json
 
-METRIC = "ndcg@20"
+METRIC = "ndcg@20"  # mean_ndcg's
 Trial = dict[str, Any]
 
 
@@ -48,7 +47,7 @@ def tune(name: str, splits: Splits, trials: int, seed: int, path: Path) -> Tuned
         if any(trial["parameters"] == parameters for trial in done):
             continue
         start = time.perf_counter()
-        value = valid_metric(baseline.fit(splits, seed, **parameters), splits.valid)
+        value = mean_ndcg(baseline.fit(splits, seed, **parameters), splits.valid)
         done.append({"parameters": parameters, "valid": value, "seconds": time.perf_counter() - start})
         write_json(path, {"baseline": name, "metric": METRIC, **provenance(seed), "trials": done})
         say(f"{name} {len(done)}/{trials}: {METRIC} {value:.4f} on valid, {parameters}")
@@ -71,11 +70,6 @@ def draw(baseline: Baseline, trials: int, seed: int) -> list[dict[str, Any]]:
 def search_file(name: str) -> str:
     """Name of the file of a baseline's search: ``"recent-popularity.json"``."""
     return f"{name.lower().replace(' ', '-')}.json"
-
-
-def valid_metric(recommender: Recommender, valid: Sequence[Example]) -> float:
-    """Mean NDCG@20 over all rows of valid."""
-    return float(evaluate(recommender, valid, "valid").values[METRIC].mean())
 
 
 def known(name: str) -> Baseline:

@@ -19,7 +19,7 @@ import pyarrow as pa
 from rrec_lib.data.amazon import RawFiles, Reviews, read_reviews
 from rrec_lib.data.amazon_items import json_number
 from rrec_lib.data.amazon_scan import known_items, log_faults, write_items
-from rrec_lib.data.amazon_window import check_window, first_of, to_ms
+from rrec_lib.data.amazon_window import first_of, to_ms, window_months
 from rrec_lib.data.arrow_files import Stream, stored_batches
 from rrec_lib.data.categories import category
 from rrec_lib.data.faults import MAX_FAULTS, Faults
@@ -70,8 +70,8 @@ def save_clean(raw: RawFiles, recipe: CleanRecipe, out: Path | str, max_faults: 
         FileExistsError: if ``out`` holds something that is not a prepared dataset.
         ValueError: if the recipe or a raw file is wrong, or nothing is left.
     """
-    start, end = (to_ms(first_of(*month)) for month in check_window(recipe.start, recipe.end, recipe.k_core,
-                                                                    recipe.window))  # fmt: skip
+    start, end = (to_ms(first_of(*month)) for month in window_months(recipe.start, recipe.end))
+    filters = Filters(recipe.k_core, recipe.window, recipe.min_target_rating)
     faults = Faults(max_faults)
     reviews = read_reviews(raw.reviews, faults)
     columns = _TEXT_COLUMNS + (_CRAWL_TIME_COLUMNS if recipe.crawl_time_popularity else [])
@@ -94,7 +94,6 @@ def save_clean(raw: RawFiles, recipe: CleanRecipe, out: Path | str, max_faults: 
             "dropped": dropped,
             "faults": faults.as_dict(),
         }
-        filters = Filters(recipe.k_core, recipe.window, recipe.min_target_rating)
         arguments = {**asdict(recipe), "max_faults": max_faults}
         return save_log(
             log,

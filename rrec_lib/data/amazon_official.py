@@ -25,12 +25,14 @@ from rrec_lib.data.amazon_tables import (
     write_item_info,
     write_rows,
 )
-from rrec_lib.data.amazon_window import Window, check_window, choose_window, first_of
-from rrec_lib.data.arrow_files import create_folder, file_sha256, seal_folder
+from rrec_lib.data.amazon_window import Window, choose_window, first_of, window_months
+from rrec_lib.data.arrow_files import create_folder, seal_folder
+from rrec_lib.data.examples import SPLITS
 from rrec_lib.data.faults import MAX_FAULTS, Faults
+from rrec_lib.data.histories import first_places
+from rrec_lib.data.logs import Filters
 from rrec_lib.data.store import FORMAT, staged, write_manifest
 
-SPLITS = ("train", "valid", "test")
 CUTS = (0.8, 0.9)
 
 
@@ -66,10 +68,11 @@ class OfficialCounts:
 
 @dataclass(frozen=True)
 class OfficialData:
-    """The prepared splits ``train``, ``valid``, ``test`` and ``item_info``, and the counts."""
+    """The prepared splits ``train``, ``valid``, ``test`` and ``item_info``, the counts, and the Arrow files' sha256."""
 
     dataset: DatasetDict
     counts: OfficialCounts
+    arrow_sha256: dict[str, str]
 
 
 def prepare_official(
@@ -96,7 +99,8 @@ def prepare_official(
         FileNotFoundError: if the folder is missing.
         ValueError: if the recipe or a raw file is wrong, or nothing is left.
     """
-    months = check_window(recipe.start, recipe.end, recipe.k_core, recipe.window)
+    months = window_months(recipe.start, recipe.end)
+    filters = Filters(recipe.k_core, recipe.window)
     out = Path(out)
     faults = Faults() if faults is None else faults
     if not out.is_dir():
@@ -106,18 +110,18 @@ def prepare_official(
         items = load_items(raw.meta, reviews, Path(scratch, "items.arrow"), faults)
         log_faults(reviews, items.described, raw.reviews, faults)
         loaded = np.isin(np.arange(len(reviews.item_asins)), items.review_item)[reviews.item]
-        kept, windows, stopped = choose_window(reviews, loaded, months, recipe.k_core)
+        kept, windows, stopped = choose_window(reviews, loaded, months, filters.k_core)
         ids, first_rows = _item_ids(reviews.item[kept], items)
         files = create_folder(out, {**dict.fromkeys(SPLITS, ROW_SCHEMA), "item_info": ITEM_INFO_SCHEMA})
         titles = write_item_info(items, ids, first_rows, files["item_info"])
-    plan = _plan(reviews, kept, ids, recipe.window)
+    plan = _plan(reviews, kept, ids, filters.window)
     cuts = [0, *(int(share * len(plan.rows)) for share in CUTS), len(plan.rows)]
     for name, begin, end in zip(SPLITS, cuts[:-1], cuts[1:], strict=True):
         write_rows(plan, titles, (begin, end), files[name])
-    seal_folder(files)
+    digests = seal_folder(files)
     dataset = cast(DatasetDict, load_from_disk(str(out)))
     counts = _counts(reviews, loaded, items, windows, stopped, first_of(*months[1]), dataset)
-    return OfficialData(dataset, counts)
+    return OfficialData(dataset, counts, digests)
 
 
 def save_official(
@@ -149,7 +153,7 @@ def save_official(
             **raw.checksums(),
             "counts": asdict(data.counts),
             "rows": data.counts.rows,
-            "arrow_sha256": {name: file_sha256(next((new / name).glob("*.arrow"))) for name in data.dataset},
+            "arrow_sha256": data.arrow_sha256,
             "faults": faults.as_dict(),
         }
         write_manifest(new, found)
@@ -172,10 +176,8 @@ def _plan(reviews: Reviews, kept: np.ndarray, ids: np.ndarray, window: int) -> R
     user, _ = appearance(reviews.user[kept])
     order = np.lexsort((reviews.timestamp[kept], user))
     user, places = user[order], kept[order]
-    position = np.arange(len(places))
-    new = np.diff(user, prepend=-1) != 0
-    start = np.maximum.accumulate(np.where(new, position, 0))
-    rows = np.flatnonzero(~new)
+    start = first_places(user)
+    rows = np.flatnonzero(start < np.arange(len(start)))
     timestamp = reviews.timestamp[places]
     rows = rows[np.argsort(timestamp[rows], kind="stable")]
     users = reviews.user[places]

@@ -22,14 +22,12 @@ class Window:
     reviews: int
 
 
-def check_window(start: str, end: str, k_core: int, window: int) -> tuple[tuple[int, int], tuple[int, int]]:
+def window_months(start: str, end: str) -> tuple[tuple[int, int], tuple[int, int]]:
     """(year, month) of both ends of a recipe's window, such as ``"2022-10"``.
 
     Raises:
-        ValueError: naming the argument that is wrong.
+        ValueError: naming the month that is wrong.
     """
-    if k_core < 0 or window < 1:
-        raise ValueError(f"k_core is {k_core} and window {window}, expected 0 or more and 1 or more")
     months = []
     for text in (start, end):
         try:

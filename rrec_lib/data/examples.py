@@ -6,12 +6,12 @@ station; :func:`next_item_examples` and :func:`temporal_split` are its two steps
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from datasets import Dataset, DatasetDict, load_from_disk
+from datasets import Dataset, DatasetDict
 
 from rrec_lib.data.arrow_files import Stream
 from rrec_lib.data.events import catalogue_cutoff, k_core, keep_recent_users, select_catalogue, validate_events
@@ -147,7 +147,7 @@ def split_cuts(plan: ExamplePlan) -> dict[str, tuple[int, int]]:
 
 def save_examples(
     plan: ExamplePlan, items: Stream, out: Path | str, arguments: Mapping[str, Any], facts: Mapping[str, Any]
-) -> DatasetDict:
+) -> dict[str, Any]:
     """Write examples and items batch by batch, in the form of :func:`prepare`; the folder appears whole or not at all.
 
     Args:
@@ -158,7 +158,7 @@ def save_examples(
         facts: what else the manifest is to say.
 
     Returns:
-        The splits, mapped from the folder.
+        The manifest.
 
     Raises:
         FileExistsError: if the folder holds something that is not a prepared dataset.
@@ -168,8 +168,7 @@ def save_examples(
     splits = {name: Stream(plan.schema, example_batches(plan, *cut)) for name, cut in cuts.items()}
     users = {name: len(np.unique(plan.user[plan.rows[begin:end]])) for name, (begin, end) in cuts.items()}
     repeats = {name: int(plan.repeat[plan.rows[begin:end]].sum()) for name, (begin, end) in cuts.items()}
-    write_prepared(out, {**splits, "items": items}, {**facts, "users": users, "repeats": repeats}, arguments)
-    return cast(DatasetDict, load_from_disk(str(out)))
+    return write_prepared(out, {**splits, "items": items}, {**facts, "users": users, "repeats": repeats}, arguments)
 
 
 def prepare_profile(profile: Profile) -> DatasetDict:

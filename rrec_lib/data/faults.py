@@ -113,10 +113,6 @@ class Faults:
             for name, found in sorted(self.counts.items())
         }
 
-    def sentences(self) -> list[str]:
-        """For people: a line per file and kind."""
-        return fault_lines(self.as_dict())
-
     def _line(self, path: Path, kind: str) -> str:
         kept = self.first[path.name][kind]
         return str(kept[0]["line"]) if kept else "?"

@@ -13,7 +13,6 @@ from rrec_lib.data.arrow_files import Stream
 from rrec_lib.data.events import k_core_places
 from rrec_lib.data.examples import save_examples
 from rrec_lib.data.histories import plan_examples
-from rrec_lib.data.store import read_manifest
 
 
 @dataclass(frozen=True)
@@ -30,14 +29,17 @@ class EventLog:
 
 @dataclass(frozen=True)
 class Filters:
-    """Fewest events of a user and an item, events in a history, and the lowest rating of a target."""
+    """Fewest events of a user and an item, events in a history, and the lowest rating of a target.
+
+    Raises:
+        ValueError: for fewer than 0 and 1 events.
+    """
 
     k_core: int = 0
     window: int = 20
     min_target_rating: float = 0.0
 
-    def check(self) -> None:
-        """Raise ``ValueError`` naming what can't be."""
+    def __post_init__(self) -> None:
         if self.k_core < 0 or self.window < 1:
             raise ValueError(f"k_core is {self.k_core} and window {self.window}, expected 0 or more and 1 or more")
 
@@ -69,9 +71,8 @@ def save_log(
 
     Raises:
         FileExistsError: if the folder holds something that is not a prepared dataset.
-        ValueError: if a filter is wrong or leaves nothing.
+        ValueError: if a filter leaves nothing.
     """
-    filters.check()
     core = k_core_places(log.user, log.item, kept, filters.k_core)
     dropped = {**facts["dropped"], "k_core": len(kept) - len(core)}
     if not len(core):
@@ -97,8 +98,7 @@ def save_log(
     counts = {"events": len(core), "users": len(users), "items": len(rows), "events_that_are_no_target":
               len(core) - len(plan.rows)}  # fmt: skip
     found = {**facts, "dropped": {why: n for why, n in dropped.items() if n}, "counts": counts}
-    save_examples(plan, items(rows), out, {**arguments, **asdict(filters)}, found)
-    return read_manifest(out)
+    return save_examples(plan, items(rows), out, {**arguments, **asdict(filters)}, found)
 
 
 def numbered(batches: Iterator[pa.RecordBatch], rows: np.ndarray, schema: pa.Schema) -> Iterator[pa.RecordBatch]:

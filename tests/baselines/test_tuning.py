@@ -7,8 +7,9 @@ from datasets import DatasetDict
 
 from rrec_lib.baselines import BASELINES, fitted_baselines
 from rrec_lib.baselines.registry import Splits
-from rrec_lib.baselines.tuning import draw, fit_tuned, tune, valid_metric
+from rrec_lib.baselines.tuning import draw, fit_tuned, tune
 from rrec_lib.cli import main
+from rrec_lib.evaluation import mean_ndcg
 from rrec_lib.reports import load_reports
 
 QUICK = {"epochs": (1,), "hidden": (8,), "heads": (1,)}
@@ -33,7 +34,7 @@ def test_a_search_goes_on_where_it_stopped(splits, tmp_path, monkeypatch):
     assert stripped(again) == stripped(whole)
     assert len(fitted) == 3
     assert again.valid == max(value for _, value in stripped(whole))
-    assert valid_metric(fit_tuned(again, splits, 0), splits.valid) == pytest.approx(again.valid)
+    assert mean_ndcg(fit_tuned(again, splits, 0), splits.valid) == pytest.approx(again.valid)
     assert len(json.loads((tmp_path / "b.json").read_text())["trials"]) == 5
 
 

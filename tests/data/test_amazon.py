@@ -8,7 +8,7 @@ import pytest
 
 from rrec_lib.data.amazon import appearance, read_items, read_reviews
 from rrec_lib.data.amazon_rows import parse_chunk, parse_lines
-from rrec_lib.data.faults import Faults
+from rrec_lib.data.faults import Faults, fault_lines
 
 T = 1_660_000_000_000
 HEADER = "user_id,parent_asin,rating,timestamp\n"
@@ -125,7 +125,7 @@ def test_damaged_archives_are_read_to_the_break(tmp_path, csv, jsonl):
     assert 15_000 < whole < 20_000
     assert reviews.item_asins.to_pylist() == [f"item{i}" for i in range(whole)]
     assert faults.counts == {path.name: {"damaged_archive": 1}}
-    assert f"read up to line {whole + 1}" in faults.sentences()[0]
+    assert f"read up to line {whole + 1}" in fault_lines(faults.as_dict())[0]
     meta = jsonl(b"".join(b'{"n": %d}\n' % (i * 7919 % 10007) for i in range(20_000)))
     assert len(list(read_items(meta))) == 20_000
     meta.write_bytes(meta.read_bytes()[:-3000])

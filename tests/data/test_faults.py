@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rrec_lib.data.faults import EXAMPLES, RULES, Faults, rules_table
+from rrec_lib.data.faults import EXAMPLES, RULES, Faults, fault_lines, rules_table
 
 FILE = Path("somewhere/a.csv.gz")
 
@@ -19,7 +19,7 @@ def test_counts_and_the_first_few():
     assert [entry["line"] for entry in report["bad_id"]["first"]] == list(range(2, 2 + EXAMPLES))
     assert len(report["bad_id"]["first"][0]["found"]) == 80
     assert report["duplicate_event"] == {"count": 7, "treatment": "counted", "first": []}
-    assert faults.sentences() == [
+    assert fault_lines(faults.as_dict()) == [
         "a.csv.gz: bad_id 10 (dropped), first on line 2",
         "a.csv.gz: duplicate_event 7 (counted)",
     ]
