@@ -17,6 +17,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback, Tra
 from rrec_lib.console import TrainingError
 from rrec_lib.policy import Policy, item_table
 from rrec_lib.prompts import encode_items
+from rrec_lib.stopping import StopOnValid
 
 COMPLETE, ITEM_TABLE, SAVING = "complete", "item_table.safetensors", ".saving"
 GRAD_NORM_LIMIT = 1e4  # recorded runs stay below 3
@@ -110,15 +111,17 @@ class CheckpointMixin:
             self.load_progress(Path(checkpoint))
 
     def _load_finished(self, checkpoint: Path) -> bool:
-        """Load a checkpoint that has all its steps; Transformers would train one more."""
+        """Load a checkpoint whose run was over, by its steps or by a callback; Transformers would train one more."""
         state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-        if not 0 < self.args.max_steps <= state.global_step:
+        judges = [c for c in self.callback_handler.callbacks if isinstance(c, StopOnValid)]
+        if not (0 < self.args.max_steps <= state.global_step or any(judge.finished(state) for judge in judges)):
             return False
         self._load_from_checkpoint(str(checkpoint))
         self.state = state
         self.load_progress(checkpoint)
         self.callback_handler.on_train_begin(self.args, state, self.control)
         self.log({"train_runtime": 0.0, "total_flos": state.total_flos, "train_loss": 0.0})
+        self.callback_handler.on_train_end(self.args, state, self.control)
         return True
 
     def _rotate(self, run: Path) -> None:

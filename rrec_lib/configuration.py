@@ -33,7 +33,7 @@ class RecPOConfig(GRPOConfig):
     advantage: str = field(default="grpo", metadata={"help": "Advantage estimator: grpo or rloo."})
     token_normalization: str = field(default="trajectory", metadata={"help": "See objective.recpo_loss."})
     logq_correction: bool = field(default=False, metadata={"help": "Correct the in-batch softmax for popularity."})
-    extra_negatives: int = field(default=0, metadata={"help": "Items drawn into each step's softmax, no targets."})
+    extra_negatives: int = field(default=0, metadata={"help": "Items drawn for each step, whatever its targets."})
     item_softmax: str = field(default="batch", metadata={"help": "Of the item term: over the batch, or catalogue."})
     item_refresh_steps: int = field(default=10, metadata={"help": "Encode the whole item table every n steps."})
     grad_norm_limit: float = field(default=GRAD_NORM_LIMIT, metadata={"help": "A larger norm stops the run."})
@@ -60,6 +60,8 @@ class RecPOConfig(GRPOConfig):
         check_item_softmax(self.item_softmax)
         if self.extra_negatives < 0:
             raise ValueError(f"extra_negatives must be 0 (none) or more, got {self.extra_negatives}")
+        if self.item_softmax == "catalogue" and not self.extra_negatives:
+            raise ValueError("item_softmax catalogue trains the items that are drawn for a step: set extra_negatives")
         if self.save_strategy == "steps" and self.save_steps % self.logging_steps:
             raise ValueError(
                 f"save_steps {self.save_steps} must be a multiple of logging_steps {self.logging_steps}: a run resumed"
@@ -111,6 +113,7 @@ def recpo_config(profile: Profile, output_dir: Path, seed: int = 0, **overrides:
         "item_temperature": profile.reward.temperature,
         "advantage": profile.training.advantage,
         "item_softmax": profile.training.item_softmax,
+        "extra_negatives": profile.warmup.item_negatives if profile.training.item_softmax == "catalogue" else 0,
         "item_refresh_steps": profile.training.item_refresh_steps,
         "optim": profile.training.optimizer,
         "learning_rate": profile.training.learning_rate,

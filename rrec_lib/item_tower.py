@@ -20,8 +20,9 @@ ITEM_SOFTMAX = ("batch", "catalogue")
 def check_item_softmax(name: str) -> None:
     """Raise ``ValueError`` unless the item softmax is one of ``ITEM_SOFTMAX``.
 
-    Over the *batch* as in the paper; or over the *catalogue*: every other item is a negative too, by its state in the
-    item table, which is as old as its last refresh and gets no gradient.
+    Over the *batch* as in the paper: its targets and items drawn at random. Or over the *catalogue*: every item, by its
+    row of the item table. Items drawn at random are encoded for the step and get gradient, whether targets or not; the
+    other rows are as old as their last turn and get none.
     """
     if name not in ITEM_SOFTMAX:
         raise ValueError(f"item_softmax is {name!r}, expected one of {', '.join(ITEM_SOFTMAX)}")

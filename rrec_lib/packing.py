@@ -1,7 +1,8 @@
 """Packing: a prompt and its G reasonings in one row, so that the prompt is computed once.
 
 The reasonings stand one after the other behind the prompt; a block mask lets each see the prompt and itself, and
-position ids start again behind the prompt. The result equals G separate rows.
+position ids start again behind the prompt. The result equals G separate rows. A completion may also go on from an
+earlier place in the prompt, and then sees the prompt up to there alone: so prompts with a common beginning share a row.
 """
 
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ class PackedGroups:
         completion_ids: (B, G, T), padded on the right.
         completion_mask: (B, G, T), 1 on every real token, the appended marker included.
         loss_mask: (B, G, T), 1 on the tokens that the policy sampled.
+        visible: (B, G), how many of the prompt's tokens each completion sees and goes on from.
     """
 
     prompt_ids: Tensor
@@ -31,6 +33,7 @@ class PackedGroups:
     completion_ids: Tensor
     completion_mask: Tensor
     loss_mask: Tensor
+    visible: Tensor
 
 
 def pack(
@@ -39,13 +42,20 @@ def pack(
     sampled: Sequence[int],
     pad_id: int,
     device: torch.device,
+    visible: Sequence[int] | None = None,
+    given: Sequence[int] | None = None,
 ) -> PackedGroups:
     """Stack B prompts and their R = B·G completions, in group order.
 
     Args:
         prompts: B lists of token ids.
         completions: R lists of token ids.
-        sampled: how many leading tokens of each completion the policy sampled.
+        sampled: how many leading tokens of each completion the policy sampled, those that were given included.
+        pad_id: what fills up rows.
+        device: of the tensors.
+        visible: from where in its prompt each completion goes on; from the end, if not given.
+        given: how many leading tokens of each completion stood there before the policy wrote; none, if not given. A
+            completion that goes on from an earlier place has at least one, for no logits are kept that predict it.
     """
     groups, group_size = len(prompts), len(completions) // len(prompts)
     prompt_width, width = max(map(len, prompts)), max(map(len, completions))
@@ -60,9 +70,18 @@ def pack(
         ids[row, : len(completion)] = torch.tensor(completion)
     columns = torch.arange(width)
     mask = (columns < lengths[:, None]).long()
-    loss_mask = (columns < torch.tensor(list(sampled))[:, None]).long()
+    first = torch.tensor(list(given) if given else [0] * len(completions))[:, None]
+    loss_mask = ((columns >= first) & (columns < torch.tensor(list(sampled))[:, None])).long()
+    starts = torch.tensor(visible if visible else [len(prompt) for prompt in prompts for _ in range(group_size)])
     shape = (groups, group_size, width)
-    tensors = (prompt_ids, prompt_mask, ids.view(shape), mask.view(shape), loss_mask.view(shape))
+    tensors = (
+        prompt_ids,
+        prompt_mask,
+        ids.view(shape),
+        mask.view(shape),
+        loss_mask.view(shape),
+        starts.view(shape[:2]),
+    )
     return PackedGroups(*(tensor.to(device) for tensor in tensors))
 
 
@@ -173,9 +192,13 @@ def packed_states(
     filled = list(sequences) + [sequences[-1]] * (-len(sequences) % per_row)  # the last row is filled up
     suffixes = [sequence[prefix:] for sequence in filled]
     prompts = [sequences[0][:prefix]] * (len(filled) // per_row)
-    groups = pack(prompts, suffixes, [0] * len(suffixes), 0, device)
+    return group_states(model, pack(prompts, suffixes, [0] * len(suffixes), 0, device))[: len(sequences)]
+
+
+def group_states(model: nn.Module, groups: PackedGroups) -> Tensor:
+    """(R, d) float32 state at each completion's last real token, with gradients, without ``lm_head``."""
     hidden = language_model(model).get_decoder()(**_packed_inputs(model, groups)).last_hidden_state
-    return _last_states(hidden, groups)[: len(sequences)]
+    return _last_states(hidden, groups)
 
 
 def _packed_inputs(model: nn.Module, groups: PackedGroups) -> dict[str, Any]:
@@ -197,11 +220,10 @@ def _last_states(hidden: Tensor, groups: PackedGroups) -> Tensor:
 
 
 def _positions(groups: PackedGroups) -> Tensor:
-    """(B, P + G·T): every completion goes on where its prompt ends."""
-    _, group_size, width = groups.completion_ids.shape
+    """(B, P + G·T): every completion goes on where what it sees of the prompt ends."""
     prompt = (groups.prompt_mask.cumsum(1) - 1).clamp(min=0)
-    steps = torch.arange(width, device=prompt.device).repeat(group_size)
-    return torch.cat([prompt, groups.prompt_mask.sum(1, keepdim=True) + steps], 1)
+    steps = torch.arange(groups.completion_ids.shape[2], device=prompt.device)
+    return torch.cat([prompt, (groups.visible[:, :, None] + steps).flatten(1)], 1)
 
 
 def _block_mask(model: nn.Module, groups: PackedGroups) -> Tensor:
@@ -211,11 +233,17 @@ def _block_mask(model: nn.Module, groups: PackedGroups) -> Tensor:
     numbers = torch.arange(1, group_size + 1, device=positions.device).repeat_interleave(width)
     completions = torch.where(groups.completion_mask.flatten(1) == 1, numbers, -1)
     owner = torch.cat([groups.prompt_mask - 1, completions], 1)
-    return attention_mask(model, owner, positions, owner, positions)
+    visible = torch.cat([positions[:, : groups.prompt_ids.shape[1]] + 1, groups.visible.repeat_interleave(width, 1)], 1)
+    return attention_mask(model, owner, positions, owner, positions, visible)
 
 
 def attention_mask(
-    model: nn.Module, query_owner: Tensor, query_positions: Tensor, key_owner: Tensor, key_positions: Tensor
+    model: nn.Module,
+    query_owner: Tensor,
+    query_positions: Tensor,
+    key_owner: Tensor,
+    key_positions: Tensor,
+    visible: Tensor | None = None,
 ) -> Tensor:
     """A token sees the prompt and its own completion, up to its own position.
 
@@ -224,13 +252,15 @@ def attention_mask(
         query_owner, query_positions: (B, Q) whose tokens look (0 the prompt, from 1 on completions, -1 padding) and
             their positions.
         key_owner, key_positions: (B, L) the same of the tokens that are looked at.
+        visible: (B, Q) how many of the prompt's tokens each token may see; all, if not given.
 
     Returns:
         (B, 1, Q, L): booleans for SDPA, else 0 and the lowest number, to be added to the scores. Padding is seen by
         nobody, and itself sees the beginning of the prompt, so that no row of the softmax is empty.
     """
-    owner, keys = query_owner[:, :, None], key_owner[:, None, :]
-    mask = ((keys == 0) | ((keys == owner) & (keys > 0))) & (key_positions[:, None, :] <= query_positions[:, :, None])
+    owner, keys, key_at = query_owner[:, :, None], key_owner[:, None, :], key_positions[:, None, :]
+    prompt = keys == 0 if visible is None else (keys == 0) & (key_at < visible[:, :, None])
+    mask = (prompt | ((keys == owner) & (keys > 0))) & (key_at <= query_positions[:, :, None])
     mask = mask[:, None]
     if language_model(model).config._attn_implementation == "sdpa":
         return mask

@@ -49,8 +49,9 @@ class RewardProfile:
 class WarmupProfile:
     steps: int
     users_per_step: int
+    targets_per_user: int  # the most successive targets of a user that share a row
     sentences: bool  # write and learn a sentence before the marker; without, the states follow the prompt at once
-    item_negatives: int  # items drawn beside the batch's targets, for the softmax over the batch
+    item_negatives: int  # items drawn into each step: beside the batch's targets, or as the catalogue's fresh rows
     token_weight: float  # of the sentences' cross-entropy, beside the item term's 1
     learning_rate: float
 

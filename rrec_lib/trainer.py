@@ -195,6 +195,8 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
         targets = self.accelerator.gather(torch.cat([batch["targets"] for batch in batches]))
         # Old log-probabilities hold for the items they were taken with: a batch's later uses draw the same ones.
         sampled_at = self.state.global_step - self.state.global_step % self.num_iterations
+        if args.item_softmax == "catalogue":
+            targets = targets[:0]  # fresh rows that were mostly targets would be told from the others by their age
         ids, log_q = choose_items(targets, self.target_share, args.extra_negatives, step_seed(args.seed, sampled_at))
 
         def encode(chosen: list[int]) -> Tensor:

@@ -16,6 +16,7 @@ from rrec_lib.paths import resource
 from rrec_lib.policy import Policy, load_policy
 from rrec_lib.profiles import Profile
 from rrec_lib.results import provenance
+from rrec_lib.stopping import StopOnValid
 from rrec_lib.trainer import RecPOTrainer, recpo_config
 from rrec_lib.warmup import WarmupTrainer, warmup_arguments
 
@@ -25,7 +26,13 @@ RECPO_FIGURES = ("reward", "ranking_reward", "similarity_reward", "entropy", "re
 
 
 def warm_up(
-    policy: Policy, dataset: DatasetDict, profile: Profile, output_dir: Path, seed: int = 0, **overrides: Any
+    policy: Policy,
+    dataset: DatasetDict,
+    profile: Profile,
+    output_dir: Path,
+    seed: int = 0,
+    stop: StopOnValid | None = None,
+    **overrides: Any,
 ) -> WarmupTrainer:
     """Run or resume the warm-up; the policy is trained in place.
 
@@ -35,11 +42,12 @@ def warm_up(
         profile: sizes and hyperparameters.
         output_dir: checkpoints; a complete one there is resumed from.
         seed: of data order.
+        stop: ends the run by valid or by a budget, and keeps its best weights.
         overrides: fields of ``TrainingArguments``.
     """
-    arguments = warmup_arguments(profile, output_dir, seed, **overrides)
+    arguments = warmup_arguments(profile, output_dir, seed, **_saved_at_evaluations(stop), **overrides)
     trainer = WarmupTrainer(policy, arguments, dataset, profile, [StepLines(WARMUP_FIGURES)])
-    return _run(trainer, output_dir)
+    return _run(trainer, output_dir, stop)
 
 
 def train_recpo(
@@ -49,15 +57,24 @@ def train_recpo(
     output_dir: Path,
     seed: int = 0,
     callbacks: list[TrainerCallback] | None = None,
+    stop: StopOnValid | None = None,
     **overrides: Any,
 ) -> RecPOTrainer:
     """Run or resume RecPO; the policy is trained in place. Arguments as :func:`warm_up`, callbacks instead of lines."""
     callbacks = [StepLines(RECPO_FIGURES)] if callbacks is None else callbacks
-    trainer = RecPOTrainer(policy, recpo_config(profile, output_dir, seed, **overrides), dataset, callbacks)
-    return _run(trainer, output_dir)
+    arguments = recpo_config(profile, output_dir, seed, **_saved_at_evaluations(stop), **overrides)
+    return _run(RecPOTrainer(policy, arguments, dataset, callbacks), output_dir, stop)
 
 
-def _run(trainer: Any, output_dir: Path) -> Any:
+def _saved_at_evaluations(stop: StopOnValid | None) -> dict[str, Any]:
+    """With a judge of valid, checkpoints are written at its evaluations alone, for the log is what it remembers."""
+    return {} if stop is None else {"save_strategy": "no", "lr_scheduler_type": "constant_with_warmup"}
+
+
+def _run(trainer: Any, output_dir: Path, stop: StopOnValid | None) -> Any:
+    if stop is not None:
+        stop.log = trainer.log
+        trainer.add_callback(stop)
     checkpoint = last_checkpoint(output_dir)
     if checkpoint is not None:
         print(f"resuming from {checkpoint.name}", flush=True)

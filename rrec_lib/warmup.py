@@ -3,8 +3,8 @@
 SmolLM2-135M, untrained, repeats the question, rarely writes the marker, and its states say nothing about taste: RecPO
 would score noise. The warm-up teaches two things at once. *Format*: cross-entropy on sentences built from the history's
 own genres, years and ratings, never from the target. *States*: the state behind that sentence is drawn to the target's
-row of the item table, by the same softmax over in-batch items as RecPO's item term, with more negatives and the logQ
-correction. Profiles switch it off with ``warmup.steps: 0``.
+row of the item table, by the same softmax as RecPO's item term, with more negatives and the logQ correction. Successive
+targets of a user share a row, see :mod:`rrec_lib.blocks`. Profiles switch the stage off with ``warmup.steps: 0``.
 """
 
 import re
@@ -18,14 +18,15 @@ from datasets import DatasetDict
 from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from rrec_lib.blocks import as_seen_from_the_end, share_row, successive_targets
 from rrec_lib.checkpoints import CheckpointMixin
 from rrec_lib.hardware import autocast, users_of_a_process
 from rrec_lib.item_tower import check_item_softmax, choose_items, step_seed
 from rrec_lib.objective import item_logprobs
-from rrec_lib.packing import pack, packed_forward, packed_states
+from rrec_lib.packing import PackedGroups, group_states, pack, packed_forward, packed_states
 from rrec_lib.policy import Policy
 from rrec_lib.profiles import Profile
-from rrec_lib.prompts import MARKER, encode_users, item_kind, marker_ids
+from rrec_lib.prompts import MARKER, encode_users, item_kind
 
 Items = Sequence[Mapping[str, Any]]
 _FRAMES = (
@@ -116,11 +117,14 @@ class WarmupTrainer(CheckpointMixin, Trainer):
         self.settings, self.temperature = profile.warmup, profile.reward.temperature
         self.whole_catalogue = profile.training.item_softmax == "catalogue"
         self.parts: dict[str, float] = {}
+        examples = list(dataset["train"])
         super().__init__(
             model=policy.model,
             args=args,
-            train_dataset=dataset["train"],
-            data_collator=lambda rows: {"examples": rows},
+            train_dataset=[  # type: ignore[arg-type]  # a list will do
+                [examples[row] for row in rows] for rows in successive_targets(examples, self.settings.targets_per_user)
+            ],
+            data_collator=lambda blocks: {"blocks": blocks},
             callbacks=callbacks,
         )
         self.log_to_file()
@@ -129,41 +133,66 @@ class WarmupTrainer(CheckpointMixin, Trainer):
         """Mean cross-entropy of the sentences' tokens, the marker included, and that of the targets behind them."""
         if self.whole_catalogue:
             self.refresh_item_table()
-        prompts = encode_users(self.policy.tokenizer, inputs["examples"], self.items)
+        groups, real = self.pack_blocks(inputs["blocks"])
         with autocast(self.policy.compute_dtype, self.accelerator.device):
             if self.settings.sentences:
-                states, token = self._after_sentences(model, prompts, inputs["examples"])
+                output = packed_forward(model, groups)
+                mask = groups.loss_mask.flatten(0, 1)
+                states, token = output.states, -(output.logprobs * mask).sum() / mask.sum()
             else:
-                marker = marker_ids(self.policy.tokenizer)
-                states = packed_states(model, [prompt + marker for prompt in prompts], self.accelerator.device)
+                states = group_states(model, groups)
                 token = states.new_zeros(())
-        item = self._item_loss(model, states, [example["target"] for example in inputs["examples"]])
+        targets = [example["target"] for block in inputs["blocks"] for example in block]
+        item = self._item_loss(model, states[real], targets)
         self.parts = {"token_loss": token.item(), "item_loss": item.item()}
         return self.checked(self.settings.token_weight * token + item)
 
-    def _after_sentences(
-        self, model: torch.nn.Module, prompts: list[list[int]], examples: Items
-    ) -> tuple[Tensor, Tensor]:
-        """States (B, d) behind each history's sentence, and the sentences' mean cross-entropy."""
-        tokenizer = self.policy.tokenizer
-        sentences = [
-            history_sentence(example, self.items, frame=row + self.state.global_step)
-            for row, example in enumerate(examples)
-        ]
-        completions = [list(tokenizer(f"{s}\n{MARKER}", add_special_tokens=False)["input_ids"]) for s in sentences]
+    def pack_blocks(self, blocks: Sequence[Items]) -> tuple[PackedGroups, Tensor]:
+        """A row per block: what its prompts share, then for each target the rest of its prompt, sentence and marker.
+
+        Returns:
+            The rows, all as wide as the longest block, and (R,) which of their completions are targets and no filling.
+        """
+        tokenizer, width = self.policy.tokenizer, max(map(len, blocks))
+        beginnings: list[list[int]] = []
+        completions: list[list[int]] = []
+        visible: list[int] = []
+        given: list[int] = []
+        real: list[bool] = []
+        for block in blocks:
+            row = share_row(encode_users(tokenizer, as_seen_from_the_end(block), self.items))
+            filling = width - len(block)
+            beginnings.append(row.beginning)
+            for rest, ending in zip(row.rest, self._endings(block), strict=True):
+                completions.append(rest + list(tokenizer(ending, add_special_tokens=False)["input_ids"]))
+            completions += row.rest[-1:] * filling
+            visible += row.visible + row.visible[-1:] * filling
+            given += [len(rest) for rest in row.rest + row.rest[-1:] * filling]
+            real += [True] * len(block) + [False] * filling
         lengths = [len(completion) for completion in completions]
-        groups = pack(prompts, completions, lengths, tokenizer.pad_token_id, self.accelerator.device)
-        output = packed_forward(model, groups)
-        mask = groups.loss_mask.flatten(0, 1)
-        return output.states, -(output.logprobs * mask).sum() / mask.sum()
+        sampled = lengths if self.settings.sentences else [0] * len(lengths)
+        device = self.accelerator.device
+        groups = pack(beginnings, completions, sampled, tokenizer.pad_token_id, device, visible, given)
+        return groups, torch.tensor(real, device=device)
+
+    def _endings(self, block: Items) -> list[str]:
+        """What stands behind each prompt of a block: the sentence, where there is one, and the marker."""
+        if not self.settings.sentences:
+            return [MARKER] * len(block)
+        step = self.state.global_step
+        return [
+            f"{history_sentence(example, self.items, frame=number + step)}\n{MARKER}"
+            for number, example in enumerate(block)
+        ]
 
     def _item_loss(self, model: torch.nn.Module, states: Tensor, chosen: list[int]) -> Tensor:
         """Mean cross-entropy of the targets, over the step's items or over the catalogue."""
         device, tau = self.accelerator.device, self.temperature
         targets = torch.tensor(chosen, device=device)
         seed = step_seed(self.args.seed, self.state.global_step)
-        negatives = 0 if self.whole_catalogue else self.settings.item_negatives
-        ids, log_q = choose_items(targets, self.target_share, negatives, seed)
+        # In the catalogue's softmax, fresh rows that were mostly targets would be told from the others by their age.
+        encoded = targets[:0] if self.whole_catalogue else targets
+        ids, log_q = choose_items(encoded, self.target_share, self.settings.item_negatives, seed)
         with autocast(self.policy.compute_dtype, device):
             fresh = packed_states(model, [self.item_prompts[i] for i in ids.tolist()], device)
         if not self.whole_catalogue:

@@ -11,8 +11,10 @@ from datasets import DatasetDict
 
 from rrec_lib import configuration, hardware
 from rrec_lib.advantages import grpo_advantages
+from rrec_lib.blocks import as_seen_from_the_end, successive_targets
 from rrec_lib.checkpoints import COMPLETE, last_checkpoint
 from rrec_lib.item_tower import choose_items
+from rrec_lib.packing import pack, packed_forward
 from rrec_lib.policy import Policy, encode, item_table, load_policy, weights_hash
 from rrec_lib.profiles import load_profile
 from rrec_lib.prompts import encode_users, marker_ids
@@ -164,6 +166,32 @@ def test_warm_up_learns_format_and_states(smoke_profile, smoke_dataset, tmp_path
         assert row["loss"] == pytest.approx(token_weight * row["token_loss"] + row["item_loss"], rel=1e-3)
 
 
+@pytest.mark.parametrize("sentences", [True, False])
+def test_targets_that_share_a_row_teach_what_they_teach_apart(smoke_profile, smoke_dataset, tmp_path, sentences):
+    """One block of four, packed beside a shorter one, gives the losses of its four prompts computed one by one."""
+    settings = dataclasses.replace(smoke_profile.warmup, sentences=sentences, targets_per_user=4)
+    profile = dataclasses.replace(smoke_profile, warmup=settings)
+    trainer = warmed(profile, smoke_dataset, tmp_path, max_steps=1)
+    train = list(smoke_dataset["train"])
+    rows = successive_targets(train, 4)
+    long, short = ([train[i] for i in next(row for row in rows if len(row) == size)] for size in (4, 2))
+    groups, real = trainer.pack_blocks([long, short])
+    assert real.tolist() == [True] * 6 + [False] * 2
+    together = packed_forward(trainer.model, groups)
+    for block, first in ((long, 0), (short, 4)):
+        for number, example in enumerate(as_seen_from_the_end(block)):
+            ids = encode_users(trainer.policy.tokenizer, [example], trainer.items)[0]
+            ending = trainer.policy.tokenizer(trainer._endings(block)[number], add_special_tokens=False)["input_ids"]
+            apart = packed_forward(trainer.model, pack([ids], [ending], [len(ending)], 0, torch.device("cpu")))
+            torch.testing.assert_close(together.states[first + number], apart.states[0], atol=1e-4, rtol=1e-4)
+            mask = groups.loss_mask.flatten(0, 1)[first + number]
+            assert mask.sum() == (len(ending) if sentences else 0)
+            if sentences:
+                learned = together.logprobs[first + number][mask.bool()]
+                torch.testing.assert_close(learned, apart.logprobs[0], atol=1e-4, rtol=1e-4)
+    assert groups.loss_mask.flatten(0, 1)[~real].sum() == 0
+
+
 @pytest.mark.parametrize("softmax", ["batch", "catalogue"])
 def test_a_resumed_warm_up_ends_with_the_same_weights(smoke_profile, smoke_dataset, tmp_path, softmax):
     training = dataclasses.replace(smoke_profile.training, item_softmax=softmax)
@@ -181,7 +209,7 @@ def test_the_softmax_over_the_catalogue_has_every_item_as_a_negative(smoke_profi
 
     def first_item_loss(softmax):
         training = dataclasses.replace(smoke_profile.training, item_softmax=softmax)
-        settings = dataclasses.replace(smoke_profile.warmup, sentences=False, item_negatives=0)
+        settings = dataclasses.replace(smoke_profile.warmup, sentences=False, item_negatives=5)
         profile = dataclasses.replace(smoke_profile, training=training, warmup=settings)
         policy = load_policy(profile.model)
         trainer = warm_up(policy, smoke_dataset, profile, tmp_path / softmax, max_steps=1)
@@ -190,7 +218,7 @@ def test_the_softmax_over_the_catalogue_has_every_item_as_a_negative(smoke_profi
     whole, trainer = first_item_loss("catalogue")
     batch, _ = first_item_loss("batch")
     policy = load_policy(smoke_profile.model)  # as it was before the step
-    examples = next(iter(trainer.get_train_dataloader()))["examples"]
+    examples = [e for block in next(iter(trainer.get_train_dataloader()))["blocks"] for e in block]
     marker, items = marker_ids(policy.tokenizer), list(smoke_dataset["items"])
     users = encode(policy, [prompt + marker for prompt in encode_users(policy.tokenizer, examples, items)])
     logits = score_items(users, item_table(policy, items), smoke_profile.reward.temperature)
@@ -205,8 +233,9 @@ def test_recpo_takes_the_softmax_over_the_catalogue(smoke_profile, smoke_dataset
     def first_step(softmax):
         policy = load_policy(smoke_profile.model)
         trainer = train_recpo(
-            policy, smoke_dataset, smoke_profile, tmp_path / softmax, callbacks=[], max_steps=1, item_softmax=softmax
-        )
+            policy, smoke_dataset, smoke_profile, tmp_path / softmax, callbacks=[], max_steps=1, item_softmax=softmax,
+            extra_negatives=8 if softmax == "catalogue" else 0,
+        )  # fmt: skip
         return losses(trainer)[0], trained_hash(policy)
 
     (batch, batch_hash), (whole, whole_hash) = first_step("batch"), first_step("catalogue")
@@ -216,6 +245,9 @@ def test_recpo_takes_the_softmax_over_the_catalogue(smoke_profile, smoke_dataset
     assert whole["item_accuracy"] <= batch["item_accuracy"]  # more to be mistaken for
     with pytest.raises(ValueError, match="item_softmax is 'all', expected one of batch, catalogue"):
         first_step("all")
+    with pytest.raises(ValueError, match="set extra_negatives"):
+        RecPOConfig(str(tmp_path), num_generations=2, per_device_train_batch_size=2, use_cpu=True, bf16=False,
+                    item_softmax="catalogue")  # fmt: skip
 
 
 def test_chosen_items_and_how_often_they_are_expected():

@@ -1,0 +1,111 @@
+"""When a run ends: a budget of CPU time, and evaluations on valid without gain; its best weights are what remains."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import TrainerCallback
+
+from rrec_lib.paths import replacing
+
+BEST = "best.safetensors"
+VALUE, SPENT = "valid_ndcg@20", "cpu_seconds"
+
+
+class StopOnValid(TrainerCallback):
+    """Evaluate every few steps and keep the best weights; stop after some evaluations without gain, or at the budget.
+
+    The learning rate falls linearly to zero over the budget. Every evaluation is logged and followed by a checkpoint,
+    and the log is all that this callback remembers, so that a resumed run goes on with what was spent and found. CPU
+    time is that of all threads of this process while it trains; evaluations are left out. On a GPU the wall clock
+    counts.
+    """
+
+    def __init__(
+        self,
+        measure: Callable[[], float],
+        every: int,
+        budget: float,
+        patience: int = 3,
+    ) -> None:
+        """Args:
+        measure: the value on valid of the weights as they are, higher is better.
+        every: steps between evaluations.
+        budget: CPU seconds.
+        patience: evaluations without gain.
+
+        Raises:
+            ValueError: unless all three numbers are positive.
+        """
+        if min(every, budget, patience) <= 0:
+            raise ValueError(f"every, budget and patience must be positive, got {every}, {budget:g} and {patience}")
+        self.measure = measure
+        self.log: Callable[[dict[str, float]], None] = lambda row: None  # a trainer puts its own here
+        self.every, self.budget, self.patience = every, budget, patience
+        self.spent = self.started = 0.0
+        self.values: dict[int, float] = {}  # step -> value
+
+    @property
+    def best_step(self) -> int:
+        """The first step with the highest value."""
+        return max(self.values, key=lambda step: (self.values[step], -step))
+
+    @property
+    def converged(self) -> bool:
+        """Whether the last evaluations, as many as the patience, brought no gain."""
+        return sum(step > self.best_step for step in self.values) >= self.patience
+
+    def finished(self, state: Any) -> bool:
+        """Whether a run with this state was over: its budget spent, or no gain for long enough."""
+        rows = [row for row in state.log_history if VALUE in row]
+        self.values = {int(row["step"]): row[VALUE] for row in rows}
+        self.spent = rows[-1][SPENT] if rows else 0.0
+        return bool(rows) and (self.converged or self.spent >= self.budget)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        self.finished(state)
+        # A run killed between a checkpoint and its best weights has them in the checkpoint, which is loaded by now.
+        if self.values and self.best_step == state.global_step:
+            self._keep(args, model)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, optimizer: Any = None, **kwargs: Any) -> None:
+        for group in optimizer.param_groups:  # the scheduler has just set each to its own rate
+            group["lr"] *= max(1 - self.spent / self.budget, 0.0)
+        self.started = _clock()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.spent += _clock() - self.started
+        over = self.spent >= self.budget or state.global_step >= state.max_steps
+        if state.global_step % self.every and not over:
+            return
+        value = self.measure()
+        self.values[state.global_step] = value
+        self.log({VALUE: value, SPENT: self.spent})
+        control.should_save, control.should_training_stop = True, self.converged or over
+
+    def on_save(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        if self.values and self.best_step == state.global_step:
+            self._keep(args, model)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        """Put the best weights back."""
+        best = load_file(Path(args.output_dir) / BEST)
+        with torch.no_grad():
+            for name, parameter in _trained(model).items():
+                parameter.copy_(best[name])
+
+    def _keep(self, args: Any, model: torch.nn.Module) -> None:
+        weights = {name: parameter.detach().cpu().contiguous() for name, parameter in _trained(model).items()}
+        with replacing(Path(args.output_dir) / BEST) as temporary:
+            save_file(weights, temporary)
+
+
+def _trained(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def _clock() -> float:
+    return time.perf_counter() if torch.cuda.is_available() else time.process_time()
