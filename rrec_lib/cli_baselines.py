@@ -5,19 +5,29 @@ from pathlib import Path
 
 from rrec_lib.profiles import Profile
 
+DEFAULT_TRIALS = 20
+
 
 def baselines_options(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("--only", action="append", metavar="NAME", help="a baseline; may be repeated (default: all)")
-    parser.add_argument("--trials", type=int, default=20, help="points drawn from each search space (default: 20)")
+    parser.add_argument("--trials", type=int, help=f"points drawn from each search space (default: {DEFAULT_TRIALS}, "
+                        "or all of them with --minutes)")  # fmt: skip
+    parser.add_argument("--minutes", type=float, help="CPU minutes for each baseline's search, those of an earlier "
+                        "call included; no trial is started after them")  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="folder of the searches and of reports.json; a search "
                         "that stands there is gone on with")  # fmt: skip
 
 
 def run_baselines(arguments: argparse.Namespace, profile: Profile) -> None:
     """Tune, evaluate on all rows of test, print the table and write the reports."""
-    if arguments.trials < 1:
-        raise ValueError(f"--trials takes a number from 1 up, got {arguments.trials}")
+    trials, minutes = arguments.trials, arguments.minutes
+    if trials is not None and trials < 1:
+        raise ValueError(f"--trials takes a number from 1 up, got {trials}")
+    if minutes is not None and not minutes > 0:
+        raise ValueError(f"--minutes takes a number above 0, got {minutes}")
+    if trials is None and minutes is None:
+        trials = DEFAULT_TRIALS
     from rrec_lib.baselines import BASELINES
     from rrec_lib.baselines.registry import Splits
     from rrec_lib.baselines.tuning import fit_tuned, known, search_file, tune
@@ -35,7 +45,7 @@ def run_baselines(arguments: argparse.Namespace, profile: Profile) -> None:
     width = max(map(len, names))
     print(f"{len(test)} rows of test; NDCG@20 with its 95 % interval over users, and what valid chose")
     for name in names:
-        tuned = tune(name, splits, arguments.trials, seed, arguments.out / search_file(name))
+        tuned = tune(name, splits, trials, seed, arguments.out / search_file(name), minutes)
         model = fit_tuned(tuned, splits, seed)
         report = evaluate(model, test, name, profile.evaluation.bootstrap_samples, seed, counts)
         reports.append(report)

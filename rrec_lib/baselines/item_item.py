@@ -9,15 +9,15 @@ from rrec_lib.baselines.histories import interaction_matrix, recent, user_logs
 from rrec_lib.evaluation import Example
 
 
-class _ItemItem:
+class ItemItem:
     """Scores are the sum of the weights (N, N) from the items of a history."""
 
-    weights: Tensor
-
-    def __init__(self, train: Sequence[Example], n_items: int, length: int | None) -> None:
-        self.length = length
-        matrix = interaction_matrix([log.items for log in user_logs(train)], n_items)
-        self.counts = torch.sparse.mm(matrix.t(), matrix.to_dense())  # (N, N): users that two items share
+    def __init__(self, weights: Tensor, length: int | None) -> None:
+        """Args:
+        weights: (N, N), from an item of the history to one that is scored.
+        length: of the history that is summed; all of it if None.
+        """
+        self.weights, self.length = weights, length
 
     def scores(self, examples: Sequence[Example]) -> Tensor:
         """(E, N) summed weights from the last ``length`` items that each user had before."""
@@ -25,7 +25,13 @@ class _ItemItem:
         return torch.sparse.mm(interaction_matrix(histories, len(self.weights)), self.weights)
 
 
-class ItemKNN(_ItemItem):
+def shared_users(train: Sequence[Example], n_items: int) -> Tensor:
+    """(N, N) how many training users two items share; on the diagonal, how many each has."""
+    matrix = interaction_matrix([log.items for log in user_logs(train)], n_items)
+    return torch.sparse.mm(matrix.t(), matrix.to_dense())
+
+
+class ItemKNN(ItemItem):
     """Neighbours by cosine of their users, shrunk where few users stand behind it (Sarwar et al., 2001)."""
 
     def __init__(
@@ -39,15 +45,15 @@ class ItemKNN(_ItemItem):
         shrink: added to the cosine's denominator.
         length: of the history that is summed; all of it if None.
         """
-        super().__init__(train, n_items, length)
-        norms = self.counts.diagonal().sqrt()
-        similarity = self.counts / (norms[:, None] * norms + shrink).clamp(min=1e-12)
+        counts = shared_users(train, n_items)
+        norms = counts.diagonal().sqrt()
+        similarity = counts / (norms[:, None] * norms + shrink).clamp(min=1e-12)
         similarity.fill_diagonal_(0)
         kept, columns = similarity.topk(min(neighbours, n_items), dim=1)
-        self.weights = torch.zeros_like(similarity).scatter_(1, columns, kept)
+        super().__init__(torch.zeros_like(similarity).scatter_(1, columns, kept), length)
 
 
-class EASE(_ItemItem):
+class EASE(ItemItem):
     """Linear weights between items that best reproduce the users' rows, none to itself (Steck, 2019, Eqn 8)."""
 
     def __init__(self, train: Sequence[Example], n_items: int, l2: float = 100.0, length: int | None = None) -> None:
@@ -57,7 +63,5 @@ class EASE(_ItemItem):
         l2: λ, the penalty on the squared weights.
         length: of the history that is summed; all of it if None.
         """
-        super().__init__(train, n_items, length)
-        inverse = torch.linalg.inv(self.counts + l2 * torch.eye(n_items))
-        self.weights = -inverse / inverse.diagonal()
-        self.weights.fill_diagonal_(0)
+        inverse = torch.linalg.inv(shared_users(train, n_items) + l2 * torch.eye(n_items))
+        super().__init__((-inverse / inverse.diagonal()).fill_diagonal_(0), length)

@@ -8,7 +8,8 @@ from datasets import DatasetDict
 
 from rrec_lib.baselines.item_item import EASE, ItemKNN
 from rrec_lib.baselines.sequence import SequenceRecommender, SequenceSettings
-from rrec_lib.baselines.simple import Chance, Popularity, TextSimilarity, WindowCooccurrence
+from rrec_lib.baselines.simple import Chance, Popularity, WindowCooccurrence
+from rrec_lib.baselines.text import BM25, TextSimilarity
 from rrec_lib.evaluation import Example, Recommender
 
 LENGTHS = (1, 2, 5, 10, 20, 50, None)
@@ -79,6 +80,10 @@ BASELINES: dict[str, Baseline] = {
         {"l2": (10, 100, 300, 1000, 3000, 10_000), "length": LENGTHS},
     ),
     "text similarity": Baseline(lambda splits, seed, length: TextSimilarity(splits.items, length), {"length": LENGTHS}),
+    "BM25": Baseline(
+        lambda splits, seed, **parameters: BM25(splits.items, **parameters),
+        {"k1": (0, 0.5, 1.2, 2.0, 4.0), "b": (0, 0.25, 0.5, 0.75, 1), "length": LENGTHS},
+    ),
     "GRU4Rec": Baseline(_sequence("gru4rec"), _SEQUENCE_SPACE),
     "Caser": Baseline(_sequence("caser"), {**_SEQUENCE_SPACE, "layers": (1,)}),
     "SASRec": Baseline(_sequence("sasrec"), {**_SEQUENCE_SPACE, "heads": (1, 2)}),

@@ -1,9 +1,6 @@
-"""Recommenders that count: chance, popularity, what followed what, similar texts."""
+"""Recommenders that count: chance, popularity, what followed what."""
 
-import re
-from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -117,43 +114,3 @@ class WindowCooccurrence:
     def _score(self, example: Example) -> Tensor:
         items, weights = zip(*self._weights(example), strict=True)
         return torch.tensor(weights, dtype=torch.float32) @ self.follows[list(items)] + self.tiebreak
-
-
-class TextSimilarity:
-    """Score an item by the TF-IDF cosine of its text with those of the history (Lops et al., 2011)."""
-
-    def __init__(self, items: Sequence[Example], length: int | None = None) -> None:
-        """Args:
-        items: the item table; title, decade, genres or categories and description count.
-        length: of the history whose mean is taken; all of it if None.
-        """
-        self.length = length
-        documents = [Counter(_words(item)) for item in items]
-        frequency = Counter(word for document in documents for word in document)
-        columns = {word: column for column, word in enumerate(sorted(frequency))}
-        idf = {word: float(np.log((1 + len(items)) / (1 + count))) for word, count in frequency.items()}
-        index = [[row, columns[word]] for row, document in enumerate(documents) for word in document]
-        values = [count * idf[word] for document in documents for word, count in document.items()]
-        vectors = torch.sparse_coo_tensor(
-            torch.tensor(index).T, torch.tensor(values), (len(items), len(columns)), check_invariants=True
-        ).coalesce()
-        # Inner products of all pairs, some columns at a time: a dense vector has a place for every word there is.
-        blocks = torch.arange(len(items)).split(256)
-        products = torch.cat([torch.sparse.mm(vectors, vectors.index_select(0, b).to_dense().T) for b in blocks], 1)
-        norms = products.diagonal().sqrt().clamp(min=1e-12)
-        self.cosines = products / norms / norms[:, None]  # (N, N)
-
-    def scores(self, examples: Sequence[Example]) -> Tensor:
-        """(E, N) cosines of the history's mean vector with every item."""
-        rows = []
-        for example in examples:
-            history = recent(example, self.length)
-            with_all = self.cosines[history].mean(0)
-            rows.append(with_all / with_all[history].mean().sqrt().clamp(min=1e-6))  # the mean vector's own length
-        return torch.stack(rows)
-
-
-def _words(item: Example) -> list[Any]:
-    decade = [f"{item['year'] // 10 * 10}s"] if item.get("year") else []
-    labels = [label.lower() for label in item.get("genres") or item.get("categories") or []]
-    return re.findall(r"\w+", f"{item['title']} {item.get('description') or ''}".lower()) + decade + labels

@@ -3,6 +3,7 @@
 import itertools
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ Trial = dict[str, Any]
 
 @dataclass(frozen=True)
 class Tuned:
-    """A baseline's best parameters on valid, and all trials: ``parameters``, ``valid`` (NDCG@20), ``seconds``."""
+    """A baseline's best parameters on valid, and all trials: ``parameters``, ``valid`` (NDCG@20), ``cpu_seconds``."""
 
     name: str
     parameters: dict[str, Any]
@@ -28,31 +29,46 @@ class Tuned:
     trials: list[Trial]
 
 
-def tune(name: str, splits: Splits, trials: int, seed: int, path: Path) -> Tuned:
+def tune(name: str, splits: Splits, trials: int | None, seed: int, path: Path, minutes: float | None = None) -> Tuned:
     """Search a baseline's space; trials that stand in the file already are not run again.
+
+    A search with a budget starts no trial once its trials have taken that many CPU minutes, those of the file included:
+    the trial that runs then is finished, so the last may go past it, and a first one is always run.
 
     Args:
         name: a name in ``BASELINES``.
         splits: rows of a prepared dataset.
-        trials: how many points of the space are drawn, without repeats; all of a smaller space.
+        trials: how many points of the space are drawn, without repeats; all of a smaller space, or if None.
         seed: of the draw and of each fit.
         path: the file of trials, written after each.
+        minutes: CPU minutes, summed over threads, after which no trial is started; no such limit if None.
 
     Raises:
         ValueError: for an unknown name, or a file that holds the search of something else.
     """
     baseline = known(name)
     done = _read(path, name, seed)
-    for parameters in draw(baseline, trials, seed):
+    points = draw(baseline, trials, seed)
+    for parameters in points:
         if any(trial["parameters"] == parameters for trial in done):
             continue
-        start = time.perf_counter()
+        if done and minutes is not None and spent(done) >= 60 * minutes:
+            say(f"{name}: {spent(done) / 60:.1f} CPU minutes are spent, {len(done)} of {len(points)} points were tried")
+            break
+        wall, cpu = time.perf_counter(), time.process_time()
         value = mean_ndcg(baseline.fit(splits, seed, **parameters), splits.valid)
-        done.append({"parameters": parameters, "valid": value, "seconds": time.perf_counter() - start})
-        write_json(path, {"baseline": name, "metric": METRIC, **provenance(seed), "trials": done})
-        say(f"{name} {len(done)}/{trials}: {METRIC} {value:.4f} on valid, {parameters}")
+        took = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+        done.append({"parameters": parameters, "valid": value, **took})
+        budget = {"points": len(points), "minutes": minutes, "trials_done": len(done), "cpu_seconds": spent(done)}
+        write_json(path, {"baseline": name, "metric": METRIC, **provenance(seed), "budget": budget, "trials": done})
+        say(f"{name} {len(done)}/{len(points)}: {METRIC} {value:.4f} on valid, {parameters}")
     best = max(done, key=lambda trial: trial["valid"])
     return Tuned(name, best["parameters"], best["valid"], done)
+
+
+def spent(trials: Sequence[Trial]) -> float:
+    """CPU seconds that trials took; the time that passed where a file is older than this measure."""
+    return float(sum(trial["cpu_seconds" if "cpu_seconds" in trial else "seconds"] for trial in trials))
 
 
 def fit_tuned(tuned: Tuned, splits: Splits, seed: int) -> Recommender:
@@ -60,8 +76,8 @@ def fit_tuned(tuned: Tuned, splits: Splits, seed: int) -> Recommender:
     return BASELINES[tuned.name].fit(splits, seed, **tuned.parameters)
 
 
-def draw(baseline: Baseline, trials: int, seed: int) -> list[dict[str, Any]]:
-    """Points of a baseline's space in an order that the seed fixes, the first ``trials`` of them."""
+def draw(baseline: Baseline, trials: int | None, seed: int) -> list[dict[str, Any]]:
+    """Points of a baseline's space in an order that the seed fixes, the first ``trials`` of them, or all."""
     points = [dict(zip(baseline.space, values, strict=True)) for values in itertools.product(*baseline.space.values())]
     order = np.random.default_rng(seed).permutation(len(points))
     return [points[place] for place in order[:trials].tolist()]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rrec_lib.baselines import Chance, Popularity, TextSimilarity, WindowCooccurrence
+from rrec_lib.baselines import Chance, Popularity, WindowCooccurrence
 
 N = 5
 
@@ -71,27 +71,3 @@ def test_time_aware_cooccurrence_knows_what_was_known(rows):
         expected = slow.scores([example])[0] - slow.tiebreak
         assert (row - model.tiebreak).tolist() == pytest.approx(expected.tolist(), abs=1e-5)
     assert torch.equal(found, model.scores(future))  # asked again, nothing is counted twice
-
-
-def test_text_similarity_finds_the_item_of_the_same_kind(rows):
-    items = [
-        {"title": "Scream", "year": 1996, "genres": ["Horror"]},
-        {"title": "Saw", "year": 1999, "genres": ["Horror"]},
-        {"title": "Babe", "year": 1985, "genres": ["Children"]},
-        {"title": "Untitled", "year": 0, "genres": []},
-    ]
-    scores = TextSimilarity(items).scores(rows((1, [0], 1, 1)))[0]
-    assert scores.argsort(descending=True).tolist()[:2] == [0, 1]
-    assert scores[0].item() == pytest.approx(1)
-    assert scores[2].item() == pytest.approx(0)
-    assert not scores.isnan().any()
-
-
-def test_text_similarity_reads_any_catalogue(rows):
-    items = [
-        {"title": "Drum sticks", "description": "hickory wood", "categories": ["Percussion"]},
-        {"title": "Snare", "description": "a drum", "categories": ["Percussion"]},
-        {"title": "Score", "description": None},
-    ]
-    scores = TextSimilarity(items, length=1).scores(rows((1, [2, 0], 1, 1)))[0]
-    assert scores[0] > scores[1] > scores[2] == 0

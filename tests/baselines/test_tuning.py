@@ -1,11 +1,12 @@
 """The search: seeded, written down, resumed to the same table; the registry fits everything in it."""
 
+import itertools
 import json
 
 import pytest
 from datasets import DatasetDict
 
-from rrec_lib.baselines import BASELINES, fitted_baselines
+from rrec_lib.baselines import BASELINES, fitted_baselines, tuning
 from rrec_lib.baselines.registry import Splits
 from rrec_lib.baselines.tuning import draw, fit_tuned, tune
 from rrec_lib.cli import main
@@ -38,12 +39,48 @@ def test_a_search_goes_on_where_it_stopped(splits, tmp_path, monkeypatch):
     assert len(json.loads((tmp_path / "b.json").read_text())["trials"]) == 5
 
 
+@pytest.fixture
+def half_minutes(monkeypatch):
+    """A processor on which every trial takes half a minute."""
+    readings = itertools.count(step=30)
+    monkeypatch.setattr(tuning.time, "process_time", lambda: next(readings))
+
+
+def test_a_budget_is_spent_once_and_written_down(splits, tmp_path, half_minutes):
+    path = tmp_path / "a.json"
+    assert len(tune("ItemKNN", splits, 5, 0, path, minutes=1).trials) == 2
+    budget = json.loads(path.read_text())["budget"]
+    assert budget == {"points": 5, "minutes": 1, "trials_done": 2, "cpu_seconds": 60}
+    before = path.read_bytes()
+    assert len(tune("ItemKNN", splits, 5, 0, path, minutes=1).trials) == 2
+    assert path.read_bytes() == before  # spent is spent
+    longer = tune("ItemKNN", splits, 5, 0, path, minutes=1.75)
+    assert len(longer.trials) == 4  # the one that runs when the budget ends is finished
+    assert stripped(longer) == stripped(tune("ItemKNN", splits, 5, 0, tmp_path / "b.json"))[:4]
+    assert len(tune("ItemKNN", splits, 5, 0, path).trials) == 5
+
+
+def test_the_smallest_budget_tries_one_point(splits, tmp_path, half_minutes):
+    assert len(tune("ItemKNN", splits, None, 0, tmp_path / "a.json", minutes=0.01).trials) == 1
+
+
+def test_a_file_from_before_budgets_counts_the_time_that_passed(splits, tmp_path, half_minutes):
+    path = tmp_path / "a.json"
+    tune("ItemKNN", splits, 2, 0, path)
+    old = json.loads(path.read_text())
+    old["trials"] = [{"parameters": t["parameters"], "valid": t["valid"], "seconds": 50} for t in old["trials"]]
+    path.write_text(json.dumps(old))
+    assert len(tune("ItemKNN", splits, 5, 0, path, minutes=1.5).trials) == 2
+    assert len(tune("ItemKNN", splits, 5, 0, path, minutes=2).trials) == 3
+
+
 def test_the_draw_is_seeded_and_repeats_nothing():
     baseline = BASELINES["EASE"]
     points = draw(baseline, 1000, 0)
     assert len(points) == 42 == len({str(point) for point in points})
     assert points != draw(baseline, 1000, 1)
     assert points[:5] == draw(baseline, 5, 0)
+    assert points == draw(baseline, None, 0)
     assert draw(BASELINES["chance"], 9, 0) == [{}]
 
 
@@ -89,3 +126,16 @@ def test_the_command_tunes_reports_and_goes_on(tmp_path, capsys):
     assert "recent popularity" in capsys.readouterr().out
     assert main(["baselines", "--only", "SVD", "--out", str(out)]) == 2
     assert "unknown baseline 'SVD'" in capsys.readouterr().err
+
+
+def test_the_command_stops_at_its_budget(tmp_path, capsys, half_minutes):
+    out = tmp_path / "baselines"
+    command = ["baselines", "--profile", "smoke", "--only", "EASE", "--out", str(out)]
+    assert main([*command, "--minutes", "1"]) == 0
+    assert len(json.loads((out / "ease.json").read_text())["trials"]) == 2
+    assert main([*command, "--minutes", "9", "--trials", "3"]) == 0
+    assert len(json.loads((out / "ease.json").read_text())["trials"]) == 3
+    assert "EASE" in capsys.readouterr().out
+    for option in (["--minutes", "0"], ["--minutes", "nan"], ["--trials", "0"]):
+        assert main([*command, *option]) == 2
+        assert f"{option[0]} takes a number" in capsys.readouterr().err
