@@ -6,8 +6,9 @@ from typing import Any
 
 from datasets import DatasetDict
 
+from rrec_lib.baselines.encoders import SequenceSettings
 from rrec_lib.baselines.item_item import EASE, ItemKNN
-from rrec_lib.baselines.sequence import SequenceRecommender, SequenceSettings
+from rrec_lib.baselines.sequence import SequenceRecommender
 from rrec_lib.baselines.simple import Chance, Popularity, WindowCooccurrence
 from rrec_lib.baselines.text import BM25, TextSimilarity
 from rrec_lib.evaluation import Example, Recommender
@@ -57,7 +58,8 @@ _SEQUENCE_SPACE: dict[str, Sequence[Any]] = {
     "dropout": (0.1, 0.2, 0.3, 0.5),
     "learning_rate": (3e-4, 1e-3, 3e-3),
     "weight_decay": (0.0, 0.01, 0.1),
-    "batch_size": (8, 16, 32),
+    "batch_size": (16, 32, 64),
+    "init_std": (0.02, 0.06),
 }
 BASELINES: dict[str, Baseline] = {
     "chance": Baseline(lambda splits, seed: Chance(splits.n_items)),
@@ -87,6 +89,7 @@ BASELINES: dict[str, Baseline] = {
     "GRU4Rec": Baseline(_sequence("gru4rec"), _SEQUENCE_SPACE),
     "Caser": Baseline(_sequence("caser"), {**_SEQUENCE_SPACE, "layers": (1,)}),
     "SASRec": Baseline(_sequence("sasrec"), {**_SEQUENCE_SPACE, "heads": (1, 2)}),
+    "eSASRec": Baseline(_sequence("esasrec"), {**_SEQUENCE_SPACE, "heads": (1, 2), "negatives": (64, 128, 256)}),
 }
 
 

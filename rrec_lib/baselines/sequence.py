@@ -1,97 +1,23 @@
-"""Sequence models with one trainer: SASRec, GRU4Rec and Caser, by cross-entropy over the whole catalogue.
+"""Sequence models with one trainer: SASRec, eSASRec, GRU4Rec and Caser, by cross-entropy over the items.
 
-Each is an encoder that turns a history (B, L) into states (B, L, d), the state at a place knowing nothing of later
-places; scores are inner products with the item embeddings. All three are trained alike, so that what differs is the
-encoder (Klenitskiy & Vasilev, 2023, show how much the loss alone matters).
+Scores are inner products of an encoder's states with the item embeddings. All are trained alike, over the whole
+catalogue or, as eSASRec is, over drawn negatives, so that what differs is the encoder (Klenitskiy & Vasilev, 2023, show
+how much the loss alone matters).
 """
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from rrec_lib.baselines.encoders import ENCODERS, SequenceSettings
 from rrec_lib.baselines.histories import recent, user_logs
 from rrec_lib.console import progress
-from rrec_lib.evaluation import Example, mean_ndcg
+from rrec_lib.evaluation import Example, mean_ndcg, sample_examples
 
 IGNORED = -100  # a place without a target
-
-
-@dataclass(frozen=True)
-class SequenceSettings:
-    """Sizes and optimisation; ``patience`` counts epochs without gain on valid before training stops."""
-
-    length: int = 20
-    hidden: int = 64
-    layers: int = 2
-    heads: int = 2
-    dropout: float = 0.2
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    batch_size: int = 16
-    epochs: int = 200
-    patience: int = 15
-
-
-class SASRec(nn.Module):
-    """Causal self-attention over item and position embeddings, norms before each part (Kang & McAuley, 2018)."""
-
-    def __init__(self, s: SequenceSettings) -> None:
-        super().__init__()
-        self.positions = nn.Embedding(s.length, s.hidden)
-        layer = nn.TransformerEncoderLayer(
-            s.hidden, s.heads, 4 * s.hidden, s.dropout, activation="gelu", batch_first=True, norm_first=True
-        )
-        self.blocks = nn.TransformerEncoder(layer, s.layers, nn.LayerNorm(s.hidden), enable_nested_tensor=False)
-        self.dropout = nn.Dropout(s.dropout)
-
-    def forward(self, embedded: Tensor) -> Tensor:
-        """(B, L, d) to (B, L, d)."""
-        places = torch.arange(embedded.shape[1])
-        causal = nn.Transformer.generate_square_subsequent_mask(len(places))
-        return self.blocks(self.dropout(embedded + self.positions(places)), mask=causal, is_causal=True)
-
-
-class GRU4Rec(nn.Module):
-    """A gated recurrent network (Hidasi et al., 2016)."""
-
-    def __init__(self, s: SequenceSettings) -> None:
-        super().__init__()
-        dropout = s.dropout if s.layers > 1 else 0.0
-        self.recurrent = nn.GRU(s.hidden, s.hidden, s.layers, batch_first=True, dropout=dropout)
-        self.dropout = nn.Dropout(s.dropout)
-
-    def forward(self, embedded: Tensor) -> Tensor:
-        """(B, L, d) to (B, L, d)."""
-        return self.recurrent(self.dropout(embedded))[0]
-
-
-class Caser(nn.Module):
-    """Convolutions over the last five items, across and along them (Tang & Wang, 2018; without its user vector)."""
-
-    WINDOW = 5
-
-    def __init__(self, s: SequenceSettings, filters: int = 16) -> None:
-        super().__init__()
-        self.across = nn.ModuleList(nn.Conv1d(s.hidden, filters, height) for height in range(1, self.WINDOW + 1))
-        self.along = nn.Conv1d(self.WINDOW, 4, 1)
-        self.output = nn.Linear(filters * self.WINDOW + 4 * s.hidden, s.hidden)
-        self.dropout = nn.Dropout(s.dropout)
-
-    def forward(self, embedded: Tensor) -> Tensor:
-        """(B, L, d) to (B, L, d)."""
-        batch, length, hidden = embedded.shape
-        padded = nn.functional.pad(embedded, (0, 0, self.WINDOW - 1, 0))
-        windows = padded.unfold(1, self.WINDOW, 1).reshape(-1, hidden, self.WINDOW)  # (B·L, d, 5)
-        across = [torch.relu(convolution(windows)).amax(-1) for convolution in self.across]
-        along = self.along(windows.transpose(1, 2)).flatten(1)
-        states = self.output(self.dropout(torch.cat([*across, along], 1)))
-        return torch.relu(states).view(batch, length, hidden)
-
-
-ENCODERS = {"sasrec": SASRec, "gru4rec": GRU4Rec, "caser": Caser}
+STOPPING_ROWS, STOPPING_ROWS_PER_USER = 1000, 15  # of valid: looked at after every epoch, so not all of it
 
 
 class SequenceRecommender(nn.Module):
@@ -108,7 +34,7 @@ class SequenceRecommender(nn.Module):
         torch.manual_seed(seed)
         self.settings, self.n_items, self.seed = settings, n_items, seed
         self.items = nn.Embedding(n_items + 1, settings.hidden, padding_idx=n_items)
-        nn.init.normal_(self.items.weight, std=0.02)
+        nn.init.normal_(self.items.weight, std=settings.init_std)
         with torch.no_grad():
             self.items.weight[n_items].zero_()
         self.encoder = ENCODERS[encoder](settings)
@@ -119,24 +45,23 @@ class SequenceRecommender(nn.Module):
         return self.encoder(self.items(histories) * self.settings.hidden**0.5)
 
     def fit(self, train: Sequence[Example], valid: Sequence[Example]) -> "SequenceRecommender":
-        """Train until NDCG@20 on valid has not grown for ``patience`` epochs, and keep the best weights."""
+        """Train until NDCG@20 on a part of valid has not grown for ``patience`` epochs; the best weights are kept."""
         s = self.settings
         inputs, labels = training_windows(train, s.length, self.n_items)
-        optimizer = torch.optim.AdamW(self.parameters(), s.learning_rate, weight_decay=s.weight_decay)
+        asked = stopping_rows(valid)
+        optimizer = torch.optim.AdamW(self.parameters(), s.learning_rate, (0.9, 0.98), weight_decay=s.weight_decay)
         generator = torch.Generator().manual_seed(self.seed)
         best, weights, waited = -1.0, copy.deepcopy(self.state_dict()), 0
         for epoch in progress(range(s.epochs), "training"):
             self.train()
             total = 0.0
             for rows in torch.randperm(len(inputs), generator=generator).split(s.batch_size):
-                wanted = labels[rows] != IGNORED
-                logits = self(inputs[rows])[wanted] @ self.items.weight[: self.n_items].T
-                loss = nn.functional.cross_entropy(logits, labels[rows][wanted])
+                loss = self._loss(inputs[rows], labels[rows])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 total += loss.item() * len(rows)
-            ndcg = mean_ndcg(self, valid)
+            ndcg = mean_ndcg(self, asked)
             self.history.append({"epoch": epoch, "loss": total / len(inputs), "valid_ndcg@20": ndcg})
             waited = 0 if ndcg > best else waited + 1
             if ndcg > best:
@@ -145,6 +70,13 @@ class SequenceRecommender(nn.Module):
                 break
         self.load_state_dict(weights)
         return self
+
+    def _loss(self, histories: Tensor, labels: Tensor) -> Tensor:
+        wanted = labels != IGNORED
+        logits = self(histories)[wanted] @ self.items.weight[: self.n_items].T
+        if self.settings.negatives:
+            return sampled_softmax(logits, labels[wanted], self.settings.negatives)
+        return nn.functional.cross_entropy(logits, labels[wanted])
 
     @torch.no_grad()
     def scores(self, examples: Sequence[Example]) -> Tensor:
@@ -157,6 +89,23 @@ class SequenceRecommender(nn.Module):
             states = self(pad(histories, self.n_items))[torch.arange(len(histories)), last]
             parts.append(states @ self.items.weight[: self.n_items].T)
         return torch.cat(parts)
+
+
+def sampled_softmax(logits: Tensor, targets: Tensor, negatives: int) -> Tensor:
+    """Cross-entropy of each target (P,) among itself and items drawn evenly, a drawn target left out.
+
+    Takes the logits (P, N) of the whole catalogue: for one of thousands of items that costs less than to gather the
+    embeddings of P · ``negatives`` items.
+    """
+    drawn = torch.randint(logits.shape[1], (len(targets), negatives))
+    kept = logits.gather(1, drawn).masked_fill(drawn == targets[:, None], -torch.inf)
+    own = logits.gather(1, targets[:, None])
+    return (torch.cat([own, kept], 1).logsumexp(1) - own.squeeze(1)).mean()
+
+
+def stopping_rows(valid: Sequence[Example]) -> list[Example]:
+    """The rows of valid that decide when training stops: fixed, a thousand at most, no user with many."""
+    return sample_examples(valid, STOPPING_ROWS, STOPPING_ROWS_PER_USER, seed=0)
 
 
 def training_windows(train: Sequence[Example], length: int, n_items: int) -> tuple[Tensor, Tensor]:

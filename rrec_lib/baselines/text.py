@@ -40,7 +40,7 @@ class TextSimilarity:
 
 
 class BM25(ItemItem):
-    """The history's texts are the query, an item's text is the document (Robertson & Zaragoza, 2009, Eqn 3.15).
+    """The history's texts are the query, an item's text is the document (Robertson & Zaragoza, 2009).
 
     The inverse document frequency has one added inside its logarithm, so that a word of most texts counts nothing
     rather than against an item.
