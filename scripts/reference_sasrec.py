@@ -6,9 +6,11 @@ RecTools wants NumPy 1, so it gets an environment of its own:
     rectools-env/bin/pip install "rectools[torch]==0.19.0"
     python scripts/reference_sasrec.py --python rectools-env/bin/python --seeds 3
 
-This script writes the training events and the histories to be scored as plain files, starts itself in the other
-environment, and reads back a score per history and item. Both sides look at the last 200 items of a user, learn from
-liked films alone, and keep the epoch that was best on valid.
+This script writes the training windows and the histories to be scored as plain files, starts itself in the other
+environment, and reads back a score per history and item. Both sides learn the same windows of the same sizes, liked
+films alone as targets, for as many epochs, and keep the epoch that was best on the same rows of valid. Ours is trained
+twice: with RecTools' first weights (Xavier for every matrix), which asks whether the two are the same model, and with
+its own (Xavier's spread for embeddings alone), as the baseline is used.
 """
 
 import argparse
@@ -19,8 +21,9 @@ import tempfile
 from pathlib import Path
 
 SIZES = {"hidden": 64, "layers": 2, "heads": 2, "dropout": 0.2, "learning_rate": 1e-3, "batch_size": 16}
-LENGTH = 200
-EPOCHS, EVERY = 40, 4  # RecTools is trained a few epochs at a time and asked for scores in between
+LENGTH = 50
+EPOCHS, EVERY = 24, 2  # RecTools is trained a few epochs at a time and asked for scores in between
+SAME, OWN = "ours, RecTools' first weights", "ours"
 
 
 def main() -> None:
@@ -40,10 +43,7 @@ def main() -> None:
 
 def compare(python: str, profile_name: str, seeds: int) -> None:
     """Train both sides and write the comparison to ``results/reference-sasrec.json``."""
-    import numpy as np
-    import torch
-
-    from rrec_lib.baselines import SequenceRecommender, SequenceSettings
+    from rrec_lib.baselines.sequence import stopping_rows
     from rrec_lib.comparison import compare_arms
     from rrec_lib.data.examples import prepare_profile
     from rrec_lib.evaluation import evaluate_scores
@@ -52,42 +52,67 @@ def compare(python: str, profile_name: str, seeds: int) -> None:
 
     dataset = prepare_profile(load_profile(profile_name))
     train, valid, test = (list(dataset[name]) for name in ("train", "valid", "test"))
-    n_items = len(dataset["items"])
-    arms: dict[str, list] = {"RecTools": [], "ours": []}
+    n_items, asked = len(dataset["items"]), stopping_rows(valid)
+    arms: dict[str, list] = {"RecTools": [], SAME: [], OWN: []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        export(folder, train, {"valid": valid, "test": test})
+        export(folder, train, n_items, {"valid": asked, "test": test})
         for seed in range(seeds):
             subprocess.run([python, __file__, "--worker", str(folder), str(seed)], check=True)
-            best, epoch = -1.0, 0
-            for path in sorted(folder.glob(f"valid-{seed}-*.npy")):
-                scores = torch.from_numpy(np.load(path))
-                ndcg = evaluate_scores(scores, valid, "valid", 10).values["ndcg@20"].mean()
-                if ndcg > best:
-                    best, epoch = float(ndcg), int(path.stem.split("-")[2])
-            scores = torch.from_numpy(np.load(folder / f"test-{seed}-{epoch:03}.npy"))
-            arms["RecTools"].append(evaluate_scores(scores, test, "RecTools", 10_000, seed))
-            print(f"seed {seed}: RecTools' best epoch {epoch}, valid NDCG@20 {best:.4f}", flush=True)
-            settings = SequenceSettings(length=LENGTH, **SIZES)  # type: ignore[arg-type]
-            model = SequenceRecommender("sasrec", n_items, settings, seed).fit(train, valid)
-            arms["ours"].append(evaluate_scores(model.scores(test), test, "ours", 10_000, seed))
-    table = compare_arms(arms, "ndcg@20")
-    (theirs, _), (ours, comparison) = table["RecTools"], table["ours"]
-    difference = comparison.interval
-    figures = {
-        "ndcg@20": {"RecTools": [theirs.mean, theirs.low, theirs.high], "ours": [ours.mean, ours.low, ours.high]},
-        "difference": [difference.mean, difference.low, difference.high],
-        "relative": difference.mean / theirs.mean,
-        "seeds": seeds,
-        "sentence": comparison.sentence,
-        "versions": json.loads(
-            subprocess.run([python, "-c", VERSIONS], check=True, capture_output=True, text=True).stdout
-        ),
-        "settings": {**SIZES, "length": LENGTH},
-    }
+            scores = {"RecTools": best_of_rectools(folder, seed, asked)}
+            for arm in (SAME, OWN):
+                scores[arm] = train_ours(train, valid, n_items, seed, like_rectools=arm == SAME).scores(test)
+            for arm, found in scores.items():
+                arms[arm].append(evaluate_scores(found, test, arm, 10_000, seed))
+                print(f"seed {seed}, {arm}: {arms[arm][-1].values['ndcg@20'].mean():.4f} on test", flush=True)
+    figures: dict = {"seeds": seeds, "settings": {**SIZES, "length": LENGTH, "epochs": EPOCHS}, "ndcg@20": {}}
+    for arm, (i, comparison) in compare_arms(arms, "ndcg@20").items():
+        figures["ndcg@20"][arm] = {"mean": i.mean, "low": i.low, "high": i.high}
+        figures["ndcg@20"][arm]["seeds"] = [float(report.values["ndcg@20"].mean()) for report in arms[arm]]
+        if comparison is not None:
+            d, base = comparison.interval, figures["ndcg@20"]["RecTools"]["mean"]
+            figures["ndcg@20"][arm] |= {"difference": [d.mean, d.low, d.high], "relative": d.mean / base,
+                                        "sentence": comparison.sentence}  # fmt: skip
+    versions = subprocess.run([python, "-c", VERSIONS], check=True, capture_output=True, text=True).stdout
+    figures["versions"] = json.loads(versions)
     path = Path(__file__).resolve().parents[1] / "results" / "reference-sasrec.json"
     write_json(path, {"profile": profile_name, **provenance(0), "figures": figures})
     print(json.dumps(figures, indent=1))
+
+
+def best_of_rectools(folder: Path, seed: int, asked: list):  # type: ignore[no-untyped-def]
+    """(E, N) scores of test at the epoch that was best on the rows of valid."""
+    import numpy as np
+    import torch
+
+    from rrec_lib.evaluation import evaluate_scores
+
+    found = {}
+    for path in folder.glob(f"valid-{seed}-*.npy"):
+        report = evaluate_scores(torch.from_numpy(np.load(path)), asked, "valid", 10)
+        found[path.stem.split("-")[2]] = float(report.values["ndcg@20"].mean())
+    epoch = max(sorted(found), key=lambda name: found[name])
+    print(f"seed {seed}: RecTools' best epoch {epoch}, valid NDCG@20 {found[epoch]:.4f}", flush=True)
+    return torch.from_numpy(np.load(folder / f"test-{seed}-{epoch}.npy"))
+
+
+def train_ours(train: list, valid: list, n_items: int, seed: int, like_rectools: bool):  # type: ignore[no-untyped-def]
+    """Our SASRec for the same epochs; looked at after each, since that is how it is built."""
+    from torch import nn
+
+    from rrec_lib.baselines import SequenceRecommender, SequenceSettings
+
+    settings = SequenceSettings(length=LENGTH, epochs=EPOCHS, patience=EPOCHS, **SIZES)  # type: ignore[arg-type]
+    model = SequenceRecommender("sasrec", n_items, settings, seed)
+    if like_rectools:
+        for name, weight in model.named_parameters():
+            if weight.dim() > 1:  # RecTools holds the three projections in one matrix of 3d rows, which narrows them
+                joint = any(part in name for part in ("query", "key", "value"))
+                nn.init.xavier_normal_(weight, 0.5**0.5 if joint else 1.0)
+    model.fit(train, valid)
+    best = max(model.history, key=lambda row: row["valid_ndcg@20"])
+    print(f"seed {seed}: our best epoch {best['epoch'] + 1}, valid NDCG@20 {best['valid_ndcg@20']:.4f}", flush=True)
+    return model
 
 
 VERSIONS = (
@@ -96,16 +121,21 @@ VERSIONS = (
 )
 
 
-def export(folder: Path, train: list, splits: dict[str, list]) -> None:
-    """Training events (user, item, order, whether it was a target) and the histories to be scored."""
-    from rrec_lib.baselines.histories import recent, user_logs
+def export(folder: Path, train: list, n_items: int, splits: dict[str, list]) -> None:
+    """Training windows as users of their own (user, item, place, whether a target), and the histories to be scored."""
+    from rrec_lib.baselines.histories import recent
+    from rrec_lib.baselines.sequence import IGNORED, training_windows
 
-    events = [
-        (user, item, place, int(target))
-        for user, log in enumerate(user_logs(train))
-        for place, (item, target) in enumerate(zip(log.items, log.is_target, strict=True))
-    ]
+    events = []
+    inputs, labels = training_windows(train, LENGTH, n_items)
+    for user, (row, wanted) in enumerate(zip(inputs.tolist(), labels.tolist(), strict=True)):
+        items = [item for item in row if item != n_items]
+        last = wanted[len(items) - 1]
+        items.append(items[-1] if last == IGNORED else last)  # weighs nothing there, and is never an input
+        weights = [0, *(int(label != IGNORED) for label in wanted[: len(items) - 1])]
+        events += [(user, item, place, w) for place, (item, w) in enumerate(zip(items, weights, strict=True))]
     (folder / "train.json").write_text(json.dumps(events))
+    (folder / "n_items.json").write_text(json.dumps(n_items))
     for name, examples in splits.items():
         (folder / f"{name}.json").write_text(json.dumps([recent(example, LENGTH) for example in examples]))
 
@@ -114,16 +144,18 @@ def train_rectools(folder: Path, seed: int) -> None:
     """Runs in the other environment: train, and save scores of valid and test every few epochs."""
     import numpy as np
     import pandas as pd
+    import torch
     from pytorch_lightning import seed_everything
     from rectools import Columns
     from rectools.dataset import Dataset
     from rectools.models import SASRecModel
 
+    torch.set_num_threads(1)
     seed_everything(seed)
     events = json.loads((folder / "train.json").read_text())
     log = pd.DataFrame(events, columns=[Columns.User, Columns.Item, "place", Columns.Weight])
     log[Columns.Datetime] = pd.Timestamp("2000-01-01") + pd.to_timedelta(log.pop("place"), unit="min")
-    n_items = int(log[Columns.Item].max()) + 1
+    n_items = json.loads((folder / "n_items.json").read_text())
     model = SASRecModel(
         n_factors=SIZES["hidden"],
         n_blocks=SIZES["layers"],
