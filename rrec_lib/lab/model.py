@@ -1,0 +1,158 @@
+"""The lab's policy: one small causal transformer with the two heads of R²ec, and a sampler that caches keys and values.
+
+``lm_head`` is the token embedding table; ``rec_head`` compares the final hidden state behind the answer marker with the
+item table, whose rows are the same model's states behind each item's own short description.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu, scaled_dot_product_attention
+
+from rrec_lib.lab.world import ANSWER, HISTORY, ITEM, N_ITEMS, REASONING, THINK, VOCABULARY
+
+LENGTH = HISTORY + 1 + REASONING + 1  # history, <think>, reasoning, <answer>
+Cache = list[tuple[Tensor, Tensor]]
+
+
+class Block(nn.Module):
+    """Pre-norm attention and a two-layer MLP."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
+        self.qkv, self.out = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width, bias=False)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(
+        self, x: Tensor, turns: tuple[Tensor, Tensor], past: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        rows, length, width = x.shape
+        q, k, v = self.qkv(self.norms[0](x)).view(rows, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        q, k = rotate(q, turns), rotate(k, turns)
+        if past is not None:
+            k, v = torch.cat([past[0], k], 2), torch.cat([past[1], v], 2)
+        attended = scaled_dot_product_attention(q, k, v, is_causal=past is None)  # one token at a time sees all
+        x = x + self.out(attended.transpose(1, 2).reshape(rows, length, width))
+        return x + self.down(gelu(self.up(self.norms[1](x)))), (k, v)
+
+
+def rotate(x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotary positions: turn each pair of (..., T, d) by its place's angles; attention then sees distances."""
+    cos, sin = turns
+    a, b = x.chunk(2, -1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
+
+
+class LabModel(nn.Module):
+    """A causal transformer from nothing.
+
+    Args:
+        width: d of the hidden states.
+        layers: number of blocks.
+        heads: attention heads, a divisor of the width.
+
+    Raises:
+        ValueError: if the width is no even multiple of the heads.
+    """
+
+    cos: Tensor  # of the rotary positions
+    sin: Tensor
+
+    def __init__(self, width: int, layers: int, heads: int) -> None:
+        super().__init__()
+        if width % (2 * heads):
+            raise ValueError(f"width {width} must be an even multiple of heads {heads}")
+        self.tokens, self.places = nn.Embedding(VOCABULARY, width), nn.Embedding(LENGTH, width)
+        self.blocks = nn.ModuleList([Block(width, heads) for _ in range(layers)])
+        self.norm = nn.LayerNorm(width)
+        pairs = width // heads // 2
+        angles = torch.arange(LENGTH)[:, None] * 100 ** -(torch.arange(pairs) / pairs)
+        self.register_buffer("cos", angles.cos(), persistent=False)
+        self.register_buffer("sin", angles.sin(), persistent=False)
+        for table in (self.tokens, self.places):
+            nn.init.normal_(table.weight, std=width**-0.5)
+
+    def forward(self, tokens: Tensor, past: Cache | None = None) -> tuple[Tensor, Cache]:
+        """Final hidden states (R, T, d) of tokens (R, T), and the cache for the tokens that follow.
+
+        Behind a cache give one token a row.
+        """
+        start = past[0][0].shape[2] if past else 0
+        places = slice(start, start + tokens.shape[1])
+        x, turns = self.tokens(tokens) + self.places.weight[places], (self.cos[places], self.sin[places])
+        cache: Cache = []
+        for number, block in enumerate(self.blocks):
+            x, keys = block(x, turns, past[number] if past else None)
+            cache.append(keys)
+        return self.norm(x), cache
+
+    def lm_logits(self, states: Tensor) -> Tensor:
+        """lm_head: (..., V) logits of the next token."""
+        return states @ self.tokens.weight.T
+
+    def item_states(self) -> Tensor:
+        """The item table H_V, (N, d): the state behind ``<item> v <answer>`` of every item v."""
+        items = torch.arange(N_ITEMS)
+        return self(torch.stack([torch.full_like(items, ITEM), items, torch.full_like(items, ANSWER)], 1))[0][:, -1]
+
+
+def answered(histories: Tensor, reasoning: Tensor | None) -> Tensor:
+    """The whole sequence: ``history <think> reasoning <answer>``, or ``history <answer>`` without reasoning (None)."""
+    marker = histories.new_full((len(histories), 1), ANSWER)
+    if reasoning is None:
+        return torch.cat([histories, marker], 1)
+    return torch.cat([histories, torch.full_like(marker, THINK), reasoning, marker], 1)
+
+
+def read_out(
+    model: LabModel, histories: Tensor, reasoning: Tensor | None, temperature: float = 1.0
+) -> tuple[Tensor, Tensor | None]:
+    """One forward pass for both heads.
+
+    Args:
+        model: the policy.
+        histories: (R, 4) catalogue rows.
+        reasoning: (R, 8) tokens, or None to answer at once.
+        temperature: of the token distribution, as in :func:`sample`.
+
+    Returns:
+        User states (R, d) behind the marker, and log-probabilities (R, 8) of the reasoning's tokens or None.
+    """
+    states, _ = model(answered(histories, reasoning))
+    if reasoning is None:
+        return states[:, -1], None
+    logits = model.lm_logits(states[:, HISTORY : HISTORY + REASONING]) / temperature
+    return states[:, -1], torch.log_softmax(logits, -1).gather(-1, reasoning[..., None]).squeeze(-1)
+
+
+@torch.no_grad()
+def sample(
+    model: LabModel, histories: Tensor, group_size: int, generator: torch.Generator, temperature: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Write G reasonings per user; a prompt's keys and values are computed once for its group.
+
+    Args:
+        model: the policy.
+        histories: (B, 4) catalogue rows.
+        group_size: G.
+        generator: of the draws.
+        temperature: divides the logits.
+
+    Returns:
+        Tokens and their log-probabilities, both (B·G, 8), in group order.
+    """
+    prompt = torch.cat([histories, histories.new_full((len(histories), 1), THINK)], 1)
+    states, cache = model(prompt)
+    cache = [(k.repeat_interleave(group_size, 0), v.repeat_interleave(group_size, 0)) for k, v in cache]
+    state = states[:, -1].repeat_interleave(group_size, 0)
+    tokens, logprobs = [], []
+    for place in range(REASONING):
+        table = torch.log_softmax(model.lm_logits(state) / temperature, -1)
+        token = torch.multinomial(table.exp(), 1, generator=generator)
+        tokens.append(token)
+        logprobs.append(table.gather(1, token))
+        if place < REASONING - 1:
+            states, cache = model(token, cache)
+            state = states[:, 0]
+    return torch.cat(tokens, 1), torch.cat(logprobs, 1)

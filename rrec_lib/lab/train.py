@@ -1,0 +1,259 @@
+"""The lab's arms: teach two styles of writing, warm up the states, then RecPO from recommendation labels alone.
+
+Every formula is the library's own (rewards, advantages, objective, metrics); only the world and the model are small.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import lru_cache
+from hashlib import sha256
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rrec_lib.comparison import SAMPLES
+from rrec_lib.console import progress
+from rrec_lib.lab.model import LabModel, read_out, sample
+from rrec_lib.lab.settings import ARMS, ESTIMATORS, LabConfig, LabRun
+from rrec_lib.lab.world import N_ITEMS, Split, World, make_world, tally_shares, write_chatter, write_tallies
+from rrec_lib.metrics import hit_rate_at_k
+from rrec_lib.objective import best_trajectory_mask, item_logprobs, recpo_loss
+from rrec_lib.ranking import score_items, target_rank
+from rrec_lib.reports import Report
+from rrec_lib.rewards import fused_reward, ranking_reward, similarity_reward
+
+TALLIES_ALONE = 0.7  # share of the lessons before chatter joins: adding up is what takes long to learn
+BETAS = (0.9, 0.98)  # of AdamW: a shorter memory than its default learns to add up sooner
+RAMP = 20  # first steps of RecPO at a rising rate, so that early, noisy rewards don't unlearn the tallies
+OnStep = Callable[[int, dict[str, float]], None]
+_WORLD = ("world_seed", "train_users", "valid_users", "test_users")
+_LESSONS = (*_WORLD, "width", "layers", "heads", "teach_steps", "teach_learning_rate", "teach_rows")
+_WARMUP = (*_LESSONS, "warmup_steps", "warmup_learning_rate", "users", "group_size", "temperature", "item_temperature",
+           "evaluate_every")  # fmt: skip
+
+
+@dataclass
+class _Lab:
+    """What the phases of a run share: knobs, world, the model under training, its draws, curves and clock."""
+
+    config: LabConfig
+    world: World
+    model: LabModel
+    generator: torch.Generator
+    on_step: OnStep | None = None
+    curves: dict[str, list[float]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def batch(self, users: int) -> Split:
+        """Users to learn from, drawn with replacement."""
+        train = self.world.train
+        drawn = torch.randint(len(train.targets), (users,), generator=self.generator)
+        return Split(train.histories[drawn], train.targets[drawn])
+
+    def steps(self, count: int, first: int, reasons: bool, name: str) -> Iterator[int]:
+        """Count steps, add a point to the curves before some of them and after the last, and time the rest."""
+        for step in progress(range(count), name):
+            if step % self.config.evaluate_every == 0:
+                self.point(first + step, reasons)
+            start = time.perf_counter()
+            yield step
+            self.seconds += time.perf_counter() - start
+        self.point(first + count, reasons)
+
+    def point(self, step: int, reasons: bool) -> None:
+        """Add a point to the curves, on the valid users and with draws of its own."""
+        valid, draws = self.world.valid, torch.Generator().manual_seed(self.config.world_seed)
+        reasoning = self.write(valid, draws) if reasons else None
+        hits = hit_rate_at_k(self.scores(valid, reasoning), valid.targets, 1)
+        figures = {"step": float(step), "hit@1": float(hits.mean())}
+        if reasoning is not None:
+            digits, right = tally_shares(self.world, valid.histories, reasoning)
+            figures |= {"tallies": float(digits.mean()), "right": float(right.mean())}
+        for curve, value in figures.items():
+            self.curves.setdefault(curve, []).append(value)
+        if self.on_step:
+            self.on_step(step, figures)
+
+    def write(self, split: Split, generator: torch.Generator) -> Tensor:
+        """One reasoning per user, (B, 8)."""
+        return sample(self.model, split.histories, 1, generator, self.config.temperature)[0]
+
+    @torch.no_grad()
+    def scores(self, split: Split, reasoning: Tensor | None) -> Tensor:
+        """(B, N) scores of all items behind the reasoning."""
+        states, _ = read_out(self.model, split.histories, reasoning)
+        return score_items(states, self.model.item_states(), self.config.item_temperature)
+
+
+def run_arm(config: LabConfig, arm: str, seed: int, on_step: OnStep | None = None) -> LabRun:
+    """Train one arm from one seed and evaluate it on the test users.
+
+    The same config, arm and seed give the same curve on the same number of threads. Lessons and warm-up are the same
+    for all arms of a seed and done once per process.
+
+    Args:
+        config: the knobs.
+        arm: key of :data:`rrec_lib.lab.settings.ARMS`.
+        seed: of the model and the training; the world has its own.
+        on_step: called with the step and the figures of each new point of the curve.
+
+    Raises:
+        ValueError: for an unknown arm.
+    """
+    if arm not in ARMS:
+        raise ValueError(f"unknown arm {arm!r}; choose one of {', '.join(ARMS)}")
+    warm = config.warmup_steps > 0 and arm not in ("without warm-up", "without reasoning")
+    total = config.steps + config.warmup_steps
+    generator = torch.Generator().manual_seed(seed + 2)
+    lab = _Lab(config, _world(_only(config, _WORLD)), taught_model(config, seed), generator, on_step)
+    warmup_seconds = 0.0
+    if warm:
+        start, curves, warmup_seconds = _warmed(_only(config, _WARMUP), seed)
+        lab.model, lab.curves = deepcopy(start), deepcopy(curves)
+    if arm == "without reasoning":
+        _contrastive(lab, total * config.steps_without, reasons=False)
+    elif arm == "contrastive only":
+        _contrastive(lab, config.steps)
+    else:
+        _recpo(lab, config.steps if warm else total, others=arm == "another user's reasoning")
+    return LabRun(
+        arm, seed, config, lab.curves, _final(lab, arm, seed), {"warm-up": warmup_seconds, "training": lab.seconds}
+    )
+
+
+def taught_model(config: LabConfig, seed: int) -> LabModel:
+    """The policy after its writing lessons: tallies or chatter, half and half, and no idea of what comes next."""
+    return deepcopy(_taught(_only(config, _LESSONS), seed))
+
+
+def _only(config: LabConfig, knobs: Iterable[str]) -> LabConfig:
+    """The config with all but these knobs at their defaults: what a phase depends on, so that it is done once."""
+    return LabConfig(**{knob: getattr(config, knob) for knob in knobs})
+
+
+@lru_cache(maxsize=4)
+def _world(config: LabConfig) -> World:
+    return make_world(*(getattr(config, knob) for knob in _WORLD))
+
+
+@lru_cache(maxsize=8)
+def _taught(config: LabConfig, seed: int) -> LabModel:
+    """Supervised lessons in two styles, on histories alone."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        model = LabModel(config.width, config.layers, config.heads)
+    lab = _Lab(config, _world(_only(config, _WORLD)), model, generator)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.teach_learning_rate, betas=BETAS)
+    for step in progress(range(config.teach_steps), "writing lessons"):
+        done = step / config.teach_steps
+        optimizer.param_groups[0]["lr"] = config.teach_learning_rate * min(10 * done + 0.01, 1.1 * (1 - done), 1)
+        histories = lab.batch(config.teach_rows).histories
+        idle = 0 if done < TALLIES_ALONE else len(histories) // 2
+        written = torch.cat([write_chatter(idle, generator), write_tallies(lab.world, histories[idle:])])
+        _, logprobs = read_out(model, histories, written)
+        assert logprobs is not None
+        _descend(optimizer, -logprobs.mean())
+    return model
+
+
+@lru_cache(maxsize=8)
+def _warmed(config: LabConfig, seed: int) -> tuple[LabModel, dict[str, list[float]], float]:
+    """The taught model, its states warmed up."""
+    generator = torch.Generator().manual_seed(seed + 1)
+    lab = _Lab(config, _world(_only(config, _WORLD)), taught_model(config, seed), generator)
+    _contrastive(lab, config.warmup_steps, first=-config.warmup_steps)
+    return lab.model, {name: curve[:-1] for name, curve in lab.curves.items()}, lab.seconds
+
+
+def _contrastive(lab: _Lab, steps: int, reasons: bool = True, first: int = 0) -> None:
+    """Train the states alone, with the item term on every sampled reasoning, or on none at all.
+
+    The reasoning comes from the policy as it was at the start. Trained on its own tokens it stays there, although the
+    states share its weights: cross-entropy on samples of a policy is the divergence from it, up to a constant.
+    """
+    config, model, frozen = lab.config, lab.model, deepcopy(lab.model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.warmup_learning_rate, betas=BETAS)
+    for _ in lab.steps(steps, first, reasons, "states"):
+        users = lab.batch(config.users * config.group_size)
+        reasoning = None
+        if reasons:
+            reasoning, _ = sample(frozen, users.histories, 1, lab.generator, config.temperature)
+        states, logprobs = read_out(model, users.histories, reasoning, config.temperature)
+        items = model.item_states()[users.targets]
+        loss = -item_logprobs(states, items, torch.arange(len(items)), users.targets, config.item_temperature).mean()
+        _descend(optimizer, loss if logprobs is None else loss - logprobs.mean())
+
+
+def _recpo(lab: _Lab, steps: int, others: bool) -> None:
+    """RecPO: sample groups, reward them by how they let the model rank the target, train tokens and recommendation."""
+    config, model = lab.config, lab.model
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, betas=BETAS, weight_decay=0.0)
+    groups = torch.arange(config.users).repeat_interleave(config.group_size)
+    for step in lab.steps(steps, 0, True, "RecPO"):
+        optimizer.param_groups[0]["lr"] = config.learning_rate * min((step + 1) / RAMP, 1.0, 2 - 2 * step / steps)
+        users = lab.batch(config.users)
+        histories = users.histories[groups]
+        reasoning, _ = sample(model, users.histories, config.group_size, lab.generator, config.temperature)
+        advantages, old = torch.zeros(len(groups)), None
+        for _ in range(config.updates_per_batch):
+            states, logprobs = read_out(model, histories, reasoning, config.temperature)
+            if others:  # the same reasonings, each in front of the next user's marker
+                states, _ = read_out(model, histories, reasoning.roll(config.group_size, 0))
+            catalogue = model.item_states()
+            softmax = (groups, users.targets, config.item_temperature)
+            assert logprobs is not None
+            if old is None:  # the first update is on policy: its own pass gives the old values and the rewards
+                old = logprobs.detach(), item_logprobs(states, catalogue[users.targets], *softmax).detach()
+                advantages = _advantages(config, states.detach(), catalogue.detach(), users.targets)
+            loss = recpo_loss(
+                logprobs, old[0], torch.ones_like(reasoning), states, catalogue[users.targets], groups, advantages,
+                config.group_size, best_mask=_best(config, advantages), old_item_logprobs=old[1],
+                item_ids=users.targets, clip_eps=config.clip_eps, temperature=config.item_temperature,
+                token_normalization=config.token_normalization,
+            )  # fmt: skip
+            _descend(optimizer, loss.total)
+
+
+def _advantages(config: LabConfig, states: Tensor, catalogue: Tensor, targets: Tensor) -> Tensor:
+    """(R,) advantages of the fused reward."""
+    scores = score_items(states, catalogue, config.item_temperature).view(config.users, config.group_size, -1)
+    ranking, similarity = ranking_reward(scores, targets, config.reward_k), similarity_reward(scores, targets)
+    return ESTIMATORS[config.estimator](fused_reward(ranking, similarity, config.beta)).flatten()
+
+
+def _best(config: LabConfig, advantages: Tensor) -> Tensor:
+    if config.best_only:
+        return best_trajectory_mask(advantages, config.group_size)
+    return torch.ones_like(advantages, dtype=torch.bool)
+
+
+def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], 1.0)
+    optimizer.step()
+
+
+def _final(lab: _Lab, arm: str, seed: int) -> dict[str, Report]:
+    """A rank for each test user, behind the own reasoning and behind that of another user."""
+    test = lab.world.test
+    if arm == "without reasoning":
+        return {"own": _report(lab, arm, lab.scores(test, None))}
+    reasoning = lab.write(test, torch.Generator().manual_seed(seed + 3))
+    return {
+        "own": _report(lab, arm, lab.scores(test, reasoning)),
+        "another user's": _report(lab, f"{arm}, read with another user's", lab.scores(test, reasoning.roll(1, 0))),
+    }
+
+
+def _report(lab: _Lab, name: str, scores: Tensor) -> Report:
+    test = lab.world.test
+    greater, equal = target_rank(scores, test.targets)
+    repeats = int((test.histories == test.targets[:, None]).any(1).sum())
+    examples = sha256(torch.cat([test.histories, test.targets[:, None]], 1).numpy().tobytes()).hexdigest()[:16]
+    users = np.arange(len(test.targets))
+    return Report(name, greater.numpy(), equal.numpy(), users, repeats, SAMPLES, 0, N_ITEMS, examples)
