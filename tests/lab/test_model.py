@@ -1,0 +1,60 @@
+"""The lab's policy: its sampler agrees with its own forward pass, and neither head looks ahead."""
+
+import pytest
+import torch
+
+from rrec_lib.lab import world as lab
+from rrec_lib.lab.model import LabModel, answered, read_out, sample
+
+
+@pytest.fixture(scope="module")
+def model() -> LabModel:
+    torch.manual_seed(0)
+    return LabModel(16, 2, 2)
+
+
+HISTORIES = torch.tensor([[1, 2, 3, 4], [60, 2, 2, 9], [5, 5, 5, 5]])
+
+
+@torch.no_grad()
+def test_cached_sampling_gives_the_logprobs_of_a_full_pass(model):
+    tokens, logprobs = sample(model, HISTORIES, 2, torch.Generator().manual_seed(1), temperature=1.3)
+    _, again = read_out(model, HISTORIES.repeat_interleave(2, 0), tokens, temperature=1.3)
+    torch.testing.assert_close(logprobs, again, atol=1e-5, rtol=1e-5)
+    _, other = read_out(model, HISTORIES.repeat(2, 1), tokens, temperature=1.3)  # users in the wrong order
+    assert (logprobs - other).abs().max() > 1e-3
+    _, cooler = read_out(model, HISTORIES.repeat_interleave(2, 0), tokens)
+    assert (logprobs - cooler).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_no_token_sees_what_follows(model):
+    tokens, _ = sample(model, HISTORIES, 1, torch.Generator().manual_seed(1))
+    changed = tokens.clone()
+    changed[:, -1] = lab.CHATTER
+    before, after = (model(answered(HISTORIES, text))[0] for text in (tokens, changed))
+    last = lab.HISTORY + lab.REASONING  # where the changed token stands
+    torch.testing.assert_close(before[:, :last], after[:, :last])
+    assert (before[:, -1] - after[:, -1]).abs().max() > 1e-4
+
+
+@torch.no_grad()
+def test_sampling_follows_the_policy(model):
+    drawn, _ = sample(model, HISTORIES[:1], 4000, torch.Generator().manual_seed(0))
+    prompt = torch.cat([HISTORIES[:1], torch.tensor([[lab.THINK]])], 1)
+    expected = torch.softmax(model.lm_logits(model(prompt)[0][0, -1]), -1)
+    seen = drawn[:, 0].bincount(minlength=lab.VOCABULARY) / 4000
+    assert (seen - expected).abs().max() < 0.03
+    assert (seen - expected.roll(1)).abs().max() > 0.03
+
+
+@torch.no_grad()
+def test_every_item_has_its_own_row(model):
+    rows = model.item_states()
+    assert rows.shape == (lab.N_ITEMS, 16)
+    assert torch.cdist(rows, rows).fill_diagonal_(1).min() > 1e-3
+
+
+def test_odd_heads_are_refused():
+    with pytest.raises(ValueError, match="even multiple of heads 3"):
+        LabModel(16, 1, 3)
