@@ -28,6 +28,7 @@ RANKS = ("n_greater", "n_equal")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5, help="trainings of each arm (default: 5)")
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS), help="default: all")
     parser.add_argument("--out", type=Path, default=Path("results/lab.json"))
     parser.add_argument("--checkpoints", type=Path, default=Path("runs/lab"), help="finished arms (default: runs/lab)")
     parser.add_argument("--set", nargs="*", default=[], metavar="KNOB=VALUE", help="knobs of LabConfig, in JSON")
@@ -82,7 +83,7 @@ def figures(config: LabConfig, runs: list[dict[str, Any]]) -> dict[str, Any]:
     for key, reports in arms.items():
         row: dict[str, Any] = {metric: asdict(arm_interval(reports, metric)) for metric in METRICS}
         row["hit@1 per seed"] = [report.metric("hit@1").mean() for report in reports]
-        if key != "full":
+        if key != "full" and "full" in arms:
             row["full against it"] = {metric: compare(arms["full"], reports, metric).sentence for metric in METRICS}
         table[key] = row
     kept = ("arm", "seed", "seconds", "curves")

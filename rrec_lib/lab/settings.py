@@ -1,6 +1,6 @@
 """The lab's knobs, its arms, and what a run leaves."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 
 from rrec_lib.advantages import grpo_advantages, rloo_advantages
 from rrec_lib.reports import Report
@@ -37,7 +37,7 @@ class LabConfig:
         warmup_learning_rate: of AdamW in the warm-up and the contrastive arms.
         teach_steps: of the supervised writing lessons.
         teach_learning_rate: of AdamW there, falling to zero.
-        teach_rows: sequences per lesson, half tallies, half chatter.
+        teach_rows: sequences per lesson; in the last 30 % of the lessons half of them are chatter.
         steps_without: steps of the arm without reasoning for one with it; measured, about 3 take as long.
         width: d of the model.
         layers: blocks of the model.
@@ -101,8 +101,7 @@ class LabRun:
         seed: of the model and the training.
         config: the knobs.
         curves: per point of the curve ``step`` (warm-up below 0), ``hit@1`` on valid, and where there is reasoning
-            ``tallies``, the share of tokens that are digits, and ``right``, the share that are the true tally; RecPO
-            adds ``reward``, the mean of the last batch.
+            ``tallies``, the share of tokens that are digits, and ``right``, the share that are the true tally.
         final: reports on the test users, with a rank for each: ``"own"`` reasoning (or none, without reasoning), and
             ``"another user's"``.
         seconds: wall clock of ``"warm-up"`` and ``"training"``, without the curve's evaluations.
@@ -113,4 +112,4 @@ class LabRun:
     config: LabConfig
     curves: dict[str, list[float]]
     final: dict[str, Report]
-    seconds: dict[str, float] = field(compare=False)
+    seconds: dict[str, float]
