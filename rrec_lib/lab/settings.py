@@ -59,11 +59,11 @@ class LabConfig:
     temperature: float = 1.0
     item_temperature: float = 0.1
     token_normalization: str = "trajectory"
-    steps: int = 240
+    steps: int = 200
     users: int = 32
-    learning_rate: float = 1e-3
-    warmup_steps: int = 200
-    warmup_learning_rate: float = 2e-3
+    learning_rate: float = 5e-4
+    warmup_steps: int = 250
+    warmup_learning_rate: float = 1e-3
     teach_steps: int = 420
     teach_learning_rate: float = 4e-3
     teach_rows: int = 128

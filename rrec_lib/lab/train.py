@@ -27,7 +27,7 @@ from rrec_lib.rewards import fused_reward, ranking_reward, similarity_reward
 
 TALLIES_ALONE = 0.7  # share of the lessons before chatter joins: adding up is what takes long to learn
 BETAS = (0.9, 0.98)  # of AdamW: a shorter memory than its default learns to add up sooner
-RAMP = 20  # first steps of RecPO at a rising rate, so that early, noisy rewards don't unlearn the tallies
+RAMP = 20  # first steps at a rising rate: early, noisy rewards would unlearn the tallies, and states get stuck
 OnStep = Callable[[int, dict[str, float]], None]
 _WORLD = ("world_seed", "train_users", "valid_users", "test_users")
 _LESSONS = (*_WORLD, "width", "layers", "heads", "teach_steps", "teach_learning_rate", "teach_rows")
@@ -177,7 +177,10 @@ def _contrastive(lab: _Lab, steps: int, reasons: bool = True, first: int = 0) ->
     """
     config, model, frozen = lab.config, lab.model, deepcopy(lab.model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.warmup_learning_rate, betas=BETAS)
-    for _ in lab.steps(steps, first, reasons, "states"):
+    for step in lab.steps(steps, first, reasons, "states"):
+        optimizer.param_groups[0]["lr"] = config.warmup_learning_rate * min(
+            (step + 1) / RAMP, 1.0, 2 - 2 * step / steps
+        )
         users = lab.batch(config.users * config.group_size)
         reasoning = None
         if reasons:
