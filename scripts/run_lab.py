@@ -1,14 +1,17 @@
-"""All arms of the lab, several seeds, into one recorded result.
+"""All arms of the lab, one seed after the other, into recorded results.
 
-    python scripts/run_lab.py --seeds 5 --out results/lab.json
+    python scripts/run_lab.py --search 3e-4 1e-3 3e-3   # rate of the arm without reasoning, on valid users, seed 0
+    python scripts/run_lab.py --seeds 0 1 2 3 4
 
-Each arm of each seed leaves a checkpoint; the same command started again goes on behind the last one.
+Each line of each seed leaves a checkpoint; the same command started again goes on behind the last one. Every finished
+seed becomes ``seed-N.json``, reports that ``rrec compare`` reads, and ``lab.json`` sums up all seeds named.
 """
 
 import argparse
 import json
+import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,54 +20,81 @@ import torch
 
 from rrec_lib.comparison import arm_interval, compare
 from rrec_lib.console import say
-from rrec_lib.lab import ARMS, LabConfig, LabRun, run_arm
-from rrec_lib.reports import Report
+from rrec_lib.lab import ARMS, CONDITIONS, KNOBS, LabConfig, LabRun, run_arm
+from rrec_lib.reports import Report, save_reports
 from rrec_lib.results import plain, provenance, write_json
 
 METRICS = ("hit@1", "hit@5", "ndcg@20")
 RANKS = ("n_greater", "n_equal")
+LINES = {**{arm: (arm, {}) for arm in ARMS}, **{name: ("full", knobs) for name, knobs in KNOBS.items()}}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5, help="trainings of each arm (default: 5)")
-    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS), help="default: all")
-    parser.add_argument("--out", type=Path, default=Path("results/lab.json"))
-    parser.add_argument("--checkpoints", type=Path, default=Path("runs/lab"), help="finished arms (default: runs/lab)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="(default: 0 to 4)")
+    parser.add_argument("--lines", nargs="+", default=list(LINES), choices=list(LINES), help="default: all")
+    parser.add_argument("--out", type=Path, default=Path("results/lab"), help="(default: results/lab)")
+    parser.add_argument("--checkpoints", type=Path, default=Path("runs/lab"), help="finished lines (default: runs/lab)")
     parser.add_argument("--set", nargs="*", default=[], metavar="KNOB=VALUE", help="knobs of LabConfig, in JSON")
+    parser.add_argument("--search", type=float, nargs="+", metavar="RATE", help="only try these, into search.json")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     config = LabConfig(**{knob: json.loads(value) for knob, value in (pair.split("=", 1) for pair in arguments.set)})
-    runs = [run_or_resume(config, arm, seed, arguments.checkpoints) for seed in range(arguments.seeds) for arm in ARMS]
-    write_json(arguments.out, {"name": "lab", **provenance(), **plain(figures(config, runs), "lab")})
-    say(f"wrote {arguments.out}")
+    if arguments.search:
+        write_json(arguments.out / "search.json", plain(search(config, arguments.search), "search"))
+        return
+    runs: list[dict[str, Any]] = []
+    for seed in arguments.seeds:
+        own = [run_or_resume(config, line, seed, arguments.checkpoints) for line in arguments.lines]
+        reports = [report_of(saved) for run in own for saved in run["final"].values()]
+        save_reports(arguments.out / f"seed-{seed}.json", reports, "lab", reports[0].examples, seed)
+        runs += own
+        write_json(arguments.out / "lab.json", {"name": "lab", **provenance(), **plain(figures(config, runs), "lab")})
+        say(f"seed {seed} is in {arguments.out}")
 
 
-def run_or_resume(config: LabConfig, arm: str, seed: int, folder: Path) -> dict[str, Any]:
-    """One arm of one seed, from its checkpoint if the knobs are the same."""
-    path = folder / f"{arm.replace(' ', '-')}-{seed}.json"
+def search(config: LabConfig, rates: list[float], seed: int = 0) -> dict[str, Any]:
+    """The arm without reasoning at several rates; what counts is Hit@1 on valid users at the end of the curve."""
+    tried = []
+    for rate in rates:
+        run = run_arm(replace(config, learning_rate_without=rate), "without reasoning", seed)
+        tried.append({"learning_rate_without": rate, "seconds": run.seconds, "curves": run.curves})
+    return {"name": "lab search", **provenance(seed), "config": asdict(config), "trials": tried}
+
+
+def run_or_resume(config: LabConfig, line: str, seed: int, folder: Path) -> dict[str, Any]:
+    """One line of one seed, from its checkpoint if the knobs are the same."""
+    arm, knobs = LINES[line]
+    config = replace(config, **knobs)
+    path = folder / f"{line.replace(' ', '-')}-{seed}.json"
     if path.exists():
         saved = json.loads(path.read_text(encoding="utf-8"))
         if saved["config"] == asdict(config):
             return saved
-    say(f"{arm}, seed {seed}")
-    run = plain(as_dict(run_arm(config, arm, seed)), arm) | {"provenance": provenance(seed)}
+    say(f"{line}, seed {seed}")
+    start = time.monotonic()
+    run = plain(as_dict(line, run_arm(config, arm, seed)), line)
+    run |= {"wall seconds": round(time.monotonic() - start, 1), "provenance": provenance(seed)}
     write_json(path, run)
     return run
 
 
-def as_dict(run: LabRun) -> dict[str, Any]:
+def as_dict(line: str, run: LabRun) -> dict[str, Any]:
     """A run as JSON holds it; a report is its ranks and what identifies its examples."""
     reports = {}
     for condition, report in run.final.items():
         ranks = {name: getattr(report, name) for name in RANKS}
-        rest = ("name", "repeats", "samples", "seed", "n_items", "examples")
-        reports[condition] = ranks | {name: getattr(report, name) for name in rest}
+        rest = {name: getattr(report, name) for name in ("repeats", "samples", "seed", "n_items", "examples")}
+        reports[condition] = ranks | rest | {"name": report_name(line, condition)}
     return {
-        "arm": run.arm, "seed": run.seed, "config": asdict(run.config), "curves": run.curves,
+        "line": line, "seed": run.seed, "config": asdict(run.config), "curves": run.curves, "lessons": run.lessons,
         "seconds": run.seconds, "final": reports,
     }  # fmt: skip
+
+
+def report_name(line: str, condition: str) -> str:
+    return line if condition == "own" else f"{line}, read: {condition}"
 
 
 def report_of(saved: Mapping[str, Any]) -> Report:
@@ -73,22 +103,22 @@ def report_of(saved: Mapping[str, Any]) -> Report:
 
 
 def figures(config: LabConfig, runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means and intervals over users and seeds, differences from the full arm, curves and wall clock."""
+    """Means and intervals over users and seeds, differences from the full arm, curves and seconds."""
     arms: dict[str, list[Report]] = {}
     for run in runs:
-        for condition, saved in run["final"].items():
-            key = run["arm"] if condition == "own" else f"{run['arm']}, evaluated with {condition}"
-            arms.setdefault(key, []).append(report_of(saved))
+        for saved in run["final"].values():
+            arms.setdefault(saved["name"], []).append(report_of(saved))
     table = {}
-    for key, reports in arms.items():
+    for name, reports in arms.items():
         row: dict[str, Any] = {metric: asdict(arm_interval(reports, metric)) for metric in METRICS}
         row["hit@1 per seed"] = [report.metric("hit@1").mean() for report in reports]
-        if key != "full" and "full" in arms:
+        if name != "full" and "full" in arms:
             row["full against it"] = {metric: compare(arms["full"], reports, metric).sentence for metric in METRICS}
-        table[key] = row
-    kept = ("arm", "seed", "seconds", "curves")
+        table[name] = row
+    kept = ("line", "seed", "lessons", "seconds", "wall seconds", "curves")
     return {
-        "config": asdict(config), "arms": ARMS, "table": table,
+        "config": asdict(config), "arms": ARMS, "knobs": KNOBS, "conditions": CONDITIONS,
+        "seeds": sorted({run["seed"] for run in runs}), "table": table,
         "runs": [{name: run[name] for name in kept} | run["provenance"] for run in runs],
     }  # fmt: skip
 

@@ -7,10 +7,26 @@ from rrec_lib.reports import Report
 
 ARMS = {
     "full": "reasoning, states warmed up, RecPO",
-    "without reasoning": "answers at once; contrastive, at least as long as full's warm-up and RecPO together",
+    "without reasoning": "answers at once; contrastive, at least as long as full's lessons, warm-up and RecPO together",
     "another user's reasoning": "as full, but each user is answered from the reasoning of another",
     "without warm-up": "RecPO from the taught policy, for as many steps as full's warm-up and RecPO together",
     "contrastive only": "the warm-up goes on; the reasoning's tokens are never rewarded",
+}
+KNOBS = {  # arm full, with one knob turned; the number of reasonings in a batch stays the same
+    "without R_c": {"beta": 0.0},
+    "without R_d": {"beta": 1.0},
+    "RLOO": {"estimator": "rloo"},
+    "G = 2": {"group_size": 2, "users": 64},
+    "G = 8": {"group_size": 8, "users": 16},
+    "every reasoning trains the item": {"best_only": False},
+    "4 updates a batch, clipped": {"updates_per_batch": 4, "steps": 50},
+    "4 updates a batch, not clipped": {"updates_per_batch": 4, "steps": 50, "clip_eps": 1e6},
+}
+CONDITIONS = {
+    "own": "what the model wrote, or nothing where the arm writes nothing",
+    "another user's": "what the model wrote for the next user",
+    "shuffled": "what the model wrote, its tokens in random order",
+    "random text": "idle words in its place",
 }
 ESTIMATORS = {"grpo": grpo_advantages, "rloo": rloo_advantages}
 
@@ -34,11 +50,15 @@ class LabConfig:
         users: B, users per batch.
         learning_rate: of AdamW in RecPO.
         warmup_steps: of the states, on reasoning sampled from the taught policy; 0 switches it off.
-        warmup_learning_rate: of AdamW in the warm-up and the contrastive arms.
-        teach_steps: of the supervised writing lessons.
-        teach_learning_rate: of AdamW there, falling to zero.
-        teach_rows: sequences per lesson; in the last 30 % of the lessons half of them are chatter.
-        steps_without: steps of the arm without reasoning for one with it; measured, about 3 take as long.
+        warmup_learning_rate: of AdamW in the warm-up and the contrastive arm that goes on with it.
+        warmup_rows: users per batch there.
+        teach_right: lessons in tallies end once this share of the written tallies is right, on users made up for it.
+        teach_steps: lessons in tallies at most.
+        teach_mixed_steps: lessons after those, half tallies and half chatter, at a rate that falls to zero.
+        teach_learning_rate: of AdamW in the lessons.
+        teach_rows: sequences per lesson.
+        steps_without: steps of the arm without reasoning for one of full's warm-up and RecPO, so that it takes as long.
+        learning_rate_without: of AdamW there; chosen on valid users.
         width: d of the model.
         layers: blocks of the model.
         heads: attention heads of the model.
@@ -64,10 +84,14 @@ class LabConfig:
     learning_rate: float = 5e-4
     warmup_steps: int = 250
     warmup_learning_rate: float = 1e-3
-    teach_steps: int = 420
+    warmup_rows: int = 128
+    teach_right: float = 0.97
+    teach_steps: int = 800
+    teach_mixed_steps: int = 126
     teach_learning_rate: float = 4e-3
     teach_rows: int = 128
-    steps_without: int = 4
+    steps_without: int = 5
+    learning_rate_without: float = 1e-3
     width: int = 128
     layers: int = 2
     heads: int = 4
@@ -80,15 +104,15 @@ class LabConfig:
     def __post_init__(self) -> None:
         if self.estimator not in ESTIMATORS:
             raise ValueError(f"estimator must be one of {', '.join(ESTIMATORS)}, got {self.estimator!r}")
-        may_be_zero = {"beta", "steps", "warmup_steps", "teach_steps", "world_seed", "clip_eps", "best_only"}
+        may_be_zero = {"beta", "steps", "warmup_steps", "world_seed", "clip_eps", "best_only"}
         for knob in fields(self):
             value = getattr(self, knob.name)
             if not isinstance(value, str) and (value < 0 or (value == 0 and knob.name not in may_be_zero)):
                 raise ValueError(f"{knob.name} must be positive, got {value}")
-        if self.group_size < 2 or self.beta > 1 or self.teach_rows % 2:
+        if self.group_size < 2 or max(self.beta, self.teach_right) > 1 or self.teach_rows % 2:
             raise ValueError(
-                f"need group_size >= 2, beta <= 1 and an even teach_rows, got {self.group_size}, {self.beta}, "
-                f"{self.teach_rows}"
+                "need group_size >= 2, beta and teach_right at most 1 and an even teach_rows, got "
+                f"{self.group_size}, {self.beta}, {self.teach_right} and {self.teach_rows}"
             )
 
 
@@ -102,14 +126,17 @@ class LabRun:
         config: the knobs.
         curves: per point of the curve ``step`` (warm-up below 0), ``hit@1`` on valid, and where there is reasoning
             ``tallies``, the share of tokens that are digits, and ``right``, the share that are the true tally.
-        final: reports on the test users, with a rank for each: ``"own"`` reasoning (or none, without reasoning), and
-            ``"another user's"``.
-        seconds: wall clock of ``"warm-up"`` and ``"training"``, without the curve's evaluations.
+        lessons: ``steps`` in tallies until they were right or the most were taken, and the share ``right`` of the
+            tallies written after all lessons.
+        final: reports on the test users, with a rank for each, by what stands before the marker; keys of
+            :data:`CONDITIONS`, without reasoning ``"own"`` alone.
+        seconds: processor time of ``"lessons"``, ``"warm-up"`` and ``"training"``, without the curve's evaluations.
     """
 
     arm: str
     seed: int
     config: LabConfig
     curves: dict[str, list[float]]
+    lessons: dict[str, float]
     final: dict[str, Report]
     seconds: dict[str, float]

@@ -6,7 +6,7 @@ Every formula is the library's own (rewards, advantages, objective, metrics); on
 import time
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import sha256
 
@@ -16,22 +16,22 @@ from torch import Tensor
 
 from rrec_lib.comparison import SAMPLES
 from rrec_lib.console import progress
+from rrec_lib.lab.lessons import BETAS, descend, teach
 from rrec_lib.lab.model import LabModel, read_out, sample
 from rrec_lib.lab.settings import ARMS, ESTIMATORS, LabConfig, LabRun
-from rrec_lib.lab.world import N_ITEMS, Split, World, make_world, tally_shares, write_chatter, write_tallies
+from rrec_lib.lab.world import N_ITEMS, Split, World, make_world, tally_shares, write_chatter
 from rrec_lib.metrics import hit_rate_at_k
 from rrec_lib.objective import best_trajectory_mask, item_logprobs, recpo_loss
 from rrec_lib.ranking import score_items, target_rank
 from rrec_lib.reports import Report
 from rrec_lib.rewards import fused_reward, ranking_reward, similarity_reward
 
-TALLIES_ALONE = 0.7  # share of the lessons before chatter joins: adding up is what takes long to learn
-BETAS = (0.9, 0.98)  # of AdamW: a shorter memory than its default learns to add up sooner
 RAMP = 20  # first steps at a rising rate: early, noisy rewards would unlearn the tallies, and states get stuck
 OnStep = Callable[[int, dict[str, float]], None]
 _WORLD = ("world_seed", "train_users", "valid_users", "test_users")
-_LESSONS = (*_WORLD, "width", "layers", "heads", "teach_steps", "teach_learning_rate", "teach_rows")
-_WARMUP = (*_LESSONS, "warmup_steps", "warmup_learning_rate", "users", "group_size", "temperature", "item_temperature",
+_LESSONS = (*_WORLD, "width", "layers", "heads", "teach_right", "teach_steps", "teach_mixed_steps",
+            "teach_learning_rate", "teach_rows")  # fmt: skip
+_WARMUP = (*_LESSONS, "warmup_steps", "warmup_learning_rate", "warmup_rows", "temperature", "item_temperature",
            "evaluate_every")  # fmt: skip
 
 
@@ -58,9 +58,9 @@ class _Lab:
         for step in progress(range(count), name):
             if step % self.config.evaluate_every == 0:
                 self.point(first + step, reasons)
-            start = time.perf_counter()
+            start = time.process_time()
             yield step
-            self.seconds += time.perf_counter() - start
+            self.seconds += time.process_time() - start
         self.point(first + count, reasons)
 
     def point(self, step: int, reasons: bool) -> None:
@@ -113,20 +113,21 @@ def run_arm(config: LabConfig, arm: str, seed: int, on_step: OnStep | None = Non
     if warm:
         start, curves, warmup_seconds = _warmed(_only(config, _WARMUP), seed)
         lab.model, lab.curves = deepcopy(start), deepcopy(curves)
-    if arm == "without reasoning":
-        _contrastive(lab, total * config.steps_without, reasons=False)
+    if arm == "without reasoning":  # as many points on its curve as full has
+        lab.config = replace(config, evaluate_every=config.evaluate_every * config.steps_without)
+        _contrastive(lab, total * config.steps_without, config.learning_rate_without, reasons=False)
     elif arm == "contrastive only":
-        _contrastive(lab, config.steps)
+        _contrastive(lab, config.steps, config.warmup_learning_rate)
     else:
         _recpo(lab, config.steps if warm else total, others=arm == "another user's reasoning")
-    return LabRun(
-        arm, seed, config, lab.curves, _final(lab, arm, seed), {"warm-up": warmup_seconds, "training": lab.seconds}
-    )
+    lessons = dict(_taught(_only(config, _LESSONS), seed)[1])
+    seconds = {"lessons": lessons.pop("seconds"), "warm-up": warmup_seconds, "training": lab.seconds}
+    return LabRun(arm, seed, config, lab.curves, lessons, _final(lab, arm, seed), seconds)
 
 
 def taught_model(config: LabConfig, seed: int) -> LabModel:
     """The policy after its writing lessons: tallies or chatter, half and half, and no idea of what comes next."""
-    return deepcopy(_taught(_only(config, _LESSONS), seed))
+    return deepcopy(_taught(_only(config, _LESSONS), seed)[0])
 
 
 def _only(config: LabConfig, knobs: Iterable[str]) -> LabConfig:
@@ -140,24 +141,8 @@ def _world(config: LabConfig) -> World:
 
 
 @lru_cache(maxsize=8)
-def _taught(config: LabConfig, seed: int) -> LabModel:
-    """Supervised lessons in two styles, on histories alone."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
-        model = LabModel(config.width, config.layers, config.heads)
-    lab = _Lab(config, _world(_only(config, _WORLD)), model, generator)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.teach_learning_rate, betas=BETAS)
-    for step in progress(range(config.teach_steps), "writing lessons"):
-        done = step / config.teach_steps
-        optimizer.param_groups[0]["lr"] = config.teach_learning_rate * min(10 * done + 0.01, 1.1 * (1 - done), 1)
-        histories = lab.batch(config.teach_rows).histories
-        idle = 0 if done < TALLIES_ALONE else len(histories) // 2
-        written = torch.cat([write_chatter(idle, generator), write_tallies(lab.world, histories[idle:])])
-        _, logprobs = read_out(model, histories, written)
-        assert logprobs is not None
-        _descend(optimizer, -logprobs.mean())
-    return model
+def _taught(config: LabConfig, seed: int) -> tuple[LabModel, dict[str, float]]:
+    return teach(config, _world(_only(config, _WORLD)), seed)
 
 
 @lru_cache(maxsize=8)
@@ -165,30 +150,28 @@ def _warmed(config: LabConfig, seed: int) -> tuple[LabModel, dict[str, list[floa
     """The taught model, its states warmed up."""
     generator = torch.Generator().manual_seed(seed + 1)
     lab = _Lab(config, _world(_only(config, _WORLD)), taught_model(config, seed), generator)
-    _contrastive(lab, config.warmup_steps, first=-config.warmup_steps)
+    _contrastive(lab, config.warmup_steps, config.warmup_learning_rate, first=-config.warmup_steps)
     return lab.model, {name: curve[:-1] for name, curve in lab.curves.items()}, lab.seconds
 
 
-def _contrastive(lab: _Lab, steps: int, reasons: bool = True, first: int = 0) -> None:
+def _contrastive(lab: _Lab, steps: int, rate: float, reasons: bool = True, first: int = 0) -> None:
     """Train the states alone, with the item term on every sampled reasoning, or on none at all.
 
     The reasoning comes from the policy as it was at the start. Trained on its own tokens it stays there, although the
     states share its weights: cross-entropy on samples of a policy is the divergence from it, up to a constant.
     """
     config, model, frozen = lab.config, lab.model, deepcopy(lab.model)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.warmup_learning_rate, betas=BETAS)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=BETAS)
     for step in lab.steps(steps, first, reasons, "states"):
-        optimizer.param_groups[0]["lr"] = config.warmup_learning_rate * min(
-            (step + 1) / RAMP, 1.0, 2 - 2 * step / steps
-        )
-        users = lab.batch(config.users * config.group_size)
+        optimizer.param_groups[0]["lr"] = rate * min((step + 1) / RAMP, 1.0, 2 - 2 * step / steps)
+        users = lab.batch(config.warmup_rows)
         reasoning = None
         if reasons:
             reasoning, _ = sample(frozen, users.histories, 1, lab.generator, config.temperature)
         states, logprobs = read_out(model, users.histories, reasoning, config.temperature)
         items = model.item_states()[users.targets]
         loss = -item_logprobs(states, items, torch.arange(len(items)), users.targets, config.item_temperature).mean()
-        _descend(optimizer, loss if logprobs is None else loss - logprobs.mean())
+        descend(optimizer, loss if logprobs is None else loss - logprobs.mean())
 
 
 def _recpo(lab: _Lab, steps: int, others: bool) -> None:
@@ -218,7 +201,7 @@ def _recpo(lab: _Lab, steps: int, others: bool) -> None:
                 item_ids=users.targets, clip_eps=config.clip_eps, temperature=config.item_temperature,
                 token_normalization=config.token_normalization,
             )  # fmt: skip
-            _descend(optimizer, loss.total)
+            descend(optimizer, loss.total)
 
 
 def _advantages(config: LabConfig, states: Tensor, catalogue: Tensor, targets: Tensor) -> Tensor:
@@ -234,22 +217,22 @@ def _best(config: LabConfig, advantages: Tensor) -> Tensor:
     return torch.ones_like(advantages, dtype=torch.bool)
 
 
-def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    optimizer.zero_grad()
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], 1.0)
-    optimizer.step()
-
-
 def _final(lab: _Lab, arm: str, seed: int) -> dict[str, Report]:
-    """A rank for each test user, behind the own reasoning and behind that of another user."""
-    test = lab.world.test
+    """A rank for each test user, under every condition."""
+    test, draws = lab.world.test, torch.Generator().manual_seed(seed + 3)
     if arm == "without reasoning":
         return {"own": _report(lab, arm, lab.scores(test, None))}
-    reasoning = lab.write(test, torch.Generator().manual_seed(seed + 3))
+    own = lab.write(test, draws)
+    order = torch.rand(own.shape, generator=draws).argsort(1)
+    before = {
+        "own": own,
+        "another user's": own.roll(1, 0),
+        "shuffled": own.gather(1, order),
+        "random text": write_chatter(len(own), draws),
+    }
     return {
-        "own": _report(lab, arm, lab.scores(test, reasoning)),
-        "another user's": _report(lab, f"{arm}, read with another user's", lab.scores(test, reasoning.roll(1, 0))),
+        condition: _report(lab, arm if condition == "own" else f"{arm}, read {condition}", lab.scores(test, reasoning))
+        for condition, reasoning in before.items()
     }
 
 
