@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rrec_lib.lab import ARMS, LabConfig
+from rrec_lib.comparison import arm_interval, group_reports
+from rrec_lib.lab import ARMS, CONDITIONS
+from rrec_lib.reports import load_reports
 
 REPOSITORY = Path(__file__).parents[2]
 TINY = {
-    "steps": 2, "users": 4, "group_size": 2, "warmup_steps": 1, "teach_steps": 1, "teach_rows": 4, "width": 16,
-    "layers": 1, "heads": 2, "train_users": 50, "valid_users": 10, "test_users": 20, "steps_without": 1,
+    "steps": 2, "users": 4, "group_size": 2, "warmup_steps": 1, "warmup_rows": 4, "teach_steps": 1,
+    "teach_mixed_steps": 1, "teach_rows": 4, "width": 16, "layers": 1, "heads": 2, "train_users": 50, "valid_users": 10, "test_users": 20, "steps_without": 1,
 }  # fmt: skip
 
 
@@ -26,17 +28,21 @@ def script():
 
 def start(script, monkeypatch, folder: Path, *more: str) -> dict:
     knobs = [f"{knob}={value}" for knob, value in TINY.items()]
-    arguments = ["--seeds", "2", "--out", folder / "lab.json", "--checkpoints", folder / "runs", "--set", *knobs, *more]
+    lines = ["--lines", *ARMS, "RLOO"]
+    paths = ["--out", folder / "lab", "--checkpoints", folder / "runs"]
+    arguments = ["--seeds", "0", "1", *lines, *paths, "--set", *knobs, *more]
     monkeypatch.setattr("sys.argv", ["run_lab.py", *map(str, arguments)])
     script.main()
-    return json.loads((folder / "lab.json").read_text(encoding="utf-8"))
+    return json.loads((folder / "lab" / "lab.json").read_text(encoding="utf-8"))
 
 
-def test_a_finished_arm_is_not_trained_again_unless_a_knob_differs(script, monkeypatch, tmp_path):
+def test_a_finished_line_is_not_trained_again_unless_a_knob_differs(script, monkeypatch, tmp_path):
     first = start(script, monkeypatch, tmp_path)
-    assert len(first["runs"]) == 2 * len(ARMS)
+    lines = len(ARMS) + 1
+    assert len(first["runs"]) == 2 * lines
+    assert first["seeds"] == [0, 1]
     assert first["commit"]
-    assert len(first["table"]) == 2 * len(ARMS) - 1  # without reasoning there is none to exchange
+    assert len(first["table"]) == len(CONDITIONS) * (lines - 1) + 1  # without reasoning there is none to exchange
     trained = []
     original = script.run_arm
     monkeypatch.setattr(script, "run_arm", lambda config, arm, seed: trained.append(arm) or original(config, arm, seed))
@@ -45,13 +51,24 @@ def test_a_finished_arm_is_not_trained_again_unless_a_knob_differs(script, monke
     assert trained == ["full"]
     assert again["table"] == first["table"]
     start(script, monkeypatch, tmp_path, "beta=0.9")
-    assert len(trained) == 1 + 2 * len(ARMS)
+    assert len(trained) == 1 + 2 * lines
 
 
-def test_a_report_survives_its_checkpoint(script):
-    run = script.run_arm(LabConfig(**TINY), "full", 0)
-    for condition, report in run.final.items():
-        saved = json.loads(json.dumps(script.plain(script.as_dict(run), "run")))["final"][condition]
-        back = script.report_of(saved)
-        assert np.array_equal(back.metric("ndcg@20"), report.metric("ndcg@20"))
-        assert back.examples == report.examples
+def test_a_seed_leaves_reports_that_can_be_compared(script, monkeypatch, tmp_path):
+    table = start(script, monkeypatch, tmp_path)["table"]
+    reports = [report for seed in (0, 1) for report in load_reports(tmp_path / "lab" / f"seed-{seed}.json")]
+    arms = group_reports(reports)
+    assert set(arms) == set(table)
+    for name in ("full", "full, read: another user's"):
+        assert arm_interval(arms[name], "hit@5").mean == pytest.approx(table[name]["hit@5"]["mean"])
+    assert not np.array_equal(arms["full"][0].n_greater, arms["full"][1].n_greater)
+
+
+def test_a_search_keeps_curves_and_no_test_figure(script, monkeypatch, tmp_path):
+    knobs = [f"{knob}={value}" for knob, value in TINY.items()]
+    monkeypatch.setattr("sys.argv", ["run_lab.py", "--search", "1e-3", "1e-1", "--out", str(tmp_path), "--set", *knobs])
+    script.main()
+    found = json.loads((tmp_path / "search.json").read_text(encoding="utf-8"))
+    assert [trial["learning_rate_without"] for trial in found["trials"]] == [1e-3, 1e-1]
+    assert all(set(trial) == {"learning_rate_without", "seconds", "curves"} for trial in found["trials"])
+    assert not (tmp_path / "lab.json").exists()

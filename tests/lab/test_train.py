@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from rrec_lib.lab import ARMS, LabConfig, run_arm, taught_model, train
+from rrec_lib.lab import ARMS, CONDITIONS, KNOBS, LabConfig, run_arm, taught_model, train
 
 TINY = LabConfig(
-    steps=4, users=6, group_size=2, warmup_steps=2, teach_steps=3, teach_rows=8, steps_without=2, width=16, layers=1,
-    heads=2, train_users=200, valid_users=40, test_users=64, evaluate_every=2,
+    steps=4, users=6, group_size=2, warmup_steps=2, warmup_rows=12, teach_steps=2, teach_mixed_steps=1, teach_rows=8,
+    steps_without=2, width=16, layers=1, heads=2, train_users=200, valid_users=40, test_users=64, evaluate_every=2,
 )  # fmt: skip
 
 
@@ -19,15 +19,18 @@ def test_every_arm_runs_and_reports(arm):
     points = []
     run = run_arm(TINY, arm, 0, on_step=lambda step, figures: points.append((step, figures["hit@1"])))
     reasons = arm != "without reasoning"
-    assert set(run.final) == ({"own", "another user's"} if reasons else {"own"})
+    assert list(run.final) == (list(CONDITIONS) if reasons else ["own"])
     assert all(report.metric("hit@1").shape == (64,) for report in run.final.values())
     assert ("tallies" in run.curves) == reasons
     assert len({len(curve) for curve in run.curves.values()}) == 1
     first = -2 if arm in ("full", "another user's reasoning", "contrastive only") else 0
     last = {"without reasoning": 12, "without warm-up": 6}.get(arm, 4)
-    assert run.curves["step"] == [float(step) for step in range(first, last + 1, 2)]
-    assert [step for step, _ in points] == list(range(0, last + 1, 2))
+    every = 2 if reasons else 4
+    assert run.curves["step"] == [float(step) for step in range(first, last + 1, every)]
+    assert [step for step, _ in points] == list(range(0, last + 1, every))
     assert run.seconds["training"] > 0
+    assert run.seconds["lessons"] > 0
+    assert run.lessons["steps"] == 2
     assert (run.seconds["warm-up"] > 0) == (first < 0)
 
 
@@ -62,6 +65,14 @@ def test_every_knob_of_recpo_turns_something(knob):
     assert not np.array_equal(ranks(run_arm(TINY, "full", 0)), ranks(run_arm(replace(TINY, **knob), "full", 0)))
 
 
+@pytest.mark.parametrize("line", KNOBS)
+def test_every_recorded_line_keeps_the_number_of_reasonings_it_trains_on(line):
+    config = replace(LabConfig(), **KNOBS[line])
+    assert config != LabConfig()
+    seen = config.users * config.group_size * config.updates_per_batch * config.steps
+    assert seen == 32 * 4 * 200
+
+
 def test_clipping_binds_with_several_updates_and_never_with_one():
     def both(updates: int) -> list[np.ndarray]:
         config = replace(TINY, updates_per_batch=updates, learning_rate=2e-2)
@@ -85,7 +96,7 @@ def test_lessons_use_no_label_and_the_warm_up_does(monkeypatch):
     lessons, warm = taught_model(TINY, 0), train._warmed(train._only(TINY, train._WARMUP), 0)[0]
     original = train._world
     monkeypatch.setattr(train, "_world", lambda config: scrambled(original(config)))
-    relearned = train._taught.__wrapped__(train._only(TINY, train._LESSONS), 0)
+    relearned, _ = train._taught.__wrapped__(train._only(TINY, train._LESSONS), 0)
     rewarmed = train._warmed.__wrapped__(train._only(TINY, train._WARMUP), 0)[0]
     assert torch.equal(lessons.tokens.weight, relearned.tokens.weight)
     assert not torch.equal(warm.tokens.weight, rewarmed.tokens.weight)
@@ -93,6 +104,8 @@ def test_lessons_use_no_label_and_the_warm_up_does(monkeypatch):
 
 def test_the_other_users_reasoning_is_read_at_the_marker():
     own, other = (run_arm(TINY, arm, 0) for arm in ("full", "another user's reasoning"))
+    for condition in ("another user's", "shuffled", "random text"):
+        assert not np.array_equal(own.final[condition].n_greater, ranks(own))
     assert own.curves["hit@1"][0] == other.curves["hit@1"][0]  # one warm-up for both
     assert not np.array_equal(ranks(own), ranks(other))
 
@@ -100,8 +113,9 @@ def test_the_other_users_reasoning_is_read_at_the_marker():
 @pytest.mark.parametrize(
     ("knob", "match"),
     [
-        ({"estimator": "ppo"}, "estimator"), ({"group_size": 1}, "group_size >= 2"), ({"beta": 1.5}, "beta <= 1"),
-        ({"beta": -0.1}, "beta"), ({"users": 0}, "users must be positive"), ({"teach_rows": 7}, "even teach_rows"),
+        ({"estimator": "ppo"}, "estimator"), ({"group_size": 1}, "group_size >= 2"), ({"beta": 1.5}, "at most 1"),
+        ({"beta": -0.1}, "beta"), ({"teach_right": 1.1}, "at most 1"), ({"teach_steps": 0}, "teach_steps must be"),
+        ({"users": 0}, "users must be positive"), ({"teach_rows": 7}, "even teach_rows"),
     ],
 )  # fmt: skip
 def test_bad_knobs_are_refused(knob, match):
