@@ -90,6 +90,7 @@ class Profile:
     training: TrainingProfile
     evaluation: EvaluationProfile
     adapters: dict[str, str | None]  # stage ("warmup", "recpo") -> folder of a recorded adapter
+    lab: dict[str, Any]  # knobs of rrec_lib.lab.LabConfig that differ from its defaults, for a live run
 
 
 T = TypeVar("T")
@@ -116,13 +117,13 @@ def load_profile(name: str, overrides: dict[str, Any] | None = None) -> Profile:
     raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     hints = get_type_hints(Profile)
     sections = {key: _section(hints[key], raw.get(key), f"{path.name}: {key}") for key in hints if key not in _PLAIN}
-    profile = Profile(name=name, adapters=raw.get("adapters") or {}, **sections)
+    profile = Profile(name=name, adapters=raw.get("adapters") or {}, lab=raw.get("lab") or {}, **sections)
     for key, value in (overrides or {}).items():
         profile = _override(profile, key, value)
     return profile
 
 
-_PLAIN = {"name", "adapters"}
+_PLAIN = {"name", "adapters", "lab"}
 
 
 def _section(cls: type[T], raw: dict[str, Any] | None, where: str) -> T:

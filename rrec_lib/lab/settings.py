@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 
 from rrec_lib.advantages import grpo_advantages, rloo_advantages
+from rrec_lib.lab.model import LabModel
 from rrec_lib.reports import Report
 
 ARMS = {
@@ -130,6 +131,7 @@ class LabRun:
             tallies written after all lessons.
         final: reports on the test users, with a rank for each, by what stands before the marker; keys of
             :data:`CONDITIONS`, without reasoning ``"own"`` alone.
+        model: as the arm left it.
         seconds: processor time of ``"lessons"``, ``"warm-up"`` and ``"training"``, without the curve's evaluations.
     """
 
@@ -139,4 +141,5 @@ class LabRun:
     curves: dict[str, list[float]]
     lessons: dict[str, float]
     final: dict[str, Report]
+    model: LabModel
     seconds: dict[str, float]

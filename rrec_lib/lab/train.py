@@ -122,7 +122,7 @@ def run_arm(config: LabConfig, arm: str, seed: int, on_step: OnStep | None = Non
         _recpo(lab, config.steps if warm else total, others=arm == "another user's reasoning")
     lessons = dict(_taught(_only(config, _LESSONS), seed)[1])
     seconds = {"lessons": lessons.pop("seconds"), "warm-up": warmup_seconds, "training": lab.seconds}
-    return LabRun(arm, seed, config, lab.curves, lessons, _final(lab, arm, seed), seconds)
+    return LabRun(arm, seed, config, lab.curves, lessons, _final(lab, arm, seed), lab.model, seconds)
 
 
 def taught_model(config: LabConfig, seed: int) -> LabModel:

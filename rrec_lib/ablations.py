@@ -1,0 +1,153 @@
+"""The ablations on MovieLens: their lines by name, what recorded reports say of each, and the paper's own rows.
+
+A folder of report files (:func:`rrec_lib.reports.save_reports`, ``rrec evaluate --name LINE --out FILE``) becomes one
+row per line, over all seeds found. A line without a report reads *not run*.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rrec_lib.comparison import SAMPLES, Comparison, arm_interval, compare, group_reports
+from rrec_lib.paths import resource
+from rrec_lib.ranking import Interval
+from rrec_lib.reports import load_reports
+
+NOT_RUN = "not run"
+FULL = "full"
+LINES = {
+    FULL: "GRPO, G = 4, temperature 1, state at the marker, no logQ correction, format warm-up",
+    "without reasoning": "the same model, trained to answer at once, at equal compute",
+    "classification head": "a linear layer over the catalogue in the place of rec_head",
+    "without R_d": "the reward is R_c alone: how likely, not at which rank",
+    "without R_c": "the reward is R_d alone: at which rank, not how likely",
+    "RLOO": "advantages without division by the group's spread",
+    "G = 2": "two reasonings per user",
+    "G = 8": "eight reasonings per user",
+    "temperature 0.7": "reasonings sampled closer to the likeliest",
+    "temperature 1.5": "reasonings sampled more freely; the paper's",
+    "mean state": "the user's state is the mean over the reasoning's tokens",
+    "last-token state": "the user's state is that of the reasoning's last token",
+    "logQ correction": "popular items weigh less as in-batch negatives",
+    "without warm-up": "RecPO from the untrained model, as in the paper",
+    "random text": "random words in the place of the reasoning",
+    "another user's reasoning": "each user is answered from the reasoning of another",
+    "shuffled history": "the history's films in random order",
+}
+PAPER_SETS = ("Instruments", "CDs", "Games")
+# R²ec (arXiv 2505.16994, v3), Table 2: (Hit, NDCG) at 5, 10 and 20, in units of 1e-4, for the three sets.
+PAPER = {
+    FULL: (((264, 161), (397, 203), (615, 257)), ((588, 388), (804, 457), (1086, 525)),
+           ((326, 205), (531, 271), (853, 363))),
+    "without reasoning": (((176, 121), (296, 153), (511, 200)), ((469, 321), (692, 393), (945, 456)),
+                          ((277, 174), (441, 227), (748, 303))),
+    "classification head": (((44, 23), (102, 33), (179, 67)), ((30, 25), (45, 27), (95, 44)),
+                            ((12, 8), (22, 11), (133, 32))),
+    "without R_d": (((198, 124), (338, 164), (560, 224)), ((521, 338), (766, 404), (974, 486)),
+                    ((302, 196), (487, 254), (798, 332))),
+    "without R_c": (((244, 160), (394, 208), (605, 258)), ((543, 382), (774, 456), (1012, 515)),
+                    ((316, 202), (534, 264), (814, 355))),
+}  # fmt: skip
+# The same paper's comparison of embedding positions, on CDs alone, at 5 and 10. "full" takes the special token there.
+PAPER_STATES = {
+    FULL: ((509, 353), (737, 432)),
+    "mean state": ((528, 368), (796, 453)),
+    "last-token state": ((588, 388), (804, 457)),
+}
+Pairs = Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is recorded of one line.
+
+    Attributes:
+        name: of the line.
+        what: it changes, in words.
+        seeds: how many runs; 0 reads *not run*.
+        interval: mean of the metric over users and runs; None if not run.
+        difference: the line minus ``"full"``; None for that line itself, or if one of the two was not run.
+    """
+
+    name: str
+    what: str
+    seeds: int
+    interval: Interval | None
+    difference: Comparison | None
+
+    def cells(self) -> dict[str, str]:
+        """The row in print, the paper's NDCG@10 at the end."""
+        i = self.interval
+        if i is None:
+            found = {"runs": NOT_RUN, "mean": NOT_RUN, "95 %": "", "against full": ""}
+        else:
+            against = "" if self.difference is None else self.difference.sentence
+            found = {"runs": str(self.seeds), "mean": f"{i.mean:.3f}", "95 %": f"{i.low:.3f} to {i.high:.3f}"}
+            found |= {"against full": against}
+        return found | {"paper, NDCG@10": paper_cell(self.name)}
+
+
+def read_ablations(folder: Path | None = None, metric: str = "ndcg@20", samples: int = SAMPLES) -> list[Row]:
+    """One row per line of :data:`LINES`, then one for each other name in the folder.
+
+    Args:
+        folder: of report files; None takes ``results/ablations`` of the project. It need not exist.
+        metric: such as ``"ndcg@20"``.
+        samples: bootstrap resamples.
+
+    Raises:
+        ValueError: if a file is no report, or reports are on different examples or data.
+    """
+    arms = {}
+    if paths := report_files(folder):
+        arms = group_reports([report for path in paths for report in load_reports(path)])
+    rows = []
+    for name in [*LINES, *(name for name in arms if name not in LINES)]:
+        arm = arms.get(name)
+        both = arm is not None and name != FULL and FULL in arms
+        rows.append(
+            Row(
+                name,
+                LINES.get(name, "not a line of this table"),
+                len(arm or ()),
+                arm_interval(arm, metric, samples) if arm else None,
+                compare(arm, arms[FULL], metric, samples) if arm and both else None,
+            )
+        )
+    return rows
+
+
+def report_files(folder: Path | None = None) -> list[Path]:
+    """The folder's JSON files in order; none where there is no folder."""
+    if folder is None:
+        try:
+            folder = resource("results/ablations")
+        except FileNotFoundError:
+            return []
+    return sorted(folder.glob("*.json"))
+
+
+def exceeds_hit(pairs: Pairs) -> bool:
+    """Whether an NDCG is above the Hit beside it, which one target per example doesn't allow."""
+    return any(ndcg > hit for hit, ndcg in pairs)
+
+
+def paper_table() -> dict[str, dict[str, str]]:
+    """The paper's ablation in print, in units of 1e-4; ``‡`` marks an NDCG above its Hit."""
+    heads = [f"{metric}@{k}" for k in (5, 10, 20) for metric in ("H", "N")]
+    return {
+        f"{place}, {name}": dict(zip(heads, _numbers(sets[number]), strict=True))
+        for number, place in enumerate(PAPER_SETS)
+        for name, sets in PAPER.items()
+    }
+
+
+def paper_cell(name: str, table: Mapping[str, Sequence[Pairs]] = PAPER) -> str:
+    """NDCG@10 on the three sets, or on CDs alone; empty where the paper has no such row."""
+    if name in table:
+        return " / ".join(f"{pairs[1][1]}{'‡' if exceeds_hit(pairs) else ''}" for pairs in table[name])
+    return f"– / {PAPER_STATES[name][1][1]} / –" if name in PAPER_STATES else ""
+
+
+def _numbers(pairs: Pairs) -> list[str]:
+    return [text for hit, ndcg in pairs for text in (str(hit), f"{ndcg}{'‡' if exceeds_hit([(hit, ndcg)]) else ''}")]
