@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rrec_lib.comparison import arm_interval, compare
+from rrec_lib.comparison import SAMPLES, arm_interval, compare
 from rrec_lib.console import say
 from rrec_lib.lab import ARMS, CONDITIONS, KNOBS, LabConfig, LabRun, run_arm
 from rrec_lib.reports import Report, save_reports
@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--checkpoints", type=Path, default=Path("runs/lab"), help="finished lines (default: runs/lab)")
     parser.add_argument("--set", nargs="*", default=[], metavar="KNOB=VALUE", help="knobs of LabConfig, in JSON")
     parser.add_argument("--search", type=float, nargs="+", metavar="RATE", help="only try these, into search.json")
+    parser.add_argument("--samples", type=int, default=SAMPLES, help="of the bootstrap (default: 10000)")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -47,10 +48,11 @@ def main() -> None:
     runs: list[dict[str, Any]] = []
     for seed in arguments.seeds:
         own = [run_or_resume(config, line, seed, arguments.checkpoints) for line in arguments.lines]
-        reports = [report_of(saved) for run in own for saved in run["final"].values()]
+        reports = [report_of(saved, arguments.samples) for run in own for saved in run["final"].values()]
         save_reports(arguments.out / f"seed-{seed}.json", reports, "lab", reports[0].examples, seed)
         runs += own
-        write_json(arguments.out / "lab.json", {"name": "lab", **provenance(), **plain(figures(config, runs), "lab")})
+        found = plain(figures(config, runs, arguments.samples), "lab")
+        write_json(arguments.out / "lab.json", {"name": "lab", **provenance(), **found})
         say(f"seed {seed} is in {arguments.out}")
 
 
@@ -97,23 +99,24 @@ def report_name(line: str, condition: str) -> str:
     return line if condition == "own" else f"{line}, read: {condition}"
 
 
-def report_of(saved: Mapping[str, Any]) -> Report:
+def report_of(saved: Mapping[str, Any], samples: int) -> Report:
     ranks = {name: np.array(saved[name]) for name in RANKS}
-    return Report(**{**saved, **ranks}, users=np.arange(len(ranks["n_equal"])))
+    return Report(**{**saved, **ranks, "samples": samples}, users=np.arange(len(ranks["n_equal"])))
 
 
-def figures(config: LabConfig, runs: list[dict[str, Any]]) -> dict[str, Any]:
+def figures(config: LabConfig, runs: list[dict[str, Any]], samples: int) -> dict[str, Any]:
     """Means and intervals over users and seeds, differences from the full arm, curves and seconds."""
     arms: dict[str, list[Report]] = {}
     for run in runs:
         for saved in run["final"].values():
-            arms.setdefault(saved["name"], []).append(report_of(saved))
+            arms.setdefault(saved["name"], []).append(report_of(saved, samples))
     table = {}
     for name, reports in arms.items():
-        row: dict[str, Any] = {metric: asdict(arm_interval(reports, metric)) for metric in METRICS}
+        row: dict[str, Any] = {metric: asdict(arm_interval(reports, metric, samples)) for metric in METRICS}
         row["hit@1 per seed"] = [report.metric("hit@1").mean() for report in reports]
         if name != "full" and "full" in arms:
-            row["full against it"] = {metric: compare(arms["full"], reports, metric).sentence for metric in METRICS}
+            against = {metric: compare(arms["full"], reports, metric, samples) for metric in METRICS}
+            row["full against it"] = {metric: found.sentence for metric, found in against.items()}
         table[name] = row
     kept = ("line", "seed", "lessons", "seconds", "wall seconds", "curves")
     return {

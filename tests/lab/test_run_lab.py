@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from rrec_lib.comparison import arm_interval, group_reports
-from rrec_lib.lab import ARMS, CONDITIONS
+from rrec_lib.lab import CONDITIONS
 from rrec_lib.reports import load_reports
 
+LINES = ("full", "without reasoning", "RLOO")
 REPOSITORY = Path(__file__).parents[2]
 TINY = {
     "steps": 2, "users": 4, "group_size": 2, "warmup_steps": 1, "warmup_rows": 4, "teach_steps": 1,
@@ -29,9 +30,9 @@ def script():
 
 def start(script, monkeypatch, folder: Path, *more: str) -> dict:
     knobs = [f"{knob}={value}" for knob, value in TINY.items()]
-    lines = ["--lines", *ARMS, "RLOO"]
+    lines = ["--lines", *LINES]
     paths = ["--out", folder / "lab", "--checkpoints", folder / "runs"]
-    arguments = ["--seeds", "0", "1", *lines, *paths, "--set", *knobs, *more]
+    arguments = ["--seeds", "0", "1", "--samples", "20", *lines, *paths, "--set", *knobs, *more]
     monkeypatch.setattr("sys.argv", ["run_lab.py", *map(str, arguments)])
     script.main()
     return json.loads((folder / "lab" / "lab.json").read_text(encoding="utf-8"))
@@ -39,7 +40,7 @@ def start(script, monkeypatch, folder: Path, *more: str) -> dict:
 
 def test_a_finished_line_is_not_trained_again_unless_a_knob_differs(script, monkeypatch, tmp_path):
     first = start(script, monkeypatch, tmp_path)
-    lines = len(ARMS) + 1
+    lines = len(LINES)
     assert len(first["runs"]) == 2 * lines
     assert first["seeds"] == [0, 1]
     assert first["commit"]
