@@ -4,7 +4,7 @@ PROFILE ?= cpu
 PY := .venv/bin/python
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest
 .DEFAULT_GOAL := help
-.PHONY: help book test smoke notebooks lint format test-browser env model colab-like lock colab-links record-times readme clean
+.PHONY: help book test smoke notebooks lint format test-browser env model colab-like lock colab-links record-times reference-run readme clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ colab-links: env ## write the repository's address, URL=https://github.com/owner
 
 record-times: env ## keep the times of the last run of PROFILE in results/times.json
 	@$(PY) tools/execute.py --profile "$(PROFILE)" --record
+
+reference-run: env ## train R²ec with and without reasoning, three seeds each, with a CPU budget; goes on where it stopped
+	@$(PY) scripts/reference_run.py
 
 readme: env ## bring the README's times and pictures up to the last `make book`
 	@$(PY) tools/readme.py

@@ -161,6 +161,6 @@ def _override(profile: Profile, key: str, value: Any) -> Profile:
     if expected is float and not isinstance(value, bool):
         with suppress(TypeError, ValueError):  # 1 for 1.0, and 1e-4, which YAML takes for text
             value = float(value)
-    if not isinstance(value, expected) or isinstance(value, bool):
+    if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
         raise ValueError(f"{key} takes {getattr(expected, '__name__', expected)}, got {value!r}")
     return replace(profile, **{section: replace(current, **{field: value})})

@@ -83,7 +83,9 @@ class StopOnValid(TrainerCallback):
             return
         value = self.measure()
         self.values[state.global_step] = value
+        due = control.should_log  # logging clears it, and the step's own line is still to come
         self.log({VALUE: value, SPENT: self.spent})
+        control.should_log = due
         control.should_save, control.should_training_stop = True, self.converged or over
 
     def on_save(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:

@@ -37,6 +37,7 @@ def test_a_run_without_gain_stops_and_keeps_its_best_weights(smoke_profile, smok
     logged = [row for row in trainer.state.log_history if VALUE in row]
     assert [(row["step"], row[VALUE]) for row in logged] == [(2, 0.1), (4, 0.3), (6, 0.2), (8, 0.3), (10, 0.25)]
     assert sorted(row[SPENT] for row in logged) == [row[SPENT] for row in logged]
+    assert [row["step"] for row in trainer.state.log_history if "loss" in row] == list(range(1, 11))
 
 
 def test_a_budget_ends_a_run_and_takes_the_learning_rate_down(smoke_profile, smoke_dataset, tmp_path, monkeypatch):

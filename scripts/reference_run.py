@@ -1,0 +1,134 @@
+"""The reference run: R²ec with and without reasoning, several seeds, each with the same budget of CPU time.
+
+With reasoning, a part of the budget is the warm-up's and the rest RecPO's; without, all of it trains the states behind
+the bare prompt. A stage ends when three evaluations on valid bring no gain, or with its budget, and goes on with its
+best weights. Stopped at any moment and started again, the script goes on from the last evaluation; finished runs are
+read back. Each run's test report and adapter stand in its folder, and the report in results/reference/ as well.
+
+    python scripts/reference_run.py --hours 2 --seeds 0 1 2
+"""
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets import DatasetDict
+from record_evaluation import chunked_states
+from torch import Tensor
+
+from rrec_lib.data.examples import prepare_profile
+from rrec_lib.evaluation import Example, evaluate_scores, mean_ndcg, sample_examples, training_counts
+from rrec_lib.paths import REPOSITORY
+from rrec_lib.policy import Policy, load_policy
+from rrec_lib.profiles import Profile, available_profiles, load_profile, parse_overrides
+from rrec_lib.reasoning import ReasoningRecommender
+from rrec_lib.reports import data_hash, save_reports
+from rrec_lib.stopping import StopOnValid
+from rrec_lib.training import save_stage, train_recpo, warm_up
+
+# Small steps of rows that share a prompt, and negatives from the whole catalogue.
+SETTINGS = {
+    "warmup.users_per_step": 4, "warmup.targets_per_user": 8, "warmup.item_negatives": 32, "warmup.learning_rate": 2e-3,
+    "training.item_softmax": "catalogue", "training.users_per_step": 8,
+}  # fmt: skip
+ARMS = {"with reasoning": "own", "without reasoning": "none"}
+WARMUP_SHARE = 0.6  # of the budget of the arm with reasoning
+ENDLESS = 10**6  # steps; the budget ends a stage
+
+
+@dataclass
+class Reader:
+    """Scores behind a policy's own reasonings, or behind none."""
+
+    recommender: ReasoningRecommender
+    control: str
+
+    def scores(self, examples: Sequence[Example]) -> Tensor:
+        """(E, N)."""
+        return self.recommender.score_states(self.recommender.states(examples, self.control))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--profile", default="cpu", choices=available_profiles())
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another profile value")
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--hours", type=float, default=2.0, help="CPU hours of training a run (default: 2)")
+    parser.add_argument("--every", type=int, default=60, help="steps between evaluations (default: 60)")
+    parser.add_argument("--rows", type=int, default=300, help="rows of valid that decide (default: 300)")
+    parser.add_argument("--runs", type=Path, default=Path("runs/reference"), help="checkpoints (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=(REPOSITORY or Path()) / "results" / "reference")
+    arguments = parser.parse_args()
+    for seed in arguments.seeds:  # seed by seed, so that a comparison is there as soon as possible
+        for arm in arguments.arms:
+            overrides = {
+                **SETTINGS, "warmup.sentences": ARMS[arm] == "own", **parse_overrides(arguments.set),
+            }  # fmt: skip
+            profile = load_profile(arguments.profile, overrides)
+            run(profile, arm, seed, arguments)
+
+
+def run(profile: Profile, arm: str, seed: int, arguments: argparse.Namespace) -> None:
+    """Train one arm with one seed, or go on with it, and write its report."""
+    folder = arguments.runs / profile.name / f"{arm.replace(' ', '-')}-{seed}"
+    report = folder / "report.json"
+    if not report.is_file():
+        dataset = prepare_profile(profile)
+        policy = train(profile, dataset, arm, seed, folder, arguments)
+        write_report(report, policy, profile, dataset, arm, seed, folder)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    shutil.copy(report, arguments.out / f"{profile.name}-{folder.name}.json")
+    print(f"{arm}, seed {seed}: {report}", flush=True)
+
+
+def train(
+    profile: Profile, dataset: DatasetDict, arm: str, seed: int, folder: Path, arguments: argparse.Namespace
+) -> Policy:
+    """Both stages, or the one that the arm has; the policy with the best weights of the last."""
+    policy, items = load_policy(profile.model, seed), list(dataset["items"])
+    valid = sample_examples(list(dataset["valid"]), arguments.rows, profile.evaluation.max_rows_per_user, seed)
+    control, seconds = ARMS[arm], 3600 * arguments.hours
+
+    def judge(share: float) -> StopOnValid:
+        def measure() -> float:
+            value = mean_ndcg(Reader(ReasoningRecommender(policy, items, profile, use_cache=False), control), valid)
+            print(f"valid NDCG@20 {value:.4f} on {len(valid)} rows", flush=True)
+            return value
+
+        return StopOnValid(measure, every=arguments.every, budget=share * seconds)
+
+    def keep(trainer: Any, stage: str) -> None:
+        save_stage(policy, trainer, folder / f"{stage}-adapter", dataset, profile, seed)
+
+    share = WARMUP_SHARE if control == "own" else 1.0
+    print(f"{arm}, seed {seed}: warm-up", flush=True)
+    keep(warm_up(policy, dataset, profile, folder / "warmup", seed, judge(share), max_steps=ENDLESS), "warmup")
+    if control == "own":
+        print(f"{arm}, seed {seed}: RecPO", flush=True)
+        stop = judge(1 - share)
+        keep(train_recpo(policy, dataset, profile, folder / "recpo", seed, stop=stop, max_steps=ENDLESS), "recpo")
+    return policy
+
+
+def write_report(
+    path: Path, policy: Policy, profile: Profile, dataset: DatasetDict, arm: str, seed: int, folder: Path
+) -> None:
+    """Evaluate on all test rows, chunk by chunk, and write the ranks with their provenance."""
+    recommender, test = ReasoningRecommender(policy, list(dataset["items"]), profile), list(dataset["test"])
+    findings = recommender.check(test, arm, trained=True)
+    states, _ = chunked_states(recommender, test, ARMS[arm], 64, folder / "evaluation")
+    counts = training_counts(dataset["train"], len(dataset["items"]))
+    report = evaluate_scores(
+        lambda part: recommender.score_states(states[part].to(policy.device)),
+        test, arm, profile.evaluation.bootstrap_samples, seed, counts, findings=findings,
+    )  # fmt: skip
+    print(f"{arm}, seed {seed}: test NDCG@20 {report.interval('ndcg@20')}", flush=True)
+    save_reports(path, [report], profile.name, data_hash(dataset), seed)
+
+
+if __name__ == "__main__":
+    main()

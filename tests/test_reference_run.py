@@ -1,0 +1,60 @@
+"""The reference run on a tiny model: both arms within their budget, resumed, reported."""
+
+import importlib.util
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from rrec_lib.adapters import load_adapter
+from rrec_lib.data.store import catalogue_hash
+from rrec_lib.policy import load_policy, weights_hash
+from rrec_lib.reports import load_reports
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+@pytest.fixture(scope="module")
+def script():
+    sys.path.insert(0, str(SCRIPTS))  # scripts import each other
+    spec = importlib.util.spec_from_file_location("reference_run", SCRIPTS / "reference_run.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module
+    sys.path.remove(str(SCRIPTS))
+
+
+def test_both_arms_train_within_their_budget_and_are_read_back(
+    script, smoke_profile, smoke_dataset, tmp_path, monkeypatch
+):
+    runs, out = tmp_path / "runs", tmp_path / "out"
+    command = ["reference_run.py", "--profile", "smoke", "--seeds", "0", "--hours", "0.0003", "--every", "2"]
+    command += ["--rows", "8", "--set", "training.users_per_step=2", "--runs", str(runs), "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", command)
+    script.main()
+    reports = {arm: load_reports(out / f"smoke-{arm}-reasoning-0.json")[0] for arm in ("with", "without")}
+    assert {report.name for report in reports.values()} == set(script.ARMS)
+    assert not (reports["with"].n_greater == reports["without"].n_greater).all()
+    stages = {"with": ["warmup", "recpo"], "without": ["warmup"]}
+    for arm, expected in stages.items():
+        folder = runs / "smoke" / f"{arm}-reasoning-0"
+        assert sorted(path.name for path in folder.glob("*-adapter")) == sorted(
+            f"{stage}-adapter" for stage in expected
+        )
+        policy = load_policy(smoke_profile.model)
+        fresh = weights_hash(policy.model, True)
+        load_adapter(policy, folder / f"{expected[-1]}-adapter", catalogue_hash(smoke_dataset["items"]))
+        assert weights_hash(policy.model, True) != fresh
+        rows = [json.loads(line) for line in (folder / "warmup" / "log.jsonl").read_text().splitlines()]
+        assert any("valid_ndcg@20" in row for row in rows)
+        assert all((row["token_loss"] == 0) == (arm == "without") for row in rows if "loss" in row)
+    # A second call trains nothing: without the reports it loads the finished stages and evaluates them again.
+    first = (out / "smoke-without-reasoning-0.json").read_text()
+    (runs / "smoke" / "without-reasoning-0" / "report.json").unlink()
+    shutil.rmtree(out)
+    monkeypatch.setattr(script.StopOnValid, "on_step_begin", None)
+    script.main()
+    again = json.loads((out / "smoke-without-reasoning-0.json").read_text())
+    assert again["ranks"] == json.loads(first)["ranks"]
