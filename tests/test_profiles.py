@@ -37,7 +37,8 @@ def test_an_unknown_key_is_refused(key):
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [("training.steps", "many", "int"), ("training.steps", 2.5, "int"), ("training.steps", True, "int"),
-     ("warmup.sentences", 1, "bool"), ("rollouts.temperature", "hot", "float"), ("model.lora_layers", "all", "int | None"), ("model.name", 3, "str")],
+     ("warmup.sentences", 1, "bool"),
+     ("rollouts.temperature", "hot", "float"), ("model.lora_layers", "all", "int | None"), ("model.name", 3, "str")],
 )  # fmt: skip
 def test_a_value_of_the_wrong_type_is_refused(key, value, expected):
     with pytest.raises(ValueError, match=rf"{key} takes {expected.replace('|', '[|]')}, got {value!r}"):
