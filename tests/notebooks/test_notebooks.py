@@ -28,8 +28,8 @@ def tagged(notebook: dict, tag: str) -> list[dict]:
     return [cell for cell in notebook["cells"] if tag in cell["metadata"].get("tags", [])]
 
 
-def test_the_seven_notebooks_are_there():
-    assert [name[:2] for name in NAMES] == ["01", "02", "03", "04", "05", "06", "07"]
+def test_the_eight_notebooks_are_there():
+    assert [name[:2] for name in NAMES] == ["01", "02", "03", "04", "05", "06", "07", "08"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -136,7 +136,8 @@ RECORDED = {
         "against_the_paper.1 and 2, the axis.states": {"length": 3.594472, "cosine": 0.134396},
         "against_the_paper.3, leave-one-out.tokens": {"length": 1.074539, "cosine": 0.736812},
         "against_the_paper.all, GRPO.tokens": {"length": 0},
-    }
+    },
+    "08_ablations": {"known.the class": 1 / 8, "known.class and slot": 1, "lessons.steps": 20, "ablations.lines": 17},
 }
 
 
