@@ -79,12 +79,12 @@ class Row:
         """The row in print, the paper's NDCG@10 at the end."""
         i = self.interval
         if i is None:
-            found = {"runs": NOT_RUN, "mean": NOT_RUN, "95 %": "", "against full": ""}
+            found = {"runs": "–", "mean": NOT_RUN, "95 %": "", "against full": ""}
         else:
             against = "" if self.difference is None else self.difference.sentence
             found = {"runs": str(self.seeds), "mean": f"{i.mean:.3f}", "95 %": f"{i.low:.3f} to {i.high:.3f}"}
             found |= {"against full": against}
-        return found | {"paper, NDCG@10": paper_cell(self.name)}
+        return {"what": self.what} | found | {"paper, NDCG@10": paper_cell(self.name)}
 
 
 def read_ablations(folder: Path | None = None, metric: str = "ndcg@20", samples: int = SAMPLES) -> list[Row]:

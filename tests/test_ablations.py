@@ -36,7 +36,7 @@ def test_a_recorded_line_shows_its_figures_and_the_others_do_not(tmp_path):
     assert rows["RLOO"].difference.verdict == "worse"
     assert rows["RLOO"].cells()["against full"].startswith("worse by")
     assert list(rows)[-1] == "EASE"  # a name that is no line is shown, not lost
-    assert rows["G = 2"].cells()["runs"] == NOT_RUN
+    assert rows["G = 2"].cells()["mean"] == NOT_RUN
 
 
 def test_without_full_there_is_nothing_to_compare_with(tmp_path):
