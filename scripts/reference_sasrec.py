@@ -8,9 +8,10 @@ RecTools wants NumPy 1, so it gets an environment of its own:
 
 This script writes the training windows and the histories to be scored as plain files, starts itself in the other
 environment, and reads back a score per history and item. Both sides learn the same windows of the same sizes, liked
-films alone as targets, for as many epochs, and keep the epoch that was best on the same rows of valid. Ours is trained
-twice: with RecTools' first weights (Xavier for every matrix), which asks whether the two are the same model, and with
-its own (Xavier's spread for embeddings alone), as the baseline is used.
+films alone as targets, for as many epochs, and keep the epoch that was best on the same rows of valid (RecTools is
+looked at after every second epoch, ours after every one). Ours is trained twice: with RecTools' first weights (Xavier
+for every matrix), which asks whether the two are the same model, and with its own (Xavier's spread for embeddings
+alone), as the baseline is used.
 """
 
 import argparse
