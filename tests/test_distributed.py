@@ -19,7 +19,7 @@ SETTINGS = [
     {"token_normalization": "batch"},
     {"token_normalization": "constant", "extra_negatives": 8, "logq_correction": True},
     {"advantage": "rloo", "token_normalization": "sum"},
-    {"item_softmax": "catalogue"},
+    {"item_softmax": "catalogue", "extra_negatives": 8},
 ]
 # Float32 rounding: item prompts are packed differently, and 1/τ = 50 amplifies it. Measured: below 5e-6.
 TOLERANCE = 1e-5
@@ -75,8 +75,10 @@ def test_layouts_make_the_same_update(two_processes, tmp_path, monkeypatch, inde
         assert distance(moved, whole) < TOLERANCE
         for name in ("reward", "reasoning_tokens", "item_loss", "item_accuracy", "grad_norm", "item_table"):
             assert averaged[name] == pytest.approx(row[name], rel=1e-4, abs=1e-5), name
-    # The control has the same rollouts and weights of micro-batches, but each knows its own items alone.
-    assert distance(step(micro_batch_users=2, accumulation=2, control=True)[0], whole) > 100 * TOLERANCE
+    # The control has the same rollouts and weights of micro-batches, but each knows its own items alone. Items that are
+    # drawn whatever the targets are the same for all, so there it changes nothing.
+    apart = distance(step(micro_batch_users=2, accumulation=2, control=True)[0], whole)
+    assert apart < TOLERANCE if settings.get("item_softmax") == "catalogue" else apart > 100 * TOLERANCE
 
 
 def test_settings_matter(two_processes):
