@@ -50,3 +50,6 @@ def _offsets(rewards: torch.Tensor) -> torch.Tensor:
         raise ValueError(f"rewards must be (B, G) with G >= 2, got {tuple(rewards.shape)}: one alone has no baseline")
     wide = rewards if rewards.dtype == torch.float64 else rewards.float()
     return wide - wide[:, :1]
+
+
+ADVANTAGES = {"grpo": grpo_advantages, "rloo": rloo_advantages}

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rrec_lib.policy import common_prefix
+
 Example = Mapping[str, Any]
 _HISTORY = ("history", "history_ratings", "history_timestamps")
 
@@ -75,12 +77,10 @@ class SharedRow:
 def share_row(sequences: Sequence[Sequence[int]]) -> SharedRow:
     """Let sequences go on from where they leave the longest one."""
     longest = max((list(sequence) for sequence in sequences), key=len)
-    visible = []
-    for sequence in sequences:
-        most = len(sequence) - 1
-        visible.append(next((i for i in range(most) if sequence[i] != longest[i]), most))
-    beginning = longest[: max(visible)]
-    return SharedRow(beginning, visible, [list(s[start:]) for s, start in zip(sequences, visible, strict=True)])
+    visible = [common_prefix([sequence, longest]) for sequence in sequences]
+    return SharedRow(
+        longest[: max(visible)], visible, [list(s[start:]) for s, start in zip(sequences, visible, strict=True)]
+    )
 
 
 def _continues(last: Example, example: Example) -> bool:

@@ -8,15 +8,13 @@ import torch
 from trl import GRPOConfig
 from trl.import_utils import is_vllm_available
 
-from rrec_lib import advantages as advantage_estimators
+from rrec_lib.advantages import ADVANTAGES
 from rrec_lib.checkpoints import GRAD_NORM_LIMIT
 from rrec_lib.hardware import check_optimizer, needs_loss_scaling, users_of_a_process
 from rrec_lib.item_tower import check_item_softmax
 from rrec_lib.objective import TOKEN_NORMALIZATIONS
 from rrec_lib.profiles import Profile
 from rrec_lib.vllm_rollouts import STOP
-
-ADVANTAGES = {"grpo": advantage_estimators.grpo_advantages, "rloo": advantage_estimators.rloo_advantages}
 
 
 @dataclass
@@ -57,11 +55,9 @@ class RecPOConfig(GRPOConfig):
                 f"per_device_train_batch_size counts trajectories, {self.per_device_train_batch_size}, and must be a"
                 f" multiple of num_generations, {self.num_generations}, so that micro-batches hold whole groups"
             )
-        check_item_softmax(self.item_softmax)
+        check_item_softmax(self.item_softmax, self.extra_negatives)
         if self.extra_negatives < 0:
             raise ValueError(f"extra_negatives must be 0 (none) or more, got {self.extra_negatives}")
-        if self.item_softmax == "catalogue" and not self.extra_negatives:
-            raise ValueError("item_softmax catalogue trains the items that are drawn for a step: set extra_negatives")
         if self.save_strategy == "steps" and self.save_steps % self.logging_steps:
             raise ValueError(
                 f"save_steps {self.save_steps} must be a multiple of logging_steps {self.logging_steps}: a run resumed"

@@ -17,8 +17,8 @@ from torch import Tensor
 ITEM_SOFTMAX = ("batch", "catalogue")
 
 
-def check_item_softmax(name: str) -> None:
-    """Raise ``ValueError`` unless the item softmax is one of ``ITEM_SOFTMAX``.
+def check_item_softmax(name: str, negatives: int) -> None:
+    """Raise ``ValueError`` unless the item softmax is one of ``ITEM_SOFTMAX`` and has items to train.
 
     Over the *batch* as in the paper: its targets and items drawn at random. Or over the *catalogue*: every item, by its
     row of the item table. Items drawn at random are encoded for the step and get gradient, whether targets or not; the
@@ -26,6 +26,11 @@ def check_item_softmax(name: str) -> None:
     """
     if name not in ITEM_SOFTMAX:
         raise ValueError(f"item_softmax is {name!r}, expected one of {', '.join(ITEM_SOFTMAX)}")
+    if name == "catalogue" and not negatives:
+        raise ValueError(
+            "item_softmax catalogue trains the items that are drawn for a step: set extra_negatives, or"
+            " warmup.item_negatives in a profile, to 1 or more"
+        )
 
 
 @dataclass
@@ -94,14 +99,18 @@ def encode_step(
     return StepItems(ids, log_q, states, own, torch.zeros_like(everyone))
 
 
-def choose_items(targets: Tensor, target_share: Tensor, negatives: int, seed: int) -> tuple[Tensor, Tensor]:
-    """The distinct items of a step: its targets, and more drawn at random.
+def choose_items(
+    targets: Tensor, target_share: Tensor, negatives: int, seed: int, whole_catalogue: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The distinct items that a step encodes: its targets, and more drawn at random.
 
     Args:
         targets: the step's targets, repeats included.
         target_share: (N,) share of each catalogue item among the training targets.
         negatives: how many items are drawn; a drawn target counts once.
         seed: of the draw, the same on every process.
+        whole_catalogue: the softmax is over the catalogue. Targets are then left out: rows that are fresh because they
+            are targets would be told from all others by their age.
 
     Returns:
         (M,) ascending catalogue ids, and the logarithm of how often each is expected in a step, for the logQ
@@ -109,6 +118,8 @@ def choose_items(targets: Tensor, target_share: Tensor, negatives: int, seed: in
     """
     total = len(target_share)
     negatives = min(negatives, total)
+    if whole_catalogue:
+        targets = targets[:0]
     drawn = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:negatives]
     ids = torch.cat([targets, drawn.to(targets.device)]).unique()
     share = target_share.to(ids.device)[ids]

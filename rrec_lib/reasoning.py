@@ -41,10 +41,25 @@ class Reasonings:
 
 
 class ReasoningRecommender:
-    """A policy with its item table."""
+    """A policy with its item table, whose scores stand behind its own reasonings or a control of them."""
 
-    def __init__(self, policy: Policy, items: Sequence[Example], profile: Profile, use_cache: bool = True) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        items: Sequence[Example],
+        profile: Profile,
+        use_cache: bool = True,
+        control: str = "own",
+    ) -> None:
+        """Args:
+        policy: trained or not.
+        items: the item table's rows.
+        profile: sizes, and the item softmax's temperature.
+        use_cache: read the item table from disk, and keep it there.
+        control: what :meth:`scores` reads, see :meth:`states`.
+        """
         self.policy, self.items, self.profile, self.use_cache = policy, items, profile, use_cache
+        self.control = control
 
     @cached_property
     def item_embeddings(self) -> Tensor:
@@ -103,8 +118,8 @@ class ReasoningRecommender:
         return score_items(states, self.item_embeddings, self.profile.reward.temperature)
 
     def scores(self, examples: Sequence[Example]) -> Tensor:
-        """(E, N) scores behind the examples' own greedy reasonings."""
-        return self.score_states(self.states(examples))
+        """(E, N) scores behind the examples' own greedy reasonings, or behind this recommender's control."""
+        return self.score_states(self.states(examples, self.control))
 
     def check(self, examples: Sequence[Example], name: str, trained: bool, rows: int = 4) -> list[Finding]:
         """Try on a few rows that the adapter does something and that the item table is in the catalogue's order.

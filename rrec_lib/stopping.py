@@ -60,13 +60,11 @@ class StopOnValid(TrainerCallback):
 
     def finished(self, state: Any) -> bool:
         """Whether a run with this state was over: its budget spent, or no gain for long enough."""
-        rows = [row for row in state.log_history if VALUE in row]
-        self.values = {int(row["step"]): row[VALUE] for row in rows}
-        self.spent = rows[-1][SPENT] if rows else 0.0
-        return bool(rows) and (self.converged or self.spent >= self.budget)
+        self._recall(state)
+        return bool(self.values) and (self.converged or self.spent >= self.budget)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        self.finished(state)
+        self._recall(state)
         # A run killed between a checkpoint and its best weights has them in the checkpoint, which is loaded by now.
         if self.values and self.best_step == state.global_step:
             self._keep(args, model)
@@ -98,6 +96,11 @@ class StopOnValid(TrainerCallback):
         with torch.no_grad():
             for name, parameter in _trained(model).items():
                 parameter.copy_(best[name])
+
+    def _recall(self, state: Any) -> None:
+        rows = [row for row in state.log_history if VALUE in row]
+        self.values = {int(row["step"]): row[VALUE] for row in rows}
+        self.spent = rows[-1][SPENT] if rows else 0.0
 
     def _keep(self, args: Any, model: torch.nn.Module) -> None:
         weights = {name: parameter.detach().cpu().contiguous() for name, parameter in _trained(model).items()}

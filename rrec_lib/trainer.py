@@ -14,8 +14,9 @@ from trl import GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.utils import RepeatSampler
 
+from rrec_lib.advantages import ADVANTAGES
 from rrec_lib.checkpoints import CheckpointMixin
-from rrec_lib.configuration import ADVANTAGES, RecPOConfig, recpo_config
+from rrec_lib.configuration import RecPOConfig, recpo_config
 from rrec_lib.hardware import autocast
 from rrec_lib.item_tower import choose_items, encode_step, step_seed, token_weights
 from rrec_lib.objective import item_logprobs, recpo_loss
@@ -195,9 +196,8 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
         targets = self.accelerator.gather(torch.cat([batch["targets"] for batch in batches]))
         # Old log-probabilities hold for the items they were taken with: a batch's later uses draw the same ones.
         sampled_at = self.state.global_step - self.state.global_step % self.num_iterations
-        if args.item_softmax == "catalogue":
-            targets = targets[:0]  # fresh rows that were mostly targets would be told from the others by their age
-        ids, log_q = choose_items(targets, self.target_share, args.extra_negatives, step_seed(args.seed, sampled_at))
+        seed, whole = step_seed(args.seed, sampled_at), args.item_softmax == "catalogue"
+        ids, log_q = choose_items(targets, self.target_share, args.extra_negatives, seed, whole)
 
         def encode(chosen: list[int]) -> Tensor:
             with autocast(self.policy.compute_dtype, device):

@@ -112,19 +112,18 @@ class WarmupTrainer(CheckpointMixin, Trainer):
         dataset: splits ``train`` and ``items``.
         profile: its ``warmup`` section and the item softmax's temperature.
         """
-        check_item_softmax(profile.training.item_softmax)
+        check_item_softmax(profile.training.item_softmax, profile.warmup.item_negatives)
         self.prepare_items(policy, dataset, profile.training.item_refresh_steps)
         self.settings, self.temperature = profile.warmup, profile.reward.temperature
         self.whole_catalogue = profile.training.item_softmax == "catalogue"
         self.parts: dict[str, float] = {}
-        examples = list(dataset["train"])
+        train = dataset["train"]
+        order = list(train.select_columns(["user_id", "history", "seen"]))  # what blocks are cut by
         super().__init__(
             model=policy.model,
             args=args,
-            train_dataset=[  # type: ignore[arg-type]  # a list will do
-                [examples[row] for row in rows] for rows in successive_targets(examples, self.settings.targets_per_user)
-            ],
-            data_collator=lambda blocks: {"blocks": blocks},
+            train_dataset=successive_targets(order, self.settings.targets_per_user),  # type: ignore[arg-type]
+            data_collator=lambda blocks: {"blocks": [[train[row] for row in rows] for rows in blocks]},
             callbacks=callbacks,
         )
         self.log_to_file()
@@ -190,9 +189,8 @@ class WarmupTrainer(CheckpointMixin, Trainer):
         device, tau = self.accelerator.device, self.temperature
         targets = torch.tensor(chosen, device=device)
         seed = step_seed(self.args.seed, self.state.global_step)
-        # In the catalogue's softmax, fresh rows that were mostly targets would be told from the others by their age.
-        encoded = targets[:0] if self.whole_catalogue else targets
-        ids, log_q = choose_items(encoded, self.target_share, self.settings.item_negatives, seed)
+        negatives = self.settings.item_negatives
+        ids, log_q = choose_items(targets, self.target_share, negatives, seed, self.whole_catalogue)
         with autocast(self.policy.compute_dtype, device):
             fresh = packed_states(model, [self.item_prompts[i] for i in ids.tolist()], device)
         if not self.whole_catalogue:

@@ -3,24 +3,20 @@
 With reasoning, a part of the budget is the warm-up's and the rest RecPO's; without, all of it trains the states behind
 the bare prompt. A stage ends when three evaluations on valid bring no gain, or with its budget, and goes on with its
 best weights. Stopped at any moment and started again, the script goes on from the last evaluation; finished runs are
-read back. Each run's test report and adapter stand in its folder, and the report in results/reference/ as well.
+read back. Each run's adapters stand in its folder, its test report in results/reference/.
 
     python scripts/reference_run.py --hours 2 --seeds 0 1 2
 """
 
 import argparse
-import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from datasets import DatasetDict
 from record_evaluation import chunked_states
-from torch import Tensor
 
 from rrec_lib.data.examples import prepare_profile
-from rrec_lib.evaluation import Example, evaluate_scores, mean_ndcg, sample_examples, training_counts
+from rrec_lib.evaluation import evaluate_scores, mean_ndcg, sample_examples, training_counts
 from rrec_lib.paths import REPOSITORY
 from rrec_lib.policy import Policy, load_policy
 from rrec_lib.profiles import Profile, available_profiles, load_profile, parse_overrides
@@ -37,18 +33,6 @@ SETTINGS = {
 ARMS = {"with reasoning": "own", "without reasoning": "none"}
 WARMUP_SHARE = 0.6  # of the budget of the arm with reasoning
 ENDLESS = 10**6  # steps; the budget ends a stage
-
-
-@dataclass
-class Reader:
-    """Scores behind a policy's own reasonings, or behind none."""
-
-    recommender: ReasoningRecommender
-    control: str
-
-    def scores(self, examples: Sequence[Example]) -> Tensor:
-        """(E, N)."""
-        return self.recommender.score_states(self.recommender.states(examples, self.control))
 
 
 def main() -> None:
@@ -75,13 +59,11 @@ def main() -> None:
 def run(profile: Profile, arm: str, seed: int, arguments: argparse.Namespace) -> None:
     """Train one arm with one seed, or go on with it, and write its report."""
     folder = arguments.runs / profile.name / f"{arm.replace(' ', '-')}-{seed}"
-    report = folder / "report.json"
+    report = arguments.out / f"{profile.name}-{folder.name}.json"
     if not report.is_file():
         dataset = prepare_profile(profile)
         policy = train(profile, dataset, arm, seed, folder, arguments)
         write_report(report, policy, profile, dataset, arm, seed, folder)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    shutil.copy(report, arguments.out / f"{profile.name}-{folder.name}.json")
     print(f"{arm}, seed {seed}: {report}", flush=True)
 
 
@@ -95,7 +77,7 @@ def train(
 
     def judge(share: float) -> StopOnValid:
         def measure() -> float:
-            value = mean_ndcg(Reader(ReasoningRecommender(policy, items, profile, use_cache=False), control), valid)
+            value = mean_ndcg(ReasoningRecommender(policy, items, profile, use_cache=False, control=control), valid)
             print(f"valid NDCG@20 {value:.4f} on {len(valid)} rows", flush=True)
             return value
 

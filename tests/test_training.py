@@ -264,6 +264,9 @@ def test_chosen_items_and_how_often_they_are_expected():
     assert alone.tolist() == [2, 4]
     torch.testing.assert_close(log_q.exp(), 3 * share[alone])
     assert choose_items(targets, share, 99, seed=1)[0].tolist() == list(range(6))  # never more than there are
+    drawn = choose_items(targets, share, 2, seed=1, whole_catalogue=True)[0]
+    assert torch.equal(drawn, choose_items(targets[:1], share, 2, seed=1, whole_catalogue=True)[0])  # whatever targets
+    assert len(drawn) == 2
 
 
 def test_history_sentences_come_from_the_history_alone():

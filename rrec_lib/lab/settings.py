@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 
-from rrec_lib.advantages import grpo_advantages, rloo_advantages
+from rrec_lib.advantages import ADVANTAGES
 from rrec_lib.lab.model import LabModel
 from rrec_lib.reports import Report
 
@@ -29,7 +29,6 @@ CONDITIONS = {
     "shuffled": "what the model wrote, its tokens in random order",
     "random text": "idle words in its place",
 }
-ESTIMATORS = {"grpo": grpo_advantages, "rloo": rloo_advantages}
 
 
 @dataclass(frozen=True)
@@ -103,8 +102,8 @@ class LabConfig:
     evaluate_every: int = 10
 
     def __post_init__(self) -> None:
-        if self.estimator not in ESTIMATORS:
-            raise ValueError(f"estimator must be one of {', '.join(ESTIMATORS)}, got {self.estimator!r}")
+        if self.estimator not in ADVANTAGES:
+            raise ValueError(f"estimator must be one of {', '.join(ADVANTAGES)}, got {self.estimator!r}")
         may_be_zero = {"beta", "steps", "warmup_steps", "world_seed", "clip_eps", "best_only"}
         for knob in fields(self):
             value = getattr(self, knob.name)

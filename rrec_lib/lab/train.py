@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rrec_lib.advantages import ADVANTAGES
 from rrec_lib.comparison import SAMPLES
 from rrec_lib.console import progress
 from rrec_lib.lab.lessons import BETAS, descend, teach
 from rrec_lib.lab.model import LabModel, read_out, sample
-from rrec_lib.lab.settings import ARMS, ESTIMATORS, LabConfig, LabRun
+from rrec_lib.lab.settings import ARMS, LabConfig, LabRun
 from rrec_lib.lab.world import N_ITEMS, Split, World, make_world, tally_shares, write_chatter
 from rrec_lib.metrics import hit_rate_at_k
 from rrec_lib.objective import best_trajectory_mask, item_logprobs, recpo_loss
@@ -208,7 +209,7 @@ def _advantages(config: LabConfig, states: Tensor, catalogue: Tensor, targets: T
     """(R,) advantages of the fused reward."""
     scores = score_items(states, catalogue, config.item_temperature).view(config.users, config.group_size, -1)
     ranking, similarity = ranking_reward(scores, targets, config.reward_k), similarity_reward(scores, targets)
-    return ESTIMATORS[config.estimator](fused_reward(ranking, similarity, config.beta)).flatten()
+    return ADVANTAGES[config.estimator](fused_reward(ranking, similarity, config.beta)).flatten()
 
 
 def _best(config: LabConfig, advantages: Tensor) -> Tensor:
