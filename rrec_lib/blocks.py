@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from rrec_lib.policy import common_prefix
 
 Example = Mapping[str, Any]
@@ -57,6 +59,31 @@ def as_seen_from_the_end(block: Sequence[Example]) -> list[dict[str, Any]]:
             columns[name] += list(example[name])[len(example[name]) - new :]
         told.append({**example, **{name: list(columns[name]) for name in _HISTORY}, "target_timestamp": now})
     return told
+
+
+def lines_of_block(block: Sequence[Example]) -> int:
+    """How many lines the longest prompt of a block has, which says how wide its row is."""
+    return len(block[0]["history"]) + len(block[-1]["seen"]) - len(block[0]["seen"])
+
+
+def steps_of_like_lengths(lengths: Sequence[int], size: int, generator: torch.Generator) -> list[int]:
+    """A random order in which the rows of a step have like lengths, so that hardly anything is padded.
+
+    Args:
+        lengths: of L rows.
+        size: rows a step.
+        generator: of the order.
+
+    Returns:
+        The numbers from 0 to L - 1; of a random draw of 16 steps each takes rows that are next to each other by length,
+        and the steps come in random order. What fills no step comes last.
+    """
+    order = torch.randperm(len(lengths), generator=generator)
+    steps = [step for draw in order.split(16 * size) for step in sorted(draw.tolist(), key=lambda row: lengths[row])]
+    chunks = [steps[i : i + size] for i in range(0, len(steps), size)]
+    whole = len(lengths) // size
+    shuffled = [chunks[i] for i in torch.randperm(whole, generator=generator).tolist()] + chunks[whole:]
+    return [row for chunk in shuffled for row in chunk]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import math
 import shutil
 import sys
 import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from datasets import DatasetDict
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.utils.data import Sampler
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainerState
 
 from rrec_lib.console import TrainingError
@@ -65,6 +67,10 @@ class CheckpointMixin:
             shares = self.accelerator.gather(self.accelerator.pad_across_processes(own))
             table = shares.unflatten(0, (count, -1)).transpose(0, 1).flatten(0, 1)[: len(self.items)]
             self.item_embeddings, self.item_table_step = table.clone(), step
+
+    def drawn_anew(self, draw: Callable[[torch.Generator], Iterable[int]], length: int) -> Sampler:
+        """An order of rows that depends on the seed and the epoch alone, so that a resumed run goes on with it."""
+        return EpochSampler(draw, length, int(self.args.seed), lambda: int(self.state.epoch or 0))
 
     # -- checkpoints ------------------------------------------------------------------------------------------------
 
@@ -213,6 +219,21 @@ def _explain(error: BaseException, step: int) -> str | None:
             f"the token probabilities of step {step} are no numbers, so nothing can be sampled; lower the learning rate"
         )
     return None
+
+
+class EpochSampler(Sampler):
+    """An order that is drawn anew, by seed and epoch."""
+
+    def __init__(
+        self, draw: Callable[[torch.Generator], Iterable[int]], length: int, seed: int, epoch: Callable[[], int]
+    ) -> None:
+        self.draw, self.length, self.seed, self.epoch = draw, length, seed, epoch
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.draw(torch.Generator().manual_seed(self.seed + self.epoch())))
+
+    def __len__(self) -> int:
+        return self.length
 
 
 class LogFile(TrainerCallback):

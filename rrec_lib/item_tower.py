@@ -20,9 +20,9 @@ ITEM_SOFTMAX = ("batch", "catalogue")
 def check_item_softmax(name: str, negatives: int) -> None:
     """Raise ``ValueError`` unless the item softmax is one of ``ITEM_SOFTMAX`` and has items to train.
 
-    Over the *batch* as in the paper: its targets and items drawn at random. Or over the *catalogue*: every item, by its
-    row of the item table. Items drawn at random are encoded for the step and get gradient, whether targets or not; the
-    other rows are as old as their last turn and get none.
+    Over the *batch* as in the paper: its targets and items drawn at random. Or over the *catalogue*: every item that
+    the user has not seen, as in the ranking, by its row of the item table. Items drawn at random are encoded for the
+    step and get gradient, whether targets or not; the other rows are as old as their last turn and get none.
     """
     if name not in ITEM_SOFTMAX:
         raise ValueError(f"item_softmax is {name!r}, expected one of {', '.join(ITEM_SOFTMAX)}")

@@ -43,6 +43,7 @@ def recpo_loss(
     best_mask: torch.Tensor | None = None,
     old_item_logprobs: torch.Tensor | None = None,
     item_ids: torch.Tensor | None = None,
+    excluded_items: torch.Tensor | None = None,
     log_q: torch.Tensor | None = None,
     sampling_weights: torch.Tensor | None = None,
     clip_eps: float = 0.2,
@@ -65,6 +66,7 @@ def recpo_loss(
             are taken to be in group order, see :func:`best_trajectory_mask`.
         old_item_logprobs: (R,) in-batch log-probability of the target under the old policy; None means on policy.
         item_ids: (M,) catalogue ids of the rows; another row with the target's id is no negative.
+        excluded_items: (R, M) true at rows that are no negatives for a trajectory, such as what its user has seen.
         log_q: (M,) logarithm of how often each row is expected in a batch, up to a constant. Subtracted from the
             logits, it makes up for popular items being negatives more often (logQ correction); None, as in the paper,
             leaves it out.
@@ -99,6 +101,7 @@ def recpo_loss(
         best_mask=(best, rows),
         old_item_logprobs=(old_item_logprobs, rows),
         item_ids=(item_ids, item_states.shape[:1]),
+        excluded_items=(excluded_items, (*rows, len(item_states))),
         log_q=(log_q, item_states.shape[:1]),
         sampling_weights=(sampling_weights, logprobs.shape),
     )
@@ -112,7 +115,9 @@ def recpo_loss(
         token_gain = token_gain * sampling_weights.detach()
     token = -_token_mean(torch.where(mask, token_gain, 0.0), mask, token_normalization)
 
-    target_logprobs, hits = _item_softmax(user_states, item_states, item_index, item_ids, temperature, log_q)
+    target_logprobs, hits = _item_softmax(
+        user_states, item_states, item_index, item_ids, temperature, log_q, excluded_items
+    )
     item_ratio = _ratio(target_logprobs, old_item_logprobs, best & (advantages != 0))
     item_gain, item_clipped = clipped_gain(item_ratio, advantages, clip_eps, high)
     item = -torch.where(best, item_gain, 0.0).mean()
@@ -170,12 +175,13 @@ def item_logprobs(
     item_ids: torch.Tensor | None = None,
     temperature: float = 0.02,
     log_q: torch.Tensor | None = None,
+    excluded_items: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Log-probability (R,) of each target in the in-batch softmax; arguments as in :func:`recpo_loss`.
 
     Source: R²ec, the item ratio's π(v⁺|·).
     """
-    return _item_softmax(user_states, item_states, item_index, item_ids, temperature, log_q)[0]
+    return _item_softmax(user_states, item_states, item_index, item_ids, temperature, log_q, excluded_items)[0]
 
 
 def _item_softmax(
@@ -185,6 +191,7 @@ def _item_softmax(
     item_ids: torch.Tensor | None,
     temperature: float,
     log_q: torch.Tensor | None = None,
+    excluded: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(R,) log-probabilities of the targets, and whether each is its row's first choice."""
     logits = score_items(user_states, item_states, temperature)  # (R, M)
@@ -194,6 +201,8 @@ def _item_softmax(
         own = torch.arange(len(item_ids), device=logits.device) == item_index[:, None]
         twin = (item_ids == item_ids[item_index][:, None]) & ~own
         logits = logits.masked_fill(twin, float("-inf"))
+    if excluded is not None:
+        logits = logits.masked_fill(excluded, float("-inf"))
     logprobs = torch.log_softmax(logits, dim=1)
     target = logprobs.gather(1, item_index[:, None]).squeeze(1)
     return target, target >= logprobs.max(dim=1).values

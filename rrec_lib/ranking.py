@@ -81,14 +81,35 @@ def mask_items(
     """
     if len(seen) != scores.shape[0]:
         raise ValueError(f"seen has {len(seen)} entries for {scores.shape[0]} rows of scores")
-    rows, columns = _pairs(seen)
-    check_items(columns, scores.shape[-1], "seen")
-    if targets is not None:
-        kept = columns != targets.cpu()[rows]
-        rows, columns = rows[kept], columns[kept]
+    rows, columns = _seen_pairs(seen, targets, scores.shape[-1])
     masked = scores.clone()
     masked.movedim(-1, 1)[rows.to(scores.device), columns.to(scores.device)] = float("-inf")
     return masked
+
+
+def seen_items(seen: Sequence[Sequence[int]], targets: torch.Tensor, catalogue: int) -> torch.Tensor:
+    """(B, N) what :func:`mask_items` takes out of the ranking, as booleans on the device of the targets.
+
+    Args:
+        seen, targets: as there.
+        catalogue: N.
+    """
+    rows, columns = _seen_pairs(seen, targets, catalogue)
+    mask = torch.zeros(len(seen), catalogue, dtype=torch.bool, device=targets.device)
+    mask[rows.to(mask.device), columns.to(mask.device)] = True
+    return mask
+
+
+def _seen_pairs(
+    seen: Sequence[Sequence[int]], targets: torch.Tensor | None, catalogue: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows and columns of what was seen, without the targets."""
+    rows, columns = _pairs(seen)
+    check_items(columns, catalogue, "seen")
+    if targets is None:
+        return rows, columns
+    kept = columns != targets.cpu()[rows]
+    return rows[kept], columns[kept]
 
 
 def repeated_targets(seen: Sequence[Sequence[int]], targets: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """RecPO training on TRL's ``GRPOTrainer``: what differs is how a group is sampled, how it is scored, and the loss."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ from torch.utils.data import Sampler
 from transformers import TrainerCallback
 from trl import GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
-from trl.trainer.utils import RepeatSampler
 
 from rrec_lib.advantages import ADVANTAGES
 from rrec_lib.checkpoints import CheckpointMixin
@@ -23,7 +22,7 @@ from rrec_lib.objective import item_logprobs, recpo_loss
 from rrec_lib.packing import PackedGroups, pack, packed_forward, packed_states
 from rrec_lib.policy import Policy, language_model
 from rrec_lib.prompts import encode_users
-from rrec_lib.ranking import mask_items, repeated_targets, score_items
+from rrec_lib.ranking import mask_items, repeated_targets, score_items, seen_items
 from rrec_lib.rewards import fused_reward, ranking_reward, similarity_reward
 from rrec_lib.rollouts import Rollouts, sample_groups
 from rrec_lib.vllm_rollouts import rollouts_by_vllm
@@ -63,7 +62,12 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler:
         sampler: Any = super()._get_train_sampler(dataset)
-        return EpochSampler(sampler, int(self.args.seed), lambda: int(self.state.epoch or 0))
+
+        def draw(generator: torch.Generator) -> Iterable[int]:
+            sampler.generator = generator  # TRL's own depends on how many epochs the process saw
+            return sampler
+
+        return self.drawn_anew(draw, len(sampler))
 
     def save_progress(self, folder: Path) -> None:
         """Also the rollouts, if the next step uses them again."""
@@ -107,6 +111,8 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
         best = torch.nn.functional.one_hot(rewards.argmax(1), group_size).bool()
         closed = rollouts.closed
         pad_id = self.policy.tokenizer.pad_token_id
+        if args.item_softmax == "catalogue":
+            extra["excluded_items"] = seen_items(seen, targets, len(self.items))
         groups = pack(prompts, [c.ids for c in closed], [c.sampled for c in closed], pad_id, device)
         self._log_rollouts(rollouts, rewards, ranking, similarity, advantages, time.perf_counter() - start)
         self._log_metric_value("repeated_target_fraction", repeated_targets(seen, targets.cpu()).float().mean())
@@ -141,7 +147,8 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
             self._begin_step(model, batches)
         items, tau = self.step_items, args.item_temperature
         item_states, rows, item_ids, log_q = self._item_softmax(inputs["targets"])
-        rows = rows.repeat_interleave(group_size)
+        rows, excluded = rows.repeat_interleave(group_size), inputs.get("excluded_items")
+        excluded = None if excluded is None else excluded.repeat_interleave(group_size, 0)
         groups = PackedGroups(**{name: inputs[name] for name in PackedGroups.__dataclass_fields__})
         with autocast(self.policy.compute_dtype, device):
             output = packed_forward(model, groups, args.temperature)
@@ -158,6 +165,7 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
             best_mask=inputs["best"].flatten(),
             old_item_logprobs=inputs.get("old_item_logprobs"),
             item_ids=item_ids,
+            excluded_items=excluded,
             log_q=log_q,
             sampling_weights=inputs["sampling_weights"].flatten(0, 1) if "sampling_weights" in inputs else None,
             clip_eps=self.epsilon_low,
@@ -167,7 +175,8 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
         )
         if "old_logprobs" not in inputs:  # the buffered batch remembers the policy that sampled it
             inputs["old_logprobs"] = output.logprobs.detach()
-            inputs["old_item_logprobs"] = item_logprobs(output.states, item_states, rows, item_ids, tau, log_q).detach()
+            before = item_logprobs(output.states, item_states, rows, item_ids, tau, log_q, excluded)
+            inputs["old_item_logprobs"] = before.detach()
         self._log_metric_value("entropy", (output.entropies * mask).sum() / mask.sum().clamp(min=1))
         for name in ("token", "item", "token_clip_fraction", "item_clip_fraction", "item_accuracy"):
             self._log_metric_value({"token": "token_loss", "item": "item_loss"}.get(name, name), getattr(loss, name))
@@ -258,19 +267,6 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """No model card: an adapter's card is written by :func:`rrec_lib.adapters.save_adapter`."""
-
-
-class EpochSampler(RepeatSampler):
-    """TRL's order of prompts, drawn anew by seed and epoch: TRL's own depends on how many epochs the process saw."""
-
-    def __init__(self, sampler: RepeatSampler, seed: int, epoch: Callable[[], int]) -> None:
-        self.__dict__.update(sampler.__dict__)
-        self.first_seed, self.epoch = seed, epoch
-
-    def __iter__(self) -> Iterator[int]:
-        if self.shuffle:
-            self.generator.manual_seed(self.first_seed + self.epoch())
-        return super().__iter__()
 
 
 def fused_reward_of_group(**kwargs: Any) -> list[float | None]:

@@ -10,23 +10,32 @@ targets of a user share a row, see :mod:`rrec_lib.blocks`. Profiles switch the s
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import DatasetDict
 from torch import Tensor
+from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from rrec_lib.blocks import as_seen_from_the_end, share_row, successive_targets
+from rrec_lib.blocks import (
+    as_seen_from_the_end,
+    lines_of_block,
+    share_row,
+    steps_of_like_lengths,
+    successive_targets,
+)
 from rrec_lib.checkpoints import CheckpointMixin
 from rrec_lib.hardware import autocast, users_of_a_process
 from rrec_lib.item_tower import check_item_softmax, choose_items, step_seed
 from rrec_lib.objective import item_logprobs
 from rrec_lib.packing import PackedGroups, group_states, pack, packed_forward, packed_states
-from rrec_lib.policy import Policy
+from rrec_lib.policy import Policy, plain_attention
 from rrec_lib.profiles import Profile
 from rrec_lib.prompts import MARKER, encode_users, item_kind
+from rrec_lib.ranking import seen_items
 
 Items = Sequence[Mapping[str, Any]]
 _FRAMES = (
@@ -119,21 +128,27 @@ class WarmupTrainer(CheckpointMixin, Trainer):
         self.parts: dict[str, float] = {}
         train = dataset["train"]
         order = list(train.select_columns(["user_id", "history", "seen"]))  # what blocks are cut by
+        blocks = successive_targets(order, self.settings.targets_per_user)
+        self.block_lines = [lines_of_block([order[row] for row in rows]) for rows in blocks]
         super().__init__(
             model=policy.model,
             args=args,
-            train_dataset=successive_targets(order, self.settings.targets_per_user),  # type: ignore[arg-type]
+            train_dataset=blocks,  # type: ignore[arg-type]
             data_collator=lambda blocks: {"blocks": [[train[row] for row in rows] for rows in blocks]},
             callbacks=callbacks,
         )
         self.log_to_file()
 
+    def _get_train_sampler(self, dataset: Any = None) -> Sampler:
+        size = self.args.train_batch_size * self.args.world_size
+        return self.drawn_anew(partial(steps_of_like_lengths, self.block_lines, size), len(self.block_lines))
+
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """Mean cross-entropy of the sentences' tokens, the marker included, and that of the targets behind them."""
         if self.whole_catalogue:
             self.refresh_item_table()
-        groups, real = self.pack_blocks(inputs["blocks"])
-        with autocast(self.policy.compute_dtype, self.accelerator.device):
+        with plain_attention(self.policy), autocast(self.policy.compute_dtype, self.accelerator.device):
+            groups, real = self.pack_blocks(inputs["blocks"])
             if self.settings.sentences:
                 output = packed_forward(model, groups)
                 mask = groups.loss_mask.flatten(0, 1)
@@ -141,8 +156,7 @@ class WarmupTrainer(CheckpointMixin, Trainer):
             else:
                 states = group_states(model, groups)
                 token = states.new_zeros(())
-        targets = [example["target"] for block in inputs["blocks"] for example in block]
-        item = self._item_loss(model, states[real], targets)
+        item = self._item_loss(model, states[real], [example for block in inputs["blocks"] for example in block])
         self.parts = {"token_loss": token.item(), "item_loss": item.item()}
         return self.checked(self.settings.token_weight * token + item)
 
@@ -184,21 +198,22 @@ class WarmupTrainer(CheckpointMixin, Trainer):
             for number, example in enumerate(block)
         ]
 
-    def _item_loss(self, model: torch.nn.Module, states: Tensor, chosen: list[int]) -> Tensor:
-        """Mean cross-entropy of the targets, over the step's items or over the catalogue."""
+    def _item_loss(self, model: torch.nn.Module, states: Tensor, examples: Items) -> Tensor:
+        """Mean cross-entropy of the targets, over the step's items, or over what is ranked of the catalogue."""
         device, tau = self.accelerator.device, self.temperature
-        targets = torch.tensor(chosen, device=device)
+        targets = torch.tensor([example["target"] for example in examples], device=device)
         seed = step_seed(self.args.seed, self.state.global_step)
         negatives = self.settings.item_negatives
         ids, log_q = choose_items(targets, self.target_share, negatives, seed, self.whole_catalogue)
-        with autocast(self.policy.compute_dtype, device):
+        with plain_attention(self.policy), autocast(self.policy.compute_dtype, device):
             fresh = packed_states(model, [self.item_prompts[i] for i in ids.tolist()], device)
         if not self.whole_catalogue:
             return -item_logprobs(states, fresh, torch.searchsorted(ids, targets), None, tau, log_q).mean()
         assert self.item_embeddings is not None
         table = self.item_embeddings.index_copy(0, ids, fresh)
         self.item_embeddings[ids] = fresh.detach()
-        return -item_logprobs(states, table, targets, None, tau).mean()
+        excluded = seen_items([example["seen"] for example in examples], targets, len(table))
+        return -item_logprobs(states, table, targets, None, tau, excluded_items=excluded).mean()
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add the loss's two parts to every step's line."""

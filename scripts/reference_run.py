@@ -27,11 +27,12 @@ from rrec_lib.training import save_stage, train_recpo, warm_up
 
 # Small steps of rows that share a prompt, and negatives from the whole catalogue.
 SETTINGS = {
-    "warmup.users_per_step": 4, "warmup.targets_per_user": 8, "warmup.item_negatives": 32, "warmup.learning_rate": 2e-3,
-    "training.item_softmax": "catalogue", "training.users_per_step": 8,
+    "warmup.users_per_step": 4, "warmup.targets_per_user": 8, "warmup.item_negatives": 16, "warmup.learning_rate": 2e-3,
+    "training.item_softmax": "catalogue", "training.users_per_step": 8, "training.item_refresh_steps": 40,
 }  # fmt: skip
 ARMS = {"with reasoning": "own", "without reasoning": "none"}
 WARMUP_SHARE = 0.6  # of the budget of the arm with reasoning
+EVERY = (120, 20)  # steps between evaluations of the warm-up and of RecPO, whose steps take several times as long
 ENDLESS = 10**6  # steps; the budget ends a stage
 
 
@@ -42,7 +43,10 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--hours", type=float, default=2.0, help="CPU hours of training a run (default: 2)")
-    parser.add_argument("--every", type=int, default=60, help="steps between evaluations (default: 60)")
+    parser.add_argument(
+        "--every", type=int, nargs=2, default=EVERY, metavar=("WARMUP", "RECPO"),
+        help="steps between evaluations of either stage (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--rows", type=int, default=300, help="rows of valid that decide (default: 300)")
     parser.add_argument("--runs", type=Path, default=Path("runs/reference"), help="checkpoints (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=(REPOSITORY or Path()) / "results" / "reference")
@@ -75,23 +79,24 @@ def train(
     valid = sample_examples(list(dataset["valid"]), arguments.rows, profile.evaluation.max_rows_per_user, seed)
     control, seconds = ARMS[arm], 3600 * arguments.hours
 
-    def judge(share: float) -> StopOnValid:
+    def judge(every: int, share: float) -> StopOnValid:
         def measure() -> float:
             value = mean_ndcg(ReasoningRecommender(policy, items, profile, use_cache=False, control=control), valid)
             print(f"valid NDCG@20 {value:.4f} on {len(valid)} rows", flush=True)
             return value
 
-        return StopOnValid(measure, every=arguments.every, budget=share * seconds)
+        return StopOnValid(measure, every=every, budget=share * seconds)
 
     def keep(trainer: Any, stage: str) -> None:
         save_stage(policy, trainer, folder / f"{stage}-adapter", dataset, profile, seed)
 
     share = WARMUP_SHARE if control == "own" else 1.0
     print(f"{arm}, seed {seed}: warm-up", flush=True)
-    keep(warm_up(policy, dataset, profile, folder / "warmup", seed, judge(share), max_steps=ENDLESS), "warmup")
+    stop = judge(arguments.every[0], share)
+    keep(warm_up(policy, dataset, profile, folder / "warmup", seed, stop, max_steps=ENDLESS), "warmup")
     if control == "own":
         print(f"{arm}, seed {seed}: RecPO", flush=True)
-        stop = judge(1 - share)
+        stop = judge(arguments.every[1], 1 - share)
         keep(train_recpo(policy, dataset, profile, folder / "recpo", seed, stop=stop, max_steps=ENDLESS), "recpo")
     return policy
 

@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from rrec_lib.blocks import as_seen_from_the_end, share_row, successive_targets
+from rrec_lib.blocks import (
+    as_seen_from_the_end,
+    lines_of_block,
+    share_row,
+    steps_of_like_lengths,
+    successive_targets,
+)
 from rrec_lib.packing import group_states, pack
 from rrec_lib.policy import encode, load_policy
 from rrec_lib.prompts import encode_users, marker_ids
@@ -35,6 +41,31 @@ def test_a_block_ends_where_a_history_does_not_reach_back_to_the_last_target():
     reached, missed = example(1, 5), example(1, 6)
     assert successive_targets([example(1, 2), reached], 8) == [[0, 1]]  # 3 new items, a history of 3
     assert successive_targets([example(1, 2), missed], 8) == [[0], [1]]
+
+
+def test_steps_take_rows_of_like_lengths_in_a_seeded_order():
+    lengths = torch.randint(1, 40, (1003,), generator=torch.Generator().manual_seed(0)).tolist()
+
+    def order(seed):
+        return steps_of_like_lengths(lengths, 4, torch.Generator().manual_seed(seed))
+
+    def filling(rows):
+        steps = [[lengths[row] for row in rows[i : i + 4]] for i in range(0, len(rows), 4)]
+        return sum(max(step) * len(step) - sum(step) for step in steps) / sum(lengths)
+
+    rows = order(1)
+    assert sorted(rows) == list(range(1003))
+    assert rows == order(1) != order(2)
+    assert filling(rows) < 0.05 < 0.3 < filling(list(range(1003)))  # as they came, a third would be padding
+    firsts = torch.tensor([float(lengths[row]) for row in rows[::4]])
+    assert abs(torch.corrcoef(torch.stack([firsts[1:], firsts[:-1]]))[0, 1]) < 0.2  # neighbours have nothing in common
+    assert steps_of_like_lengths([3, 1], 4, torch.Generator().manual_seed(0)) == [1, 0]  # less than a step
+
+
+def test_a_blocks_lines_are_those_of_its_longest_prompt():
+    block = [example(1, 4), example(1, 5), example(1, 8)]
+    assert lines_of_block(block) == len(as_seen_from_the_end(block)[-1]["history"]) == 7
+    assert lines_of_block(block[:1]) == 3
 
 
 def test_histories_begin_together_and_end_before_their_own_target():

@@ -331,6 +331,7 @@ def test_empty_batch_of_tokens_is_zero_not_nan():
         ("best_mask", torch.ones(6, 1)),
         ("old_item_logprobs", torch.ones(6, 1)),
         ("item_ids", torch.ones(4)),
+        ("excluded_items", torch.zeros(4, dtype=torch.bool)),
     ],
 )
 def test_shapes_that_broadcasting_would_accept_are_refused(name, value):
@@ -356,6 +357,30 @@ def test_logq_is_subtracted_from_the_logits_by_hand():
     torch.testing.assert_close(moved, corrected)
     plain = item_logprobs(users, items, index, temperature=1.0)
     torch.testing.assert_close(item_logprobs(users, items, index, temperature=1.0, log_q=0 * log_q), plain)
+
+
+def test_excluded_items_are_no_negatives_of_their_trajectory_by_hand():
+    users = torch.tensor([[1.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
+    items = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]], dtype=torch.float64, requires_grad=True)
+    excluded = torch.tensor([[False, True, False], [False, False, False]])
+    weights = torch.tensor([1.0, 0.0, -1.0], dtype=torch.float64).exp()
+    found = item_logprobs(users, items, torch.tensor([0, 0]), temperature=1.0, excluded_items=excluded)
+    expected = torch.stack([weights[0] / weights[[0, 2]].sum(), weights[0] / weights.sum()])
+    torch.testing.assert_close(found.exp().detach(), expected)
+    (gradient,) = torch.autograd.grad(found[0], items, retain_graph=True)
+    assert gradient[1].abs().sum() == 0
+    (gradient,) = torch.autograd.grad(found[1], items)
+    assert gradient[1].abs().sum() > 0
+
+
+def test_excluded_items_enter_the_loss_as_they_enter_the_log_probabilities():
+    inputs = {**small_problem(), "temperature": 1.0}
+    excluded = torch.zeros(len(inputs["user_states"]), len(inputs["item_states"]), dtype=torch.bool)
+    torch.testing.assert_close(recpo_loss(**inputs, excluded_items=excluded).item, recpo_loss(**inputs).item)
+    others = torch.arange(len(inputs["item_states"])) != inputs["item_index"][:, None]
+    alone = recpo_loss(**inputs, excluded_items=others)
+    assert alone.item_accuracy == 1  # nothing is left to be mistaken for
+    assert recpo_loss(**inputs).item_accuracy < 1
 
 
 def test_logq_enters_the_loss_as_it_enters_the_log_probabilities():

@@ -16,6 +16,7 @@ from rrec_lib.ranking import (
     paired_bootstrap,
     repeated_targets,
     score_items,
+    seen_items,
     target_rank,
     top_k,
     unit_rows,
@@ -90,6 +91,13 @@ def test_mask_covers_every_reasoning_of_a_user():
     masked = mask_items(torch.zeros(2, 3, 4), [[0], [2]], torch.tensor([0, 1]))
     assert (masked[0] == 0).all()
     assert torch.equal(masked[1], torch.tensor([[0.0, 0.0, NEG_INF, 0.0]]).expand(3, 4))
+
+
+def test_seen_items_are_what_the_mask_removes():
+    seen, targets = [[0, 1], [], [3, 3]], torch.tensor([1, 2, 0])
+    assert torch.equal(seen_items(seen, targets, 4), mask_items(torch.zeros(3, 4), seen, targets).isneginf())
+    with pytest.raises(ValueError, match=r"^seen lie in 0..3, the catalogue has 0..2$"):
+        seen_items(seen, targets, 3)
 
 
 def test_mask_refuses_what_does_not_fit():

@@ -4,12 +4,14 @@ import dataclasses
 import shutil
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 from datasets import DatasetDict
 
 from rrec_lib import configuration, hardware
+from rrec_lib import trainer as trainer_module
 from rrec_lib.advantages import grpo_advantages
 from rrec_lib.blocks import as_seen_from_the_end, successive_targets
 from rrec_lib.checkpoints import COMPLETE, last_checkpoint
@@ -18,7 +20,7 @@ from rrec_lib.packing import pack, packed_forward
 from rrec_lib.policy import Policy, encode, item_table, load_policy, weights_hash
 from rrec_lib.profiles import load_profile
 from rrec_lib.prompts import encode_users, marker_ids
-from rrec_lib.ranking import score_items
+from rrec_lib.ranking import mask_items, score_items
 from rrec_lib.trainer import RecPOConfig, RecPOTrainer, recpo_config
 from rrec_lib.training import load_stage, make_adapters, train_recpo, warm_up
 from rrec_lib.warmup import history_sentence
@@ -204,8 +206,8 @@ def test_a_resumed_warm_up_ends_with_the_same_weights(smoke_profile, smoke_datas
     assert last_checkpoint(tmp_path / "b") == tmp_path / "b" / "checkpoint-6"
 
 
-def test_the_softmax_over_the_catalogue_has_every_item_as_a_negative(smoke_profile, smoke_dataset, tmp_path):
-    """With a fresh table the first step's item loss is the cross-entropy over all items."""
+def test_the_softmax_over_the_catalogue_has_every_ranked_item_as_a_negative(smoke_profile, smoke_dataset, tmp_path):
+    """With a fresh table the first step's item loss is the cross-entropy over all items but what the user has seen."""
 
     def first_item_loss(softmax):
         training = dataclasses.replace(smoke_profile.training, item_softmax=softmax)
@@ -222,18 +224,21 @@ def test_the_softmax_over_the_catalogue_has_every_item_as_a_negative(smoke_profi
     marker, items = marker_ids(policy.tokenizer), list(smoke_dataset["items"])
     users = encode(policy, [prompt + marker for prompt in encode_users(policy.tokenizer, examples, items)])
     logits = score_items(users, item_table(policy, items), smoke_profile.reward.temperature)
-    expected = torch.nn.functional.cross_entropy(logits, torch.tensor([e["target"] for e in examples]))
+    targets = torch.tensor([e["target"] for e in examples])
+    expected = torch.nn.functional.cross_entropy(mask_items(logits, [e["seen"] for e in examples], targets), targets)
     assert whole["item_loss"] == pytest.approx(expected.item(), rel=1e-4)
+    assert expected < torch.nn.functional.cross_entropy(logits, targets) - 1e-3
     assert batch["item_loss"] < whole["item_loss"]  # fewer negatives
     assert whole["token_loss"] == 0
     assert whole["grad_norm"] > 0
 
 
 def test_recpo_takes_the_softmax_over_the_catalogue(smoke_profile, smoke_dataset, tmp_path):
-    def first_step(softmax):
+    def first_step(softmax, folder=None):
         policy = load_policy(smoke_profile.model)
+        output = tmp_path / (folder or softmax)
         trainer = train_recpo(
-            policy, smoke_dataset, smoke_profile, tmp_path / softmax, callbacks=[], max_steps=1, item_softmax=softmax,
+            policy, smoke_dataset, smoke_profile, output, callbacks=[], max_steps=1, item_softmax=softmax,
             extra_negatives=8 if softmax == "catalogue" else 0,
         )  # fmt: skip
         return losses(trainer)[0], trained_hash(policy)
@@ -243,6 +248,9 @@ def test_recpo_takes_the_softmax_over_the_catalogue(smoke_profile, smoke_dataset
     assert batch["token_loss"] == whole["token_loss"]
     assert batch_hash != whole_hash
     assert whole["item_accuracy"] <= batch["item_accuracy"]  # more to be mistaken for
+    with mock.patch.object(trainer_module, "seen_items", lambda seen, targets, n: torch.zeros(len(seen), n) > 0):
+        _, unmasked_hash = first_step("catalogue", "unmasked")
+    assert unmasked_hash != whole_hash  # what a user has seen is no negative
     with pytest.raises(ValueError, match="item_softmax is 'all', expected one of batch, catalogue"):
         first_step("all")
     with pytest.raises(ValueError, match="set extra_negatives"):
