@@ -3,7 +3,7 @@
 With reasoning, a part of the budget is the warm-up's and the rest RecPO's; without, all of it trains the states behind
 the bare prompt. A stage ends when three evaluations on valid bring no gain, or with its budget, and goes on with its
 best weights. Stopped at any moment and started again, the script goes on from the last evaluation; finished runs are
-read back. Each run's adapters stand in its folder, its test report in results/reference/.
+read back. Each run's adapters stand in its folder, its test report in results/reference/DATASET-PROFILE/.
 
     python scripts/reference_run.py --hours 2 --seeds 0 1 2
 """
@@ -62,8 +62,9 @@ def main() -> None:
 
 def run(profile: Profile, arm: str, seed: int, arguments: argparse.Namespace) -> None:
     """Train one arm with one seed, or go on with it, and write its report."""
-    folder = arguments.runs / profile.name / f"{arm.replace(' ', '-')}-{seed}"
-    report = arguments.out / f"{profile.name}-{folder.name}.json"
+    place = f"{Path(profile.data.dataset).name}-{profile.name}"
+    folder = arguments.runs / place / f"{arm.replace(' ', '-')}-{seed}"
+    report = arguments.out / place / f"{folder.name}.json"
     if not report.is_file():
         dataset = prepare_profile(profile)
         policy = train(profile, dataset, arm, seed, folder, arguments)

@@ -30,16 +30,17 @@ def test_both_arms_train_within_their_budget_and_are_read_back(
     script, smoke_profile, smoke_dataset, tmp_path, monkeypatch
 ):
     runs, out = tmp_path / "runs", tmp_path / "out"
+    reports_at = out / "movielens-smoke"
     command = ["reference_run.py", "--profile", "smoke", "--seeds", "0", "--hours", "0.0003", "--every", "2", "2"]
     command += ["--rows", "8", "--set", "training.users_per_step=2", "--runs", str(runs), "--out", str(out)]
     monkeypatch.setattr(sys, "argv", command)
     script.main()
-    reports = {arm: load_reports(out / f"smoke-{arm}-reasoning-0.json")[0] for arm in ("with", "without")}
+    reports = {arm: load_reports(reports_at / f"{arm}-reasoning-0.json")[0] for arm in ("with", "without")}
     assert {report.name for report in reports.values()} == set(script.ARMS)
     assert not (reports["with"].n_greater == reports["without"].n_greater).all()
     stages = {"with": ["warmup", "recpo"], "without": ["warmup"]}
     for arm, expected in stages.items():
-        folder = runs / "smoke" / f"{arm}-reasoning-0"
+        folder = runs / "movielens-smoke" / f"{arm}-reasoning-0"
         assert sorted(path.name for path in folder.glob("*-adapter")) == sorted(
             f"{stage}-adapter" for stage in expected
         )
@@ -51,9 +52,9 @@ def test_both_arms_train_within_their_budget_and_are_read_back(
         assert any("valid_ndcg@20" in row for row in rows)
         assert all((row["token_loss"] == 0) == (arm == "without") for row in rows if "loss" in row)
     # A second call trains nothing: without the reports it loads the finished stages and evaluates them again.
-    first = (out / "smoke-without-reasoning-0.json").read_text()
+    first = (reports_at / "without-reasoning-0.json").read_text()
     shutil.rmtree(out)
     monkeypatch.setattr(script.StopOnValid, "on_step_begin", None)
     script.main()
-    again = json.loads((out / "smoke-without-reasoning-0.json").read_text())
+    again = json.loads((reports_at / "without-reasoning-0.json").read_text())
     assert again["ranks"] == json.loads(first)["ranks"]
