@@ -1,7 +1,8 @@
 """Comparing reports: differences with intervals over users and seeds, effect sizes, and a sentence that says it."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -96,6 +97,30 @@ def arm_interval(arm: Arm, metric: str, samples: int = SAMPLES, seed: int = 0) -
     low, high = np.quantile(draws[0], [0.025, 0.975])
     users = arm[0].users
     return Interval(means[0], float(low), float(high), 0.95, len(np.unique(users)), len(users))
+
+
+def cap_rows(report: Report, limit: int, seed: int = 0) -> Report:
+    """At most so many rows of each user, drawn by seed, so that a few busy users don't decide a comparison.
+
+    Reports on the same examples keep the same rows. Lists, slices and checks are left behind: they are of all rows, and
+    so is the number of repeats.
+
+    Raises:
+        ValueError: if the limit is below 1.
+    """
+    if limit < 1:
+        raise ValueError(f"a user keeps at least one row, got {limit}")
+    order = np.random.default_rng(seed).permutation(len(report.users))
+    taken: Counter[int] = Counter()
+    kept = []
+    for row in order.tolist():
+        taken[report.users[row]] += 1
+        if taken[report.users[row]] <= limit:
+            kept.append(row)
+    rows = np.sort(np.array(kept, dtype=np.int64))
+    ranks = {name: getattr(report, name)[rows] for name in ("n_greater", "n_equal", "users")}
+    examples = f"{report.examples}, at most {limit} rows a user, seed {seed}"
+    return replace(report, **ranks, examples=examples, lists={}, slices={}, findings=())
 
 
 def group_reports(reports: Sequence[Report]) -> dict[str, list[Report]]:

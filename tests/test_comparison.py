@@ -8,6 +8,7 @@ import pytest
 from rrec_lib.comparison import (
     Comparison,
     arm_interval,
+    cap_rows,
     compare,
     compare_arms,
     detectable_difference,
@@ -143,6 +144,24 @@ def test_arms_are_grouped_by_name_and_deterministic_results_count_once():
     assert table["popularity"][1] is None
     assert table["model"][1].names == ("model", "popularity")
     assert table["model"][1].seeds == (2, 1)
+
+
+def test_a_cap_takes_the_same_rows_of_every_report_and_no_more_of_a_user():
+    users = np.repeat([0, 1, 2], [50, 3, 10])
+    first = report("a", np.arange(63), users, slices={"time": {}}, lists={"coverage@5": 1})
+    second = report("b", np.arange(63), users)
+    kept = cap_rows(first, 5)
+    assert np.bincount(kept.users).tolist() == [5, 3, 5]
+    assert (users[kept.n_greater] == kept.users).all()  # a row's rank goes with its user
+    assert np.array_equal(kept.n_greater, cap_rows(second, 5).n_greater)
+    assert not np.array_equal(kept.n_greater, cap_rows(first, 5, seed=1).n_greater)
+    assert (kept.lists, kept.slices) == ({}, {})
+    assert len(cap_rows(first, 50).users) == 63
+    assert compare([kept], [cap_rows(second, 5)], "hit@5").interval.rows == 13
+    with pytest.raises(ValueError, match="different examples"):
+        compare([kept], [second], "hit@5")
+    with pytest.raises(ValueError, match="at least one row, got 0"):
+        cap_rows(first, 0)
 
 
 def test_unlike_reports_are_refused():

@@ -9,11 +9,20 @@ from execute import ROOT, BuildError, measured_times, notebook_names, profile_na
 
 from rrec_lib.baselines import BASELINES
 from rrec_lib.baselines.tuning import search_file
+from rrec_lib.comparison import arm_interval, cap_rows, compare, group_reports
 from rrec_lib.data.faults import rules_table
-from rrec_lib.reports import load_reports
+from rrec_lib.ranking import Interval
+from rrec_lib.reports import Report, load_reports
 
 IMAGES = ("image/png", "image/jpeg", "image/svg+xml")
 BENCHMARKS = ("rollouts", "recpo_step", "item_encoding", "memory", "prepare")
+METRIC, ROWS_A_USER = "ndcg@20", 20
+ARMS = ("with reasoning", "without reasoning")  # of scripts/reference_run.py
+DATA_SETS = {
+    "movielens-cpu": "MovieLens, SmolLM2-135M",
+    "Office_Products_2018-cpu": "Amazon, Office Products, 2018, SmolLM2-135M",
+    "Industrial_and_Scientific_2018-cpu": "Amazon, Industrial and Scientific, 2018, SmolLM2-135M",
+}
 PROFILE_ORDER = ("smoke", "cpu", "t4", "paper")
 
 
@@ -45,6 +54,7 @@ def stage(source: Path, target: Path, profile: str = "cpu") -> None:
     (target / "book" / "_generated" / "benchmarks.md").write_text(benchmarks_table(source), encoding="utf-8")
     (target / "book" / "_generated" / "faults.md").write_text(rules_table(), encoding="utf-8")
     (target / "book" / "_generated" / "baselines.md").write_text(baselines_table(source), encoding="utf-8")
+    (target / "book" / "_generated" / "reference.md").write_text(reference_tables(source), encoding="utf-8")
 
 
 def stage_notebook(notebook: dict[str, Any], name: str) -> dict[str, Any]:
@@ -144,13 +154,65 @@ def baselines_table(source: Path) -> str:
         trials = json.loads((folder / search_file(name)).read_text(encoding="utf-8"))["trials"]
         best = max(trials, key=lambda trial: trial["valid"])["parameters"]
         chosen = ", ".join(f"{key} {best[key]}" for key in baseline.space) or "nothing to choose"
-        span = f"{interval.low:.3f} to {interval.high:.3f}"
-        rows.append(f"| {name} | {interval.mean:.3f} | {span} | {len(trials)} | {chosen} |")
+        rows.append(f"| {name} | {_mean(interval)} | {len(trials)} | {chosen} |")
     if reports:
         run = next(iter(reports.values()))
         where = f"`results/baselines/movielens-cpu/`, commit {run.run['commit']}, {run.run['device']}"
         rows += ["", f"{len(run.users)} rows of {len(set(run.users.tolist()))} users, one seed. Recorded run: {where}."]
     return "\n".join(rows) + "\n"
+
+
+def reference_tables(source: Path) -> str:
+    """Markdown: R²ec's arms on each data set beside the best tuned baseline, and the differences; or *not run yet*."""
+    return "\n".join(f"## {title}\n\n{_reference_table(source, name)}" for name, title in DATA_SETS.items())
+
+
+def _reference_table(source: Path, name: str) -> str:
+    """One data set's table. The baseline with the highest mean on test is the rival, which is in its favour."""
+    rivals = source / "results" / "baselines" / name / "reports.json"
+    found = [r for r in load_reports(rivals) if r.name != "chance"] if rivals.exists() else []
+    best = sorted(found, key=lambda report: report.metric(METRIC).mean())[-1:]
+    files = sorted((source / "results" / "reference" / name).glob("*.json"))
+    ours = [report for file in files for report in load_reports(file)]
+    arms = group_reports([*ours, *best]) if ours or best else {}
+    rows = ["| recommender | runs | NDCG@20 | 95 % | against the baseline |", "|---|---|---|---|---|"]
+    for arm in ARMS:
+        if arm not in arms:
+            rows.append(f"| R²ec {arm} | not run yet | | | |")
+            continue
+        against = compare(arms[arm], best, METRIC).sentence if best else ""
+        rows.append(f"| R²ec {arm} | {len(arms[arm])} | {_mean(arm_interval(arms[arm], METRIC))} | {against} |")
+    rows += [f"| {r.name}, the best tuned baseline | 1 | {_mean(arm_interval([r], METRIC))} | |" for r in best]
+    if not best:
+        rows.append("| the best tuned baseline | not run yet | | | |")
+    if ours:
+        rows += ["", *_all_and_capped(arms), "", *map(_origin, files)]
+    return "\n".join(rows) + "\n"
+
+
+def _all_and_capped(arms: dict[str, list[Report]]) -> list[str]:
+    """The difference that reasoning makes, and the same figures without the weight of the busiest users."""
+    lines = []
+    capped = {name: [cap_rows(report, ROWS_A_USER) for report in arm] for name, arm in arms.items()}
+    means = ", ".join(f"{name} {arm_interval(arm, METRIC).mean:.3f}" for name, arm in capped.items())
+    rows = len(next(iter(capped.values()))[0].users)
+    for of, where in ((arms, ""), (capped, f"With at most {ROWS_A_USER} rows of a user, {rows} in all: {means}. ")):
+        if all(arm in of for arm in ARMS):
+            where += f"With against without reasoning: {compare(of[ARMS[0]], of[ARMS[1]], METRIC).sentence}."
+        lines += [where.strip(), ""]
+    return lines[:-1]
+
+
+def _origin(file: Path) -> str:
+    """Where a report of the reference run comes from."""
+    (report,) = load_reports(file)
+    users = f"{len(report.users)} rows of {len(set(report.users.tolist()))} users"
+    where = f"`results/reference/{file.parent.name}/{file.name}`, commit {report.run['commit']}, {report.run['device']}"
+    return f"- {report.name}, seed {report.run['seed']}: {users}. Recorded run: {where}."
+
+
+def _mean(interval: Interval) -> str:
+    return f"{interval.mean:.3f} | {interval.low:.3f} to {interval.high:.3f}"
 
 
 def _cell(times: dict[str, float] | None) -> str:

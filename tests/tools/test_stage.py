@@ -3,9 +3,12 @@
 import json
 
 import execute
+import numpy as np
 import pytest
 import stage
 from execute import BuildError
+
+from rrec_lib.reports import Report, save_reports
 
 
 def code(outputs=(), tags=()):
@@ -82,6 +85,39 @@ def test_the_benchmarks_table_shows_what_is_recorded_and_says_what_is_not(tmp_pa
     assert "| `rollouts` | 2.50 | 2.40 to 2.75 | 5 |" in table
     assert "commit abc, CPU, 2026-01-02" in table
     assert table.count("not measured yet") == len(stage.BENCHMARKS) - 1
+
+
+def recorded(name, greater, examples="e"):
+    ranks = np.array(greater)
+    return Report(name, ranks, np.ones_like(ranks), np.arange(len(ranks)) // 2, 0, 200, 0, 100, examples)
+
+
+def test_the_reference_table_shows_what_was_run_and_names_what_was_not(tmp_path):
+    def movielens():
+        return stage.reference_tables(tmp_path).split("## ")[1]
+
+    tables = stage.reference_tables(tmp_path)
+    assert tables.count("not run yet") == 3 * len(stage.DATA_SETS)
+    folder = tmp_path / "results" / "reference" / "movielens-cpu"
+    good, poor = [0, 0, 1, 0, 0, 2, 0, 0], [30, 9, 40, 50, 8, 60, 20, 12]
+    for seed in (0, 1):
+        save_reports(folder / f"with-{seed}.json", [recorded("with reasoning", [*good[:7], seed])], "cpu", "d", seed)
+    assert "| R²ec with reasoning | 2 | 0." in movielens()
+    assert "| R²ec without reasoning | not run yet |" in movielens()
+    assert "With against without" not in movielens()
+    save_reports(folder / "without-0.json", [recorded("without reasoning", poor)], "cpu", "d", 0)
+    rivals = tmp_path / "results" / "baselines" / "movielens-cpu" / "reports.json"
+    save_reports(rivals, [recorded("EASE", [1] * 8), recorded("weak", poor), recorded("chance", [0] * 8)], "cpu", "d")
+    table = movielens()
+    assert "| EASE, the best tuned baseline | 1 |" in table
+    assert "weak" not in table
+    assert table.count("With against without reasoning: better by 0.") == 2  # all rows, and capped
+    (without,) = [line for line in table.splitlines() if line.startswith("| R²ec without")]
+    assert "worse by" in without
+    assert "seed 1: 8 rows of 4 users" in table
+    save_reports(folder / "without-1.json", [recorded("without reasoning", poor, "other")], "cpu", "d", 1)
+    with pytest.raises(ValueError, match="different examples"):
+        stage.reference_tables(tmp_path)
 
 
 def test_the_baselines_table_shows_the_recorded_searches(tmp_path):
