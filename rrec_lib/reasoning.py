@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
+import numpy as np
 import torch
 from peft import PeftModel
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from rrec_lib.checks import Finding, check_item_table, check_trained
 from rrec_lib.console import progress
@@ -17,7 +20,13 @@ from rrec_lib.prompts import encode_items, encode_users, marker_ids
 from rrec_lib.ranking import score_items
 from rrec_lib.rollouts import Closed, sample_groups
 
-CONTROLS = ("own", "none", "other")
+CONTROLS = {
+    "own": "what the policy wrote",
+    "none": "nothing: the marker follows the prompt at once",
+    "other": "what it wrote for the next example of a different user",
+    "random": "random tokens, as many as it wrote",
+    "shuffled": "what it wrote of the history in random order, which the prompt then has too",
+}
 
 
 @dataclass(frozen=True)
@@ -92,23 +101,31 @@ class ReasoningRecommender:
         return Reasonings(texts, closed, states)  # type: ignore[arg-type]
 
     def states(self, examples: Sequence[Example], control: str = "own", written: Reasonings | None = None) -> Tensor:
-        """(E, d) user states behind the example's own reasoning, behind none, or behind another user's.
+        """(E, d) user states behind the example's own reasoning, or behind a control of it.
 
         Args:
             examples: E examples.
-            control: ``"own"``, ``"none"`` (the marker follows the prompt at once) or ``"other"`` (the reasoning of the
-                next example of a different user).
-            written: reasonings of the same examples, so that they need not be written again.
+            control: a key of :data:`CONTROLS`.
+            written: reasonings of the same examples, so that they need not be written again; a shuffled history is
+                always read and written anew.
+
+        Raises:
+            ValueError: for an unknown control.
         """
         if control not in CONTROLS:
             raise ValueError(f"unknown control {control!r}; choose one of {', '.join(CONTROLS)}")
-        prompts = encode_users(self.policy.tokenizer, examples, self.items)
+        if control == "shuffled":
+            return self.reason(shuffled_histories(examples)).states
+        prompts, marker = encode_users(self.policy.tokenizer, examples, self.items), marker_ids(self.policy.tokenizer)
         if control == "none":
-            marker = marker_ids(self.policy.tokenizer)
             return encode(self.policy, [prompt + marker for prompt in prompts], description="states without reasoning")
         written = written or self.reason(examples)
         if control == "own":
             return written.states
+        if control == "random":
+            texts = random_texts(self.policy.tokenizer, [len(closed.ids) - len(marker) for closed in written.closed])
+            swapped = [prompt + text + marker for prompt, text in zip(prompts, texts, strict=True)]
+            return encode(self.policy, swapped, description="states with random text")
         donors = other_users([example["user_id"] for example in examples])
         swapped = [prompt + written.closed[donor].ids for prompt, donor in zip(prompts, donors, strict=True)]
         return encode(self.policy, swapped, description="states with another user's reasoning")
@@ -143,6 +160,23 @@ class ReasoningRecommender:
             return encode(self.policy, encode_items(self.policy.tokenizer, [self.items[i] for i in numbers]))
 
         return [*findings, check_item_table(self.item_embeddings, encode_again, name, rows)]
+
+
+def shuffled_histories(examples: Sequence[Example], seed: int = 0) -> list[dict[str, Any]]:
+    """The examples, each with the items of its history, and their ratings, in another order; the times stay."""
+    rng, told = np.random.default_rng(seed), []
+    for example in examples:
+        order = rng.permutation(len(example["history"])).tolist()
+        moved = {name: [example[name][i] for i in order] for name in ("history", "history_ratings")}
+        told.append({**example, **moved})
+    return told
+
+
+def random_texts(tokenizer: PreTrainedTokenizerBase, lengths: Sequence[int], seed: int = 0) -> list[list[int]]:
+    """Token ids drawn evenly from the vocabulary, special tokens left out; a negative length counts as 0."""
+    ordinary = np.setdiff1d(np.arange(tokenizer.vocab_size), tokenizer.all_special_ids)
+    rng = np.random.default_rng(seed)
+    return [rng.choice(ordinary, max(length, 0)).tolist() for length in lengths]
 
 
 def other_users(users: Sequence[int]) -> list[int]:

@@ -28,9 +28,11 @@ from rrec_lib.training import save_stage, train_recpo, warm_up
 # Small steps of rows that share a prompt, and negatives from the whole catalogue.
 SETTINGS = {
     "warmup.users_per_step": 4, "warmup.targets_per_user": 8, "warmup.item_negatives": 16, "warmup.learning_rate": 2e-3,
-    "training.item_softmax": "catalogue", "training.users_per_step": 8, "training.item_refresh_steps": 40,
+    "training.item_softmax": "catalogue", "training.users_per_step": 8, "training.learning_rate": 5e-4,
+    "training.item_refresh_steps": 40,
 }  # fmt: skip
-ARMS = {"with reasoning": "own", "without reasoning": "none"}
+UNTRAINED = "untrained"
+ARMS = {"with reasoning": "own", "without reasoning": "none", UNTRAINED: "none"}  # what stands before the marker
 WARMUP_SHARE = 0.6  # of the budget of the arm with reasoning
 EVERY = (120, 20)  # steps between evaluations of the warm-up and of RecPO, whose steps take several times as long
 ENDLESS = 10**6  # steps; the budget ends a stage
@@ -53,6 +55,8 @@ def main() -> None:
     arguments = parser.parse_args()
     for seed in arguments.seeds:  # seed by seed, so that a comparison is there as soon as possible
         for arm in arguments.arms:
+            if arm == UNTRAINED and seed != arguments.seeds[0]:
+                continue  # fresh LoRA is the identity, whatever its seed
             overrides = {
                 **SETTINGS, "warmup.sentences": ARMS[arm] == "own", **parse_overrides(arguments.set),
             }  # fmt: skip
@@ -67,54 +71,83 @@ def run(profile: Profile, arm: str, seed: int, arguments: argparse.Namespace) ->
     report = arguments.out / place / f"{folder.name}.json"
     if not report.is_file():
         dataset = prepare_profile(profile)
-        policy = train(profile, dataset, arm, seed, folder, arguments)
-        write_report(report, policy, profile, dataset, arm, seed, folder)
+        policy = load_policy(profile.model, seed)
+        if arm != UNTRAINED:
+            train(policy, profile, dataset, arm, seed, folder, arguments)
+        write_report(report, policy, profile, dataset, arm, ARMS[arm], seed, folder, trained=arm != UNTRAINED)
     print(f"{arm}, seed {seed}: {report}", flush=True)
 
 
 def train(
-    profile: Profile, dataset: DatasetDict, arm: str, seed: int, folder: Path, arguments: argparse.Namespace
-) -> Policy:
-    """Both stages, or the one that the arm has; the policy with the best weights of the last."""
-    policy, items = load_policy(profile.model, seed), list(dataset["items"])
-    valid = sample_examples(list(dataset["valid"]), arguments.rows, profile.evaluation.max_rows_per_user, seed)
+    policy: Policy,
+    profile: Profile,
+    dataset: DatasetDict,
+    arm: str,
+    seed: int,
+    folder: Path,
+    arguments: argparse.Namespace,
+) -> None:
+    """Both stages, or the one that the arm has; the policy ends with the best weights of the last."""
     control, seconds = ARMS[arm], 3600 * arguments.hours
-
-    def judge(every: int, share: float) -> StopOnValid:
-        def measure() -> float:
-            value = mean_ndcg(ReasoningRecommender(policy, items, profile, use_cache=False, control=control), valid)
-            print(f"valid NDCG@20 {value:.4f} on {len(valid)} rows", flush=True)
-            return value
-
-        return StopOnValid(measure, every=every, budget=share * seconds)
-
-    def keep(trainer: Any, stage: str) -> None:
-        save_stage(policy, trainer, folder / f"{stage}-adapter", dataset, profile, seed)
-
+    valid = valid_rows(profile, dataset, arguments.rows, seed)
     share = WARMUP_SHARE if control == "own" else 1.0
     print(f"{arm}, seed {seed}: warm-up", flush=True)
-    stop = judge(arguments.every[0], share)
-    keep(warm_up(policy, dataset, profile, folder / "warmup", seed, stop, max_steps=ENDLESS), "warmup")
+    stop = judge(policy, profile, dataset, valid, control, arguments.every[0], share * seconds)
+    trainer: Any = warm_up(policy, dataset, profile, folder / "warmup", seed, stop, max_steps=ENDLESS)
+    save_stage(policy, trainer, folder / "warmup-adapter", dataset, profile, seed)
     if control == "own":
         print(f"{arm}, seed {seed}: RecPO", flush=True)
-        stop = judge(arguments.every[1], 1 - share)
-        keep(train_recpo(policy, dataset, profile, folder / "recpo", seed, stop=stop, max_steps=ENDLESS), "recpo")
-    return policy
+        stop = judge(policy, profile, dataset, valid, control, arguments.every[1], (1 - share) * seconds)
+        trainer = train_recpo(policy, dataset, profile, folder / "recpo", seed, stop=stop, max_steps=ENDLESS)
+        save_stage(policy, trainer, folder / "recpo-adapter", dataset, profile, seed)
+
+
+def valid_rows(profile: Profile, dataset: DatasetDict, rows: int, seed: int) -> list[Any]:
+    """The rows of valid that decide, a few of each user."""
+    return sample_examples(list(dataset["valid"]), rows, profile.evaluation.max_rows_per_user, seed)
+
+
+def judge(
+    policy: Policy,
+    profile: Profile,
+    dataset: DatasetDict,
+    valid: list[Any],
+    control: str,
+    every: int,
+    seconds: float,
+) -> StopOnValid:
+    """What ends a stage: NDCG@20 on valid, and a budget of CPU seconds."""
+    items = list(dataset["items"])
+
+    def measure() -> float:
+        value = mean_ndcg(ReasoningRecommender(policy, items, profile, use_cache=False, control=control), valid)
+        print(f"valid NDCG@20 {value:.4f} on {len(valid)} rows", flush=True)
+        return value
+
+    return StopOnValid(measure, every=every, budget=seconds)
 
 
 def write_report(
-    path: Path, policy: Policy, profile: Profile, dataset: DatasetDict, arm: str, seed: int, folder: Path
+    path: Path,
+    policy: Policy,
+    profile: Profile,
+    dataset: DatasetDict,
+    name: str,
+    control: str,
+    seed: int,
+    folder: Path,
+    trained: bool = True,
 ) -> None:
     """Evaluate on all test rows, chunk by chunk, and write the ranks with their provenance."""
     recommender, test = ReasoningRecommender(policy, list(dataset["items"]), profile), list(dataset["test"])
-    findings = recommender.check(test, arm, trained=True)
-    states, _ = chunked_states(recommender, test, ARMS[arm], 64, folder / "evaluation")
+    findings = recommender.check(test, name, trained=trained)
+    states, _ = chunked_states(recommender, test, control, 64, folder / "evaluation")
     counts = training_counts(dataset["train"], len(dataset["items"]))
     report = evaluate_scores(
         lambda part: recommender.score_states(states[part].to(policy.device)),
-        test, arm, profile.evaluation.bootstrap_samples, seed, counts, findings=findings,
+        test, name, profile.evaluation.bootstrap_samples, seed, counts, findings=findings,
     )  # fmt: skip
-    print(f"{arm}, seed {seed}: test NDCG@20 {report.interval('ndcg@20')}", flush=True)
+    print(f"{name}, seed {seed}: test NDCG@20 {report.interval('ndcg@20')}", flush=True)
     save_reports(path, [report], profile.name, data_hash(dataset), seed)
 
 

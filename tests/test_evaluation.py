@@ -2,6 +2,7 @@
 
 import json
 import math
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ from rrec_lib import plotting, results
 from rrec_lib.baselines import fitted_baselines
 from rrec_lib.evaluation import evaluate, evaluate_scores, examples_hash, sample_examples, training_counts
 from rrec_lib.policy import encode, load_policy
-from rrec_lib.prompts import encode_users
-from rrec_lib.reasoning import ReasoningRecommender, other_users
+from rrec_lib.prompts import encode_users, marker_ids
+from rrec_lib.reasoning import ReasoningRecommender, other_users, random_texts, shuffled_histories
 
 
 def rows(*triples):
@@ -152,11 +153,39 @@ def test_controls_read_other_states(smoke_profile, smoke_dataset):
     torch.testing.assert_close(own, encode(recommender.policy, whole), atol=1e-4, rtol=1e-4)
     none = recommender.states(examples, "none")
     other = recommender.states(examples, "other", written)
-    assert own.shape == none.shape == other.shape
-    assert not torch.allclose(own, none)
+    random, shuffled = (recommender.states(examples, control, written) for control in ("random", "shuffled"))
+    told = shuffled_histories(examples)
+    torch.testing.assert_close(shuffled, recommender.reason(told).states)
+    marker = marker_ids(recommender.policy.tokenizer)
+    texts = random_texts(recommender.policy.tokenizer, [len(closed.ids) - len(marker) for closed in written.closed])
+    whole = [prompt + text + marker for prompt, text in zip(prompts, texts, strict=True)]
+    torch.testing.assert_close(random, encode(recommender.policy, whole), atol=1e-4, rtol=1e-4)
+    for one, another in combinations((own, none, other, random, shuffled), 2):
+        assert one.shape == another.shape
+        assert not torch.allclose(one, another)
     assert recommender.scores(examples).shape == (6, len(recommender.items))
-    with pytest.raises(ValueError, match="unknown control 'random'"):
-        recommender.states(examples, "random")
+    with pytest.raises(ValueError, match="unknown control 'all'; choose one of own, none, other"):
+        recommender.states(examples, "all")
+
+
+def test_shuffled_histories_keep_ratings_with_their_items_and_times_in_place():
+    example = {"history": [7, 8, 9, 6], "history_ratings": [1.0, 2.0, 3.0, 4.0], "history_timestamps": [1, 2, 3, 4]}
+    (told,) = shuffled_histories([example])
+    assert told["history"] != example["history"]
+    ratings = dict(zip(example["history"], example["history_ratings"], strict=True))
+    assert {item: ratings[item] for item in told["history"]} == ratings
+    assert [ratings[item] for item in told["history"]] == told["history_ratings"]
+    assert told["history_timestamps"] == [1, 2, 3, 4]
+    assert example["history"] == [7, 8, 9, 6]
+
+
+def test_random_texts_are_seeded_and_hold_no_special_token(smoke_profile):
+    tokenizer = load_policy(smoke_profile.model).tokenizer
+    texts = random_texts(tokenizer, [5000, -2, 3])
+    assert [len(text) for text in texts] == [5000, 0, 3]
+    assert not set(texts[0]) & set(tokenizer.all_special_ids)
+    assert len(set(texts[0])) > 4000  # drawn evenly from nearly fifty thousand
+    assert random_texts(tokenizer, [5000])[0] == texts[0]
 
 
 def test_other_users_never_gives_ones_own():

@@ -35,8 +35,10 @@ def test_both_arms_train_within_their_budget_and_are_read_back(
     command += ["--rows", "8", "--set", "training.users_per_step=2", "--runs", str(runs), "--out", str(out)]
     monkeypatch.setattr(sys, "argv", command)
     script.main()
+    (untrained,) = load_reports(reports_at / "untrained-0.json")
     reports = {arm: load_reports(reports_at / f"{arm}-reasoning-0.json")[0] for arm in ("with", "without")}
-    assert {report.name for report in reports.values()} == set(script.ARMS)
+    assert {report.name for report in (*reports.values(), untrained)} == set(script.ARMS)
+    assert not (untrained.n_greater == reports["without"].n_greater).all()
     assert not (reports["with"].n_greater == reports["without"].n_greater).all()
     stages = {"with": ["warmup", "recpo"], "without": ["warmup"]}
     for arm, expected in stages.items():

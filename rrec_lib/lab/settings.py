@@ -49,7 +49,10 @@ class LabConfig:
         steps: batches of RecPO.
         users: B, users per batch.
         learning_rate: of AdamW in RecPO.
-        warmup_steps: of the states, on reasoning sampled from the taught policy; 0 switches it off.
+        warmup_hits: the warm-up of the states goes on at full rate until Hit@1 on the valid users, looked at before
+            each point of the curve, is this high. Half of what is written are tallies, so about 0.5 can be reached.
+        warmup_steps: until then at most, on reasoning sampled from the taught policy; 0 switches the warm-up off.
+        warmup_last_steps: after that, at a rate that falls to zero.
         warmup_learning_rate: of AdamW in the warm-up and the contrastive arm that goes on with it.
         warmup_rows: users per batch there.
         teach_right: lessons in tallies end once this share of the written tallies is right, on users made up for it.
@@ -82,7 +85,9 @@ class LabConfig:
     steps: int = 200
     users: int = 32
     learning_rate: float = 5e-4
-    warmup_steps: int = 250
+    warmup_hits: float = 0.4
+    warmup_steps: int = 1500
+    warmup_last_steps: int = 125
     warmup_learning_rate: float = 1e-3
     warmup_rows: int = 128
     teach_right: float = 0.97
@@ -104,15 +109,15 @@ class LabConfig:
     def __post_init__(self) -> None:
         if self.estimator not in ADVANTAGES:
             raise ValueError(f"estimator must be one of {', '.join(ADVANTAGES)}, got {self.estimator!r}")
-        may_be_zero = {"beta", "steps", "warmup_steps", "world_seed", "clip_eps", "best_only"}
+        may_be_zero = {"beta", "steps", "warmup_hits", "warmup_steps", "world_seed", "clip_eps", "best_only"}
         for knob in fields(self):
             value = getattr(self, knob.name)
             if not isinstance(value, str) and (value < 0 or (value == 0 and knob.name not in may_be_zero)):
                 raise ValueError(f"{knob.name} must be positive, got {value}")
-        if self.group_size < 2 or max(self.beta, self.teach_right) > 1 or self.teach_rows % 2:
+        if self.group_size < 2 or max(self.beta, self.teach_right, self.warmup_hits) > 1 or self.teach_rows % 2:
             raise ValueError(
-                "need group_size >= 2, beta and teach_right at most 1 and an even teach_rows, got "
-                f"{self.group_size}, {self.beta}, {self.teach_right} and {self.teach_rows}"
+                "need group_size >= 2, beta, teach_right and warmup_hits at most 1 and an even teach_rows, got "
+                f"{self.group_size}, {self.beta}, {self.teach_right}, {self.warmup_hits} and {self.teach_rows}"
             )
 
 

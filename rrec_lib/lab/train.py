@@ -3,6 +3,7 @@
 Every formula is the library's own (rewards, advantages, objective, metrics); only the world and the model are small.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
@@ -32,8 +33,8 @@ OnStep = Callable[[int, dict[str, float]], None]
 _WORLD = ("world_seed", "train_users", "valid_users", "test_users")
 _LESSONS = (*_WORLD, "width", "layers", "heads", "teach_right", "teach_steps", "teach_mixed_steps",
             "teach_learning_rate", "teach_rows")  # fmt: skip
-_WARMUP = (*_LESSONS, "warmup_steps", "warmup_learning_rate", "warmup_rows", "temperature", "item_temperature",
-           "evaluate_every")  # fmt: skip
+_WARMUP = (*_LESSONS, "warmup_hits", "warmup_steps", "warmup_last_steps", "warmup_learning_rate", "warmup_rows",
+           "temperature", "item_temperature", "evaluate_every")  # fmt: skip
 
 
 @dataclass
@@ -54,11 +55,16 @@ class _Lab:
         drawn = torch.randint(len(train.targets), (users,), generator=self.generator)
         return Split(train.histories[drawn], train.targets[drawn])
 
-    def steps(self, count: int, first: int, reasons: bool, name: str) -> Iterator[int]:
-        """Count steps, add a point to the curves before some of them and after the last, and time the rest."""
+    def steps(self, count: int, first: int, reasons: bool, name: str, until: float = math.inf) -> Iterator[int]:
+        """Count steps, add a point to the curves before some of them and after the last, and time the rest.
+
+        It ends early at a point whose Hit@1 is high enough.
+        """
         for step in progress(range(count), name):
             if step % self.config.evaluate_every == 0:
                 self.point(first + step, reasons)
+                if self.curves["hit@1"][-1] >= until:
+                    return
             start = time.process_time()
             yield step
             self.seconds += time.process_time() - start
@@ -77,6 +83,12 @@ class _Lab:
             self.curves.setdefault(curve, []).append(value)
         if self.on_step:
             self.on_step(step, figures)
+
+    def take_last_point(self) -> int:
+        """Remove the curves' last point, which the next phase makes again, and give its step."""
+        step = int(self.curves["step"][-1])
+        self.curves = {name: curve[:-1] for name, curve in self.curves.items()}
+        return step
 
     def write(self, split: Split, generator: torch.Generator) -> Tensor:
         """One reasoning per user, (B, 8)."""
@@ -107,13 +119,14 @@ def run_arm(config: LabConfig, arm: str, seed: int, on_step: OnStep | None = Non
     if arm not in ARMS:
         raise ValueError(f"unknown arm {arm!r}; choose one of {', '.join(ARMS)}")
     warm = config.warmup_steps > 0 and arm not in ("without warm-up", "without reasoning")
-    total = config.steps + config.warmup_steps
     generator = torch.Generator().manual_seed(seed + 2)
     lab = _Lab(config, _world(_only(config, _WORLD)), taught_model(config, seed), generator, on_step)
-    warmup_seconds = 0.0
-    if warm:
-        start, curves, warmup_seconds = _warmed(_only(config, _WARMUP), seed)
-        lab.model, lab.curves = deepcopy(start), deepcopy(curves)
+    warmup_seconds, total = 0.0, config.steps
+    if config.warmup_steps > 0:  # the other arms take as many steps, or as long, as full with its warm-up
+        start, curves, seconds = _warmed(_only(config, _WARMUP), seed)
+        total -= int(curves["step"][0])
+        if warm:
+            lab.model, lab.curves, warmup_seconds = deepcopy(start), deepcopy(curves), seconds
     if arm == "without reasoning":  # as many points on its curve as full has
         lab.config = replace(config, evaluate_every=config.evaluate_every * config.steps_without)
         _contrastive(lab, total * config.steps_without, config.learning_rate_without, reasons=False)
@@ -148,23 +161,37 @@ def _taught(config: LabConfig, seed: int) -> tuple[LabModel, dict[str, float]]:
 
 @lru_cache(maxsize=8)
 def _warmed(config: LabConfig, seed: int) -> tuple[LabModel, dict[str, list[float]], float]:
-    """The taught model, its states warmed up."""
+    """The taught model, its states warmed up; the curves' steps are below 0, where RecPO begins."""
     generator = torch.Generator().manual_seed(seed + 1)
     lab = _Lab(config, _world(_only(config, _WORLD)), taught_model(config, seed), generator)
-    _contrastive(lab, config.warmup_steps, config.warmup_learning_rate, first=-config.warmup_steps)
-    return lab.model, {name: curve[:-1] for name, curve in lab.curves.items()}, lab.seconds
+    learn, rate, last = _state_lessons(lab, reasons=True), config.warmup_learning_rate, config.warmup_last_steps
+    for step in lab.steps(config.warmup_steps, 0, True, "states", until=config.warmup_hits):
+        learn(rate * min((step + 1) / RAMP, 1.0))
+    for step in lab.steps(last, lab.take_last_point(), True, "states"):
+        learn(rate * (1 - step / last))
+    done = lab.take_last_point()
+    lab.curves["step"] = [step - done for step in lab.curves["step"]]
+    return lab.model, lab.curves, lab.seconds
 
 
-def _contrastive(lab: _Lab, steps: int, rate: float, reasons: bool = True, first: int = 0) -> None:
-    """Train the states alone, with the item term on every sampled reasoning, or on none at all.
+def _contrastive(lab: _Lab, steps: int, rate: float, reasons: bool = True) -> None:
+    """Train the states alone, at a rate that rises, stays and falls."""
+    learn = _state_lessons(lab, reasons)
+    for step in lab.steps(steps, 0, reasons, "states"):
+        learn(rate * min((step + 1) / RAMP, 1.0, 2 - 2 * step / steps))
+
+
+def _state_lessons(lab: _Lab, reasons: bool) -> Callable[[float], None]:
+    """A step at a given rate that trains the states, with the item term on sampled reasoning, or on none at all.
 
     The reasoning comes from the policy as it was at the start. Trained on its own tokens it stays there, although the
     states share its weights: cross-entropy on samples of a policy is the divergence from it, up to a constant.
     """
     config, model, frozen = lab.config, lab.model, deepcopy(lab.model)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=BETAS)
-    for step in lab.steps(steps, first, reasons, "states"):
-        optimizer.param_groups[0]["lr"] = rate * min((step + 1) / RAMP, 1.0, 2 - 2 * step / steps)
+    optimizer = torch.optim.AdamW(model.parameters(), betas=BETAS)
+
+    def learn(rate: float) -> None:
+        optimizer.param_groups[0]["lr"] = rate
         users = lab.batch(config.warmup_rows)
         reasoning = None
         if reasons:
@@ -173,6 +200,8 @@ def _contrastive(lab: _Lab, steps: int, rate: float, reasons: bool = True, first
         items = model.item_states()[users.targets]
         loss = -item_logprobs(states, items, torch.arange(len(items)), users.targets, config.item_temperature).mean()
         descend(optimizer, loss if logprobs is None else loss - logprobs.mean())
+
+    return learn
 
 
 def _recpo(lab: _Lab, steps: int, others: bool) -> None:

@@ -14,8 +14,8 @@ from rrec_lib.reports import load_reports
 LINES = ("full", "without reasoning", "RLOO")
 REPOSITORY = Path(__file__).parents[2]
 TINY = {
-    "steps": 2, "users": 4, "group_size": 2, "warmup_steps": 1, "warmup_rows": 4, "teach_steps": 1,
-    "teach_mixed_steps": 1, "teach_rows": 4, "width": 16, "layers": 1, "heads": 2,
+    "steps": 2, "users": 4, "group_size": 2, "warmup_steps": 1, "warmup_last_steps": 1, "warmup_rows": 4,
+    "teach_steps": 1, "teach_mixed_steps": 1, "teach_rows": 4, "width": 16, "layers": 1, "heads": 2,
     "train_users": 50, "valid_users": 10, "test_users": 20, "steps_without": 1,
 }  # fmt: skip
 

@@ -9,8 +9,9 @@ import torch
 from rrec_lib.lab import ARMS, CONDITIONS, KNOBS, LabConfig, run_arm, taught_model, train
 
 TINY = LabConfig(
-    steps=4, users=6, group_size=2, warmup_steps=2, warmup_rows=12, teach_steps=2, teach_mixed_steps=1, teach_rows=8,
-    steps_without=2, width=16, layers=1, heads=2, train_users=200, valid_users=40, test_users=64, evaluate_every=2,
+    steps=4, users=6, group_size=2, warmup_hits=1.0, warmup_steps=2, warmup_last_steps=2, warmup_rows=12,
+    teach_steps=2, teach_mixed_steps=1, teach_rows=8, steps_without=2, width=16, layers=1, heads=2, train_users=200,
+    valid_users=40, test_users=64, evaluate_every=2,
 )  # fmt: skip
 
 
@@ -23,8 +24,8 @@ def test_every_arm_runs_and_reports(arm):
     assert all(report.metric("hit@1").shape == (64,) for report in run.final.values())
     assert ("tallies" in run.curves) == reasons
     assert len({len(curve) for curve in run.curves.values()}) == 1
-    first = -2 if arm in ("full", "another user's reasoning", "contrastive only") else 0
-    last = {"without reasoning": 12, "without warm-up": 6}.get(arm, 4)
+    first = -4 if arm in ("full", "another user's reasoning", "contrastive only") else 0
+    last = {"without reasoning": 16, "without warm-up": 8}.get(arm, 4)
     every = 2 if reasons else 4
     assert run.curves["step"] == [float(step) for step in range(first, last + 1, every)]
     assert [step for step, _ in points] == list(range(0, last + 1, every))
@@ -82,9 +83,20 @@ def test_clipping_binds_with_several_updates_and_never_with_one():
     assert not np.array_equal(*both(4))
 
 
+@pytest.mark.parametrize(("hits", "steps"), [([0.1, 0.2, 0.36], 6), ([0.36], 2), ([0.1], 8), ([0.1, 0.2, 0.3], 8)])
+def test_the_warm_up_ends_some_steps_after_the_states_can_read(monkeypatch, hits, steps):
+    """Looked at every other step, of six at most; then come the last two."""
+    found = iter(hits)
+    monkeypatch.setattr(train, "hit_rate_at_k", lambda scores, targets, k: torch.tensor([next(found, hits[-1])]))
+    config = train._only(replace(TINY, warmup_hits=0.35, warmup_steps=6), train._WARMUP)
+    _, curves, _ = train._warmed.__wrapped__(config, 0)
+    assert curves["step"] == [float(step) for step in range(-steps, 0, 2)]
+    assert curves["hit@1"][0] == pytest.approx(hits[0])
+
+
 def test_without_warm_up_is_full_with_the_warm_up_off_and_its_steps_kept():
     arm = run_arm(TINY, "without warm-up", 0)
-    knobs = run_arm(replace(TINY, warmup_steps=0, steps=6), "full", 0)
+    knobs = run_arm(replace(TINY, warmup_steps=0, steps=8), "full", 0)
     assert arm.curves == knobs.curves
 
 
@@ -114,7 +126,8 @@ def test_the_other_users_reasoning_is_read_at_the_marker():
     ("knob", "match"),
     [
         ({"estimator": "ppo"}, "estimator"), ({"group_size": 1}, "group_size >= 2"), ({"beta": 1.5}, "at most 1"),
-        ({"beta": -0.1}, "beta"), ({"teach_right": 1.1}, "at most 1"), ({"teach_steps": 0}, "teach_steps must be"),
+        ({"beta": -0.1}, "beta"), ({"teach_right": 1.1}, "at most 1"),
+        ({"warmup_hits": 1.1}, "at most 1"), ({"teach_steps": 0}, "teach_steps must be"),
         ({"users": 0}, "users must be positive"), ({"teach_rows": 7}, "even teach_rows"),
     ],
 )  # fmt: skip

@@ -1,0 +1,89 @@
+"""The ablations of RecPO on MovieLens: every line from the same warm-up, with the same budget of CPU time.
+
+Each line turns one knob of RecPO and trains from the warm-up of the reference run, a quarter of that run's budget long.
+The controls train nothing: they read the line *full* with something else before the marker. Stopped and started again,
+the script goes on from the last evaluation. Reports stand in results/ablations/, which notebook 08 reads.
+
+    python scripts/ablations.py --lines full RLOO "G = 2"
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from reference_run import ENDLESS, EVERY, SETTINGS, judge, valid_rows, write_report
+
+from rrec_lib.ablations import FULL
+from rrec_lib.adapters import load_adapter
+from rrec_lib.data.examples import prepare_profile
+from rrec_lib.data.store import catalogue_hash
+from rrec_lib.paths import REPOSITORY
+from rrec_lib.policy import load_policy
+from rrec_lib.profiles import available_profiles, load_profile, parse_overrides
+from rrec_lib.training import save_stage, train_recpo
+
+# A batch keeps its number of reasonings.
+LINES: dict[str, dict[str, Any]] = {
+    FULL: {},
+    "without R_d": {"reward.beta": 1.0},
+    "without R_c": {"reward.beta": 0.0},
+    "RLOO": {"training.advantage": "rloo"},
+    "G = 2": {"rollouts.group_size": 2, "training.users_per_step": 16},
+    "G = 8": {"rollouts.group_size": 8, "training.users_per_step": 4},
+    "temperature 0.7": {"rollouts.temperature": 0.7},
+    "temperature 1.5": {"rollouts.temperature": 1.5},
+    "in-batch softmax": {"training.item_softmax": "batch"},
+    "without warm-up": {},
+}
+READ = {"random text": "random", "another user's reasoning": "other", "shuffled history": "shuffled"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--profile", default="cpu", choices=available_profiles())
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another profile value")
+    parser.add_argument("--lines", nargs="+", default=[*LINES, *READ], choices=[*LINES, *READ])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--hours", type=float, default=0.5, help="CPU hours of training a line (default: 0.5)")
+    parser.add_argument("--every", type=int, default=EVERY[1], help="steps between evaluations (default: %(default)s)")
+    parser.add_argument("--rows", type=int, default=300, help="rows of valid that decide (default: 300)")
+    parser.add_argument("--warmup", type=Path, help="adapter to start from (default: the reference run's)")
+    parser.add_argument("--runs", type=Path, default=Path("runs/ablations"), help="checkpoints (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=(REPOSITORY or Path()) / "results" / "ablations")
+    arguments = parser.parse_args()
+    if arguments.warmup is None:
+        place = Path("runs/reference") / f"movielens-{arguments.profile}"
+        arguments.warmup = place / f"with-reasoning-{arguments.seed}" / "warmup-adapter"
+    if not arguments.warmup.is_dir():
+        parser.error(f"no adapter {arguments.warmup}; `make reference-run` trains it, or name one with --warmup")
+    for line in sorted(arguments.lines, key=lambda line: line in READ):  # what is read must have been trained
+        run(line, arguments)
+
+
+def run(line: str, arguments: argparse.Namespace) -> None:
+    """Train one line, or go on with it, and write its report."""
+    overrides = {**SETTINGS, **LINES.get(line, {}), **parse_overrides(arguments.set)}
+    profile = load_profile(arguments.profile, overrides)
+    name = f"{line.replace(' ', '-')}-{arguments.seed}"
+    report, folder = arguments.out / f"{name}.json", arguments.runs / profile.name / name
+    if not report.is_file():
+        dataset = prepare_profile(profile)
+        policy = load_policy(profile.model, arguments.seed)
+        catalogue = catalogue_hash(dataset["items"])
+        if line in READ:
+            load_adapter(policy, arguments.runs / profile.name / f"{FULL}-{arguments.seed}" / "adapter", catalogue)
+        else:
+            if line != "without warm-up":
+                load_adapter(policy, arguments.warmup, catalogue)
+            valid = valid_rows(profile, dataset, arguments.rows, arguments.seed)
+            stop = judge(policy, profile, dataset, valid, "own", arguments.every, 3600 * arguments.hours)
+            print(f"{line}, seed {arguments.seed}: RecPO", flush=True)
+            trainer = train_recpo(policy, dataset, profile, folder, arguments.seed, stop=stop, max_steps=ENDLESS)
+            save_stage(policy, trainer, folder / "adapter", dataset, profile, arguments.seed)
+        control = READ.get(line, "own")
+        write_report(report, policy, profile, dataset, line, control, arguments.seed, folder)
+    print(f"{line}, seed {arguments.seed}: {report}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
