@@ -123,10 +123,10 @@ def run_arm(config: LabConfig, arm: str, seed: int, on_step: OnStep | None = Non
     lab = _Lab(config, _world(_only(config, _WORLD)), taught_model(config, seed), generator, on_step)
     warmup_seconds, total = 0.0, config.steps
     if config.warmup_steps > 0:  # the other arms take as many steps, or as long, as full with its warm-up
-        start, curves, seconds = _warmed(_only(config, _WARMUP), seed)
+        start, curves, spent = _warmed(_only(config, _WARMUP), seed)
         total -= int(curves["step"][0])
         if warm:
-            lab.model, lab.curves, warmup_seconds = deepcopy(start), deepcopy(curves), seconds
+            lab.model, lab.curves, warmup_seconds = deepcopy(start), deepcopy(curves), spent
     if arm == "without reasoning":  # as many points on its curve as full has
         lab.config = replace(config, evaluate_every=config.evaluate_every * config.steps_without)
         _contrastive(lab, total * config.steps_without, config.learning_rate_without, reasons=False)
