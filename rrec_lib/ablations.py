@@ -16,7 +16,7 @@ from rrec_lib.reports import load_reports
 NOT_RUN = "not run"
 FULL = "full"
 LINES = {
-    FULL: "GRPO, G = 4, temperature 1, state at the marker, no logQ correction, format warm-up",
+    FULL: "GRPO, G = 4, temperature 1, state at the marker, softmax over what the user has not seen, warm-up",
     "without reasoning": "the same model, trained to answer at once, at equal compute",
     "classification head": "a linear layer over the catalogue in the place of rec_head",
     "without R_d": "the reward is R_c alone: how likely, not at which rank",
@@ -28,7 +28,8 @@ LINES = {
     "temperature 1.5": "reasonings sampled more freely; the paper's",
     "mean state": "the user's state is the mean over the reasoning's tokens",
     "last-token state": "the user's state is that of the reasoning's last token",
-    "logQ correction": "popular items weigh less as in-batch negatives",
+    "in-batch softmax": "a target is told from the batch's other targets and a few items drawn at random",
+    "logQ correction": "the same, and popular items weigh less as negatives",
     "without warm-up": "RecPO from the untrained model, as in the paper",
     "random text": "random words in the place of the reasoning",
     "another user's reasoning": "each user is answered from the reasoning of another",

@@ -22,7 +22,7 @@ from rrec_lib.policy import load_policy
 from rrec_lib.profiles import available_profiles, load_profile, parse_overrides
 from rrec_lib.training import save_stage, train_recpo
 
-# A batch keeps its number of reasonings.
+# Profile values, or fields of RecPOConfig. A batch keeps its number of reasonings.
 LINES: dict[str, dict[str, Any]] = {
     FULL: {},
     "without R_d": {"reward.beta": 1.0},
@@ -33,6 +33,7 @@ LINES: dict[str, dict[str, Any]] = {
     "temperature 0.7": {"rollouts.temperature": 0.7},
     "temperature 1.5": {"rollouts.temperature": 1.5},
     "in-batch softmax": {"training.item_softmax": "batch"},
+    "logQ correction": {"training.item_softmax": "batch", "logq_correction": True},
     "without warm-up": {},
 }
 READ = {"random text": "random", "another user's reasoning": "other", "shuffled history": "shuffled"}
@@ -62,8 +63,10 @@ def main() -> None:
 
 def run(line: str, arguments: argparse.Namespace) -> None:
     """Train one line, or go on with it, and write its report."""
-    overrides = {**SETTINGS, **LINES.get(line, {}), **parse_overrides(arguments.set)}
-    profile = load_profile(arguments.profile, overrides)
+    knobs = LINES.get(line, {})
+    fields = {key: value for key, value in knobs.items() if "." not in key}
+    values = {key: value for key, value in knobs.items() if "." in key}
+    profile = load_profile(arguments.profile, {**SETTINGS, **parse_overrides(arguments.set), **values})
     name = f"{line.replace(' ', '-')}-{arguments.seed}"
     report, folder = arguments.out / f"{name}.json", arguments.runs / profile.name / name
     if not report.is_file():
@@ -78,7 +81,9 @@ def run(line: str, arguments: argparse.Namespace) -> None:
             valid = valid_rows(profile, dataset, arguments.rows, arguments.seed)
             stop = judge(policy, profile, dataset, valid, "own", arguments.every, 3600 * arguments.hours)
             print(f"{line}, seed {arguments.seed}: RecPO", flush=True)
-            trainer = train_recpo(policy, dataset, profile, folder, arguments.seed, stop=stop, max_steps=ENDLESS)
+            trainer = train_recpo(
+                policy, dataset, profile, folder, arguments.seed, stop=stop, max_steps=ENDLESS, **fields
+            )
             save_stage(policy, trainer, folder / "adapter", dataset, profile, arguments.seed)
         control = READ.get(line, "own")
         write_report(report, policy, profile, dataset, line, control, arguments.seed, folder)

@@ -1,8 +1,11 @@
 """What all tests share: no network, no noise, no touching of the reader's caches."""
 
+import importlib
 import os
 import socket
+import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +30,15 @@ def no_network():
     socket.socket.connect = connect
     yield
     socket.socket.connect = original
+
+
+@pytest.fixture(scope="session")
+def load_script():
+    """Import a script of ``scripts/`` by name; scripts import each other."""
+    folder = str(Path(__file__).parents[1] / "scripts")
+    sys.path.insert(0, folder)
+    yield importlib.import_module
+    sys.path.remove(folder)
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,8 @@
 """The reference run on a tiny model: both arms within their budget, resumed, reported."""
 
-import importlib.util
 import json
 import shutil
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -13,17 +11,10 @@ from rrec_lib.data.store import catalogue_hash
 from rrec_lib.policy import load_policy, weights_hash
 from rrec_lib.reports import load_reports
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
-
 
 @pytest.fixture(scope="module")
-def script():
-    sys.path.insert(0, str(SCRIPTS))  # scripts import each other
-    spec = importlib.util.spec_from_file_location("reference_run", SCRIPTS / "reference_run.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    sys.path.remove(str(SCRIPTS))
+def script(load_script):
+    return load_script("reference_run")
 
 
 def test_both_arms_train_within_their_budget_and_are_read_back(

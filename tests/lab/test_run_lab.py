@@ -1,6 +1,5 @@
 """The recorded run of the lab: it resumes arm by arm, trains again where knobs differ, and loses nothing on the way."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from rrec_lib.lab import CONDITIONS
 from rrec_lib.reports import load_reports
 
 LINES = ("full", "without reasoning", "RLOO")
-REPOSITORY = Path(__file__).parents[2]
 TINY = {
     "steps": 2, "users": 4, "group_size": 2, "warmup_steps": 1, "warmup_last_steps": 1, "warmup_rows": 4,
     "teach_steps": 1, "teach_mixed_steps": 1, "teach_rows": 4, "width": 16, "layers": 1, "heads": 2,
@@ -21,11 +19,8 @@ TINY = {
 
 
 @pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("run_lab", REPOSITORY / "scripts" / "run_lab.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(load_script):
+    return load_script("run_lab")
 
 
 def start(script, monkeypatch, folder: Path, *more: str) -> dict:

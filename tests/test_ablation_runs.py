@@ -1,0 +1,48 @@
+"""The script behind the table of ablations: lines share a warm-up and differ, controls read the line full."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from rrec_lib.ablations import LINES, read_ablations
+from rrec_lib.adapters import save_adapter
+from rrec_lib.data.store import catalogue_hash
+from rrec_lib.policy import load_policy
+from rrec_lib.reports import load_reports
+
+
+@pytest.fixture(scope="module")
+def script(load_script):
+    return load_script("ablations")
+
+
+def test_every_line_of_the_script_is_one_of_the_table(script):
+    assert set(script.LINES) | set(script.READ) <= set(LINES)
+    for line in ("G = 2", "G = 8"):
+        knobs = script.LINES[line]
+        assert knobs["rollouts.group_size"] * knobs["training.users_per_step"] == 4 * 8
+
+
+def test_lines_are_trained_from_one_warm_up_and_controls_read_full(
+    script, smoke_profile, smoke_dataset, tmp_path, monkeypatch, capsys
+):
+    runs, out, warmup = tmp_path / "runs", tmp_path / "out", tmp_path / "warmup"
+    lines = ["random text", "full", "logQ correction"]  # a control waits for what it reads
+    command = ["ablations.py", "--profile", "smoke", "--hours", "0.0003", "--every", "2", "--rows", "8"]
+    command += ["--warmup", str(warmup), "--set", "training.users_per_step=2", "--runs", str(runs), "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", [*command, "--lines", *lines])
+    with pytest.raises(SystemExit):
+        script.main()
+    assert "`make reference-run` trains it" in capsys.readouterr().err
+    save_adapter(load_policy(smoke_profile.model), warmup, catalogue_hash(smoke_dataset["items"]), {})
+    script.main()
+    ranks = {line: load_reports(out / f"{line.replace(' ', '-')}-0.json")[0].n_greater for line in lines}
+    assert not any(np.array_equal(ranks[line], ranks["full"]) for line in lines if line != "full")
+    rows = {row.name: row for row in read_ablations(out, samples=50)}
+    assert {name for name, row in rows.items() if row.seeds} == set(lines)
+    log = [json.loads(line) for line in (runs / "smoke" / "full-0" / "log.jsonl").read_text().splitlines()]
+    assert any("valid_ndcg@20" in row for row in log)
+    monkeypatch.setattr(script, "train_recpo", None)
+    script.main()  # everything is there already
