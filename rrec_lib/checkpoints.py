@@ -17,6 +17,7 @@ from torch.utils.data import Sampler
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainerState
 
 from rrec_lib.console import TrainingError
+from rrec_lib.item_encoder import ItemEncoder
 from rrec_lib.policy import Policy, item_table
 from rrec_lib.prompts import encode_items
 from rrec_lib.stopping import StopOnValid
@@ -47,7 +48,7 @@ class CheckpointMixin:
         self.policy, self.items, self.refresh_steps = policy, list(dataset["items"]), refresh_steps
         counts = torch.bincount(torch.tensor(dataset["train"]["target"]), minlength=len(self.items))
         self.target_share = counts / counts.sum()  # (N,) of the training targets
-        self.item_prompts = encode_items(policy.tokenizer, self.items)
+        self.item_encoder = ItemEncoder(policy.model, encode_items(policy.tokenizer, self.items))
         self.item_embeddings: Tensor | None = None  # (N, d), as of item_table_step
         self.item_table_step = -1
 

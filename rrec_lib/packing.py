@@ -188,11 +188,25 @@ def packed_states(
     prefix = common_prefix(sequences)
     if not prefix:
         return last_hidden_states(model, *pad_right(sequences, 0, device), use_cache=False)
+    return group_states(model, shared_rows(sequences, prefix, device, per_row))[: len(sequences)]
+
+
+def shared_rows(
+    sequences: Sequence[Sequence[int]], prefix: int, device: torch.device, per_row: int = 8
+) -> PackedGroups:
+    """Rows of several sequences behind the tokens that they all begin with; the last row is filled up.
+
+    Args:
+        sequences: n lists of token ids.
+        prefix: how many tokens they share.
+        device: of the tensors.
+        per_row: how many sequences share a row.
+    """
     per_row = min(per_row, len(sequences))
-    filled = list(sequences) + [sequences[-1]] * (-len(sequences) % per_row)  # the last row is filled up
+    filled = list(sequences) + [sequences[-1]] * (-len(sequences) % per_row)
     suffixes = [sequence[prefix:] for sequence in filled]
     prompts = [sequences[0][:prefix]] * (len(filled) // per_row)
-    return group_states(model, pack(prompts, suffixes, [0] * len(suffixes), 0, device))[: len(sequences)]
+    return pack(prompts, suffixes, [0] * len(suffixes), 0, device)
 
 
 def group_states(model: nn.Module, groups: PackedGroups) -> Tensor:

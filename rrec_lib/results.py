@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -13,6 +14,8 @@ import torch
 
 from rrec_lib import paths
 
+_ABSOLUTE = re.compile(r"(^|[\s=])/\S*/")
+
 
 def results_dir() -> Path:
     """Where this run's results go: ``$RREC_RESULTS_DIR``, or ``_build/results`` below the working directory."""
@@ -20,9 +23,12 @@ def results_dir() -> Path:
 
 
 def provenance(seed: int | None = None) -> dict[str, Any]:
-    """Describe the run that produces a result: command, commit, seed, device, versions and time."""
+    """Describe the run that produces a result: command, commit, seed, device, versions and time.
+
+    Of absolute paths the command keeps the last part: results are passed on, and folders name their owner.
+    """
     return {
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": _ABSOLUTE.sub(r"\1", " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])),
         "commit": _commit(),
         "seed": seed,
         "device": describe_device(),

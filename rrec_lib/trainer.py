@@ -19,7 +19,7 @@ from rrec_lib.configuration import RecPOConfig, recpo_config
 from rrec_lib.hardware import autocast
 from rrec_lib.item_tower import choose_items, encode_step, step_seed, token_weights
 from rrec_lib.objective import item_logprobs, recpo_loss
-from rrec_lib.packing import PackedGroups, pack, packed_forward, packed_states
+from rrec_lib.packing import PackedGroups, pack, packed_forward
 from rrec_lib.policy import Policy, language_model
 from rrec_lib.prompts import encode_users
 from rrec_lib.ranking import mask_items, repeated_targets, score_items, seen_items
@@ -210,7 +210,7 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
 
         def encode(chosen: list[int]) -> Tensor:
             with autocast(self.policy.compute_dtype, device):
-                return packed_states(model, [self.item_prompts[i] for i in chosen], device)
+                return self.item_encoder(model, chosen, device)
 
         self.step_items = encode_step(encode, ids, log_q, self.accelerator)
         masks = [batch["loss_mask"] for batch in batches]

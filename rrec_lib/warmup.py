@@ -31,7 +31,7 @@ from rrec_lib.checkpoints import CheckpointMixin
 from rrec_lib.hardware import autocast, users_of_a_process
 from rrec_lib.item_tower import check_item_softmax, choose_items, step_seed
 from rrec_lib.objective import item_logprobs
-from rrec_lib.packing import PackedGroups, group_states, pack, packed_forward, packed_states
+from rrec_lib.packing import PackedGroups, group_states, pack, packed_forward
 from rrec_lib.policy import Policy, plain_attention
 from rrec_lib.profiles import Profile
 from rrec_lib.prompts import MARKER, encode_users, item_kind
@@ -156,7 +156,7 @@ class WarmupTrainer(CheckpointMixin, Trainer):
             else:
                 states = group_states(model, groups)
                 token = states.new_zeros(())
-        item = self._item_loss(model, states[real], [example for block in inputs["blocks"] for example in block])
+        item = self._item_loss(model, states[real], inputs["blocks"])
         self.parts = {"token_loss": token.item(), "item_loss": item.item()}
         return self.checked(self.settings.token_weight * token + item)
 
@@ -198,21 +198,28 @@ class WarmupTrainer(CheckpointMixin, Trainer):
             for number, example in enumerate(block)
         ]
 
-    def _item_loss(self, model: torch.nn.Module, states: Tensor, examples: Items) -> Tensor:
-        """Mean cross-entropy of the targets, over the step's items, or over what is ranked of the catalogue."""
-        device, tau = self.accelerator.device, self.temperature
-        targets = torch.tensor([example["target"] for example in examples], device=device)
+    def _item_loss(self, model: torch.nn.Module, states: Tensor, blocks: Sequence[Items]) -> Tensor:
+        """Mean cross-entropy of the targets, over the step's items or the catalogue, without what a user has seen."""
+        device, tau, whole = self.accelerator.device, self.temperature, self.whole_catalogue
+        # Beside the batch's other targets, those of a block are met far more often than log q says, and their user is
+        # about to take them: they are no negatives of each other.
+        seen = [
+            [*example["seen"], *([] if whole else (other["target"] for other in block))]
+            for block in blocks
+            for example in block
+        ]
+        targets = torch.tensor([example["target"] for block in blocks for example in block], device=device)
+        excluded = seen_items(seen, targets, len(self.items))
         seed = step_seed(self.args.seed, self.state.global_step)
-        negatives = self.settings.item_negatives
-        ids, log_q = choose_items(targets, self.target_share, negatives, seed, self.whole_catalogue)
+        ids, log_q = choose_items(targets, self.target_share, self.settings.item_negatives, seed, whole)
         with plain_attention(self.policy), autocast(self.policy.compute_dtype, device):
-            fresh = packed_states(model, [self.item_prompts[i] for i in ids.tolist()], device)
-        if not self.whole_catalogue:
-            return -item_logprobs(states, fresh, torch.searchsorted(ids, targets), None, tau, log_q).mean()
+            fresh = self.item_encoder(model, ids.tolist(), device)
+        if not whole:
+            rows = torch.searchsorted(ids, targets)
+            return -item_logprobs(states, fresh, rows, None, tau, log_q, excluded[:, ids]).mean()
         assert self.item_embeddings is not None
         table = self.item_embeddings.index_copy(0, ids, fresh)
         self.item_embeddings[ids] = fresh.detach()
-        excluded = seen_items([example["seen"] for example in examples], targets, len(table))
         return -item_logprobs(states, table, targets, None, tau, excluded_items=excluded).mean()
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:

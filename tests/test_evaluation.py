@@ -215,6 +215,20 @@ def test_a_record_says_where_it_is_from_and_refuses_nan(tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.iterdir()] == ["x.json"]
 
 
+def test_a_recorded_command_names_no_folder_of_its_machine(monkeypatch):
+    arguments = [
+        "/home/me/run.py",
+        "--out",
+        "/home/me/my-results",
+        "--set",
+        "data.dataset=/data/games",
+        "runs/a",
+        "1/2",
+    ]
+    monkeypatch.setattr("sys.argv", arguments)
+    assert results.provenance()["command"] == "run.py --out my-results --set data.dataset=games runs/a 1/2"
+
+
 def test_a_figure_needs_a_sentence_with_a_figure(monkeypatch):
     shown = []
     monkeypatch.setattr("IPython.display.display", lambda data, **kwargs: shown.append((data, kwargs)))

@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma2Config, LlamaConfig, Qwen2Config
 
+from rrec_lib.item_encoder import ItemEncoder, frozen_layers
 from rrec_lib.models import resolve
 from rrec_lib.packing import pack, packed_forward, packed_states
 from rrec_lib.policy import Policy, encode, last_hidden_states, pad_right
@@ -88,6 +89,52 @@ def test_a_shared_prefix_and_packing_change_nothing(policy):
     torch.testing.assert_close(encode(policy, sequences, batch_tokens=40), expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(packed_states(policy.model, sequences, policy.device), expected, atol=1e-5, rtol=1e-5)
     assert encode(policy, []).shape == (0, policy.hidden_size)
+
+
+@pytest.mark.parametrize("trained", ["last layer", "every layer", "everything"])
+def test_items_whose_frozen_layers_are_kept_have_the_same_states_and_gradients(policy, trained):
+    model, sequences = policy.model, encode_items(policy.tokenizer, ITEMS)
+    layers = model.get_decoder().layers
+    if trained != "everything":
+        model.requires_grad_(False)
+        for layer in layers[{"last layer": 1, "every layer": 0}[trained] :]:
+            layer.requires_grad_(True)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    encoder, weights = ItemEncoder(model, sequences), torch.randn(3, policy.hidden_size)
+    assert encoder.frozen == (1 if trained == "last layer" else 0)
+
+    def gradients(states):
+        return torch.autograd.grad((states * weights).sum(), parameters, allow_unused=True)
+
+    expected = packed_states(model, sequences, policy.device)
+    calls = []
+    handle = layers[0].register_forward_hook(lambda *_: calls.append(1))
+    for order in ([2, 0], [0, 1, 2]):  # the second call finds two of three items
+        states = encoder(model, order, policy.device)
+        torch.testing.assert_close(states, expected[order], atol=1e-5, rtol=1e-5)
+    again = encoder(model, [0, 1, 2], policy.device)
+    handle.remove()
+    assert len(calls) == (2 if encoder.frozen else 3)  # what is kept is not computed again
+    for found, whole in zip(gradients(again), gradients(expected), strict=True):
+        assert (found is None) == (whole is None)
+        if whole is not None:
+            torch.testing.assert_close(found, whole, atol=1e-5, rtol=1e-4)
+    with torch.no_grad():  # a layer below changes, which it must not: the states show that it was not asked
+        next(layers[0].parameters()).mul_(2)
+    changed = packed_states(model, sequences, policy.device)
+    assert not torch.allclose(changed, expected, atol=1e-3)
+    kept = encoder(model, [0, 1, 2], policy.device)
+    torch.testing.assert_close(kept, expected if encoder.frozen else changed, atol=1e-5, rtol=1e-5)
+
+
+def test_the_frozen_layers_are_counted_from_below(policy):
+    decoder = policy.model.get_decoder()
+    policy.model.requires_grad_(False)
+    assert frozen_layers(policy.model) == 0  # nothing is trained, so nothing is known about what will be
+    decoder.layers[1].requires_grad_(True)
+    assert frozen_layers(policy.model) == 1
+    decoder.get_input_embeddings().requires_grad_(True)
+    assert frozen_layers(policy.model) == 0
 
 
 def test_packed_groups_equal_separate_rows_with_gradients(policy):

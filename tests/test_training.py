@@ -15,7 +15,7 @@ from rrec_lib import trainer as trainer_module
 from rrec_lib.advantages import grpo_advantages
 from rrec_lib.blocks import as_seen_from_the_end, successive_targets
 from rrec_lib.checkpoints import COMPLETE, last_checkpoint
-from rrec_lib.item_tower import choose_items
+from rrec_lib.item_tower import choose_items, step_seed
 from rrec_lib.packing import pack, packed_forward
 from rrec_lib.policy import Policy, encode, item_table, load_policy, weights_hash
 from rrec_lib.profiles import load_profile
@@ -231,6 +231,32 @@ def test_the_softmax_over_the_catalogue_has_every_ranked_item_as_a_negative(smok
     assert batch["item_loss"] < whole["item_loss"]  # fewer negatives
     assert whole["token_loss"] == 0
     assert whole["grad_norm"] > 0
+
+
+def test_targets_of_a_block_are_no_negatives_of_each_other(smoke_profile, smoke_dataset, tmp_path):
+    """With a fresh model the first step's item loss by hand, over the step's items alone."""
+    settings = dataclasses.replace(smoke_profile.warmup, sentences=False, item_negatives=5, targets_per_user=4)
+    profile = dataclasses.replace(smoke_profile, warmup=settings)
+    trainer = warm_up(load_policy(profile.model), smoke_dataset, profile, tmp_path, max_steps=1)
+    found = next(row["item_loss"] for row in trainer.state.log_history if "item_loss" in row)
+    policy, items = load_policy(profile.model), list(smoke_dataset["items"])
+    blocks = next(iter(trainer.get_train_dataloader()))["blocks"]
+    told = [e for block in blocks for e in as_seen_from_the_end(block)]
+    marker = marker_ids(policy.tokenizer)
+    users = encode(policy, [prompt + marker for prompt in encode_users(policy.tokenizer, told, items)])
+    targets = torch.tensor([e["target"] for e in told])
+    ids, log_q = choose_items(targets, trainer.target_share, 5, step_seed(0, 0))
+    logits = score_items(users, item_table(policy, items)[ids], profile.reward.temperature) - log_q
+
+    def loss(excluded):
+        kept = mask_items(torch.zeros(len(told), len(items)), excluded, targets)[:, ids]
+        return torch.nn.functional.cross_entropy(logits + kept, torch.searchsorted(ids, targets)).item()
+
+    seen = [e["seen"] for e in told]
+    mates = [[e["target"] for e in block] for block in blocks for _ in block]
+    assert found == pytest.approx(loss([a + b for a, b in zip(seen, mates, strict=True)]), rel=1e-4)
+    assert abs(found - loss(seen)) > 1e-3
+    assert abs(loss(seen) - loss([[]] * len(told))) > 1e-3
 
 
 def test_recpo_takes_the_softmax_over_the_catalogue(smoke_profile, smoke_dataset, tmp_path):

@@ -91,7 +91,7 @@ class LabConfig:
     warmup_learning_rate: float = 1e-3
     warmup_rows: int = 128
     teach_right: float = 0.97
-    teach_steps: int = 800
+    teach_steps: int = 2000
     teach_mixed_steps: int = 126
     teach_learning_rate: float = 4e-3
     teach_rows: int = 128
