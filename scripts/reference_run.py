@@ -9,6 +9,7 @@ read back. Each run's adapters stand in its folder, its test report in results/r
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,16 @@ from rrec_lib.reports import data_hash, save_reports
 from rrec_lib.stopping import StopOnValid
 from rrec_lib.training import save_stage, train_recpo, warm_up
 
-# Small steps of rows that share a prompt, and negatives from the whole catalogue.
+# Small steps of rows that share a prompt. RecPO's softmax is over what a user has not seen of the catalogue; that of the
+# warm-up over the batch, so that every target's own row is trained.
 SETTINGS = {
-    "warmup.users_per_step": 4, "warmup.targets_per_user": 8, "warmup.item_negatives": 16, "warmup.learning_rate": 2e-3,
+    "warmup.users_per_step": 4, "warmup.targets_per_user": 8, "warmup.item_negatives": 32, "warmup.learning_rate": 2e-3,
     "training.item_softmax": "catalogue", "training.users_per_step": 8, "training.learning_rate": 5e-4,
-    "training.item_refresh_steps": 40,
 }  # fmt: skip
 UNTRAINED = "untrained"
 ARMS = {"with reasoning": "own", "without reasoning": "none", UNTRAINED: "none"}  # what stands before the marker
 WARMUP_SHARE = 0.6  # of the budget of the arm with reasoning
-EVERY = (120, 20)  # steps between evaluations of the warm-up and of RecPO, whose steps take several times as long
+EVERY = (100, 20)  # steps between evaluations of the warm-up and of RecPO, whose steps take several times as long
 ENDLESS = 10**6  # steps; the budget ends a stage
 
 
@@ -93,7 +94,8 @@ def train(
     share = WARMUP_SHARE if control == "own" else 1.0
     print(f"{arm}, seed {seed}: warm-up", flush=True)
     stop = judge(policy, profile, dataset, valid, control, arguments.every[0], share * seconds)
-    trainer: Any = warm_up(policy, dataset, profile, folder / "warmup", seed, stop, max_steps=ENDLESS)
+    over_batch = replace(profile, training=replace(profile.training, item_softmax="batch"))
+    trainer: Any = warm_up(policy, dataset, over_batch, folder / "warmup", seed, stop, max_steps=ENDLESS)
     save_stage(policy, trainer, folder / "warmup-adapter", dataset, profile, seed)
     if control == "own":
         print(f"{arm}, seed {seed}: RecPO", flush=True)
