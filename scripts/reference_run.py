@@ -26,8 +26,8 @@ from rrec_lib.reports import data_hash, save_reports
 from rrec_lib.stopping import StopOnValid
 from rrec_lib.training import save_stage, train_recpo, warm_up
 
-# Small steps of rows that share a prompt. RecPO's softmax is over what a user has not seen of the catalogue; that of the
-# warm-up over the batch, so that every target's own row is trained.
+# Small steps of rows that share a prompt. RecPO's softmax is over what a user has not seen of the catalogue, that of
+# the warm-up over the batch, so that every target's own row is trained.
 SETTINGS = {
     "warmup.users_per_step": 4, "warmup.targets_per_user": 8, "warmup.item_negatives": 32, "warmup.learning_rate": 2e-3,
     "training.item_softmax": "catalogue", "training.users_per_step": 8, "training.learning_rate": 5e-4,
