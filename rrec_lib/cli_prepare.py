@@ -50,6 +50,8 @@ def _amazon_options(parser: argparse.ArgumentParser) -> None:
     _filters(parser)
     parser.add_argument("--with-crawl-time-popularity", action="store_true",
                         help="clean: keep average rating and number of buyers, which know the future")  # fmt: skip
+    parser.add_argument("--description-words", type=int, metavar="N",
+                        help="clean: keep N words of a description; fewer cost less (default: all)")  # fmt: skip
     parser.set_defaults(prepare=prepare_amazon)
 
 
@@ -109,14 +111,16 @@ def prepare_amazon(arguments: argparse.Namespace) -> None:
 
     a = arguments
     official = a.recipe == "official"
-    if official and (a.with_crawl_time_popularity or a.min_target_rating):
-        raise ValueError("--with-crawl-time-popularity and --min-target-rating belong to the recipe clean; "
-                         "the official one always keeps both")  # fmt: skip
+    if official and (a.with_crawl_time_popularity or a.min_target_rating or a.description_words is not None):
+        raise ValueError("--with-crawl-time-popularity, --min-target-rating and --description-words belong to the "
+                         "recipe clean; the official one keeps everything")  # fmt: skip
     raw = raw_files(a.raw_dir, a.category) if a.raw_dir else category_files(a.category)
     if official:
         manifest = save_official(raw, OfficialRecipe(a.start, a.end, a.k_core, a.window), a.out, a.max_faults)
     else:
-        recipe = CleanRecipe(a.start, a.end, a.k_core, a.window, a.min_target_rating, a.with_crawl_time_popularity)
+        recipe = CleanRecipe(
+            a.start, a.end, a.k_core, a.window, a.min_target_rating, a.with_crawl_time_popularity, a.description_words
+        )
         manifest = save_clean(raw, recipe, a.out, a.max_faults)
     _report(a.out, manifest)
     if official:

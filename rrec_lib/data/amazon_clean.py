@@ -43,7 +43,8 @@ class CleanRecipe:
     it. The other arguments are those of :class:`rrec_lib.data.logs.Filters`.
 
     ``crawl_time_popularity`` keeps each item's average rating and number of buyers as they stood when the data was
-    crawled, after every test target.
+    crawled, after every test target. ``description_words`` is how many words of a description are kept, all if None:
+    fewer make items cheaper to encode.
     """
 
     start: str = "2022-10"
@@ -52,6 +53,11 @@ class CleanRecipe:
     window: int = 20
     min_target_rating: float = 0.0
     crawl_time_popularity: bool = False
+    description_words: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.description_words is not None and self.description_words < 0:
+            raise ValueError(f"description_words must be 0 (none) or more, got {self.description_words}")
 
 
 def save_clean(raw: RawFiles, recipe: CleanRecipe, out: Path | str, max_faults: float = MAX_FAULTS) -> dict[str, Any]:
@@ -79,7 +85,7 @@ def save_clean(raw: RawFiles, recipe: CleanRecipe, out: Path | str, max_faults: 
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch, "items.arrow")
         described = np.zeros(len(reviews.item_asins), dtype=bool)
-        rows = _item_rows(raw, reviews, described, faults)
+        rows = _item_rows(raw, reviews, described, faults, recipe.description_words)
         written = write_items(rows, pa.schema(columns), path)
         again = log_faults(reviews, described, raw.reviews, faults)
         kept, dropped = _choose(reviews, described, again, start, end)
@@ -118,7 +124,9 @@ def plain_text(text: str) -> str:
     return " ".join(text.split())
 
 
-def clean_item(record: dict[str, Any], kind: str, path: Path, line: int, faults: Faults) -> dict[str, Any]:
+def clean_item(
+    record: dict[str, Any], kind: str, path: Path, line: int, faults: Faults, description_words: int | None = None
+) -> dict[str, Any]:
     """One row of the item table, its repairs counted.
 
     Args:
@@ -127,6 +135,7 @@ def clean_item(record: dict[str, Any], kind: str, path: Path, line: int, faults:
         path: the meta file, and
         line: the record's line, for the report.
         faults: where repairs are counted.
+        description_words: how many words of the description are kept; all if None.
     """
     raw_title = record.get("title")
     title = plain_text(raw_title) if isinstance(raw_title, str) else ""
@@ -144,7 +153,7 @@ def clean_item(record: dict[str, Any], kind: str, path: Path, line: int, faults:
         "source_id": record["parent_asin"],
         "kind": kind,
         "title": title or f"Untitled ({record['parent_asin']})",
-        "description": " ".join(part for part in parts if part),
+        "description": " ".join(" ".join(parts).split()[:description_words]),
         "categories": [text for text in map(plain_text, _texts(record.get("categories"))) if text],
         "average_rating": json_number(record.get("average_rating"), float),
         "rating_number": json_number(record.get("rating_number"), int),
@@ -152,12 +161,12 @@ def clean_item(record: dict[str, Any], kind: str, path: Path, line: int, faults:
 
 
 def _item_rows(
-    raw: RawFiles, reviews: Reviews, described: np.ndarray, faults: Faults
+    raw: RawFiles, reviews: Reviews, described: np.ndarray, faults: Faults, words: int | None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     kind = category(raw.category).noun
     for line, number, record in known_items(raw.meta, reviews, described, faults):
         if number >= 0 and not described[number]:  # of two descriptions the first is used
-            yield number, clean_item(record, kind, raw.meta, line, faults)
+            yield number, clean_item(record, kind, raw.meta, line, faults, words)
 
 
 def _choose(

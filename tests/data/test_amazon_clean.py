@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -121,6 +122,17 @@ def test_crawl_time_popularity_comes_only_when_asked_for(prepared, tmp_path):
     assert (item["average_rating"], item["rating_number"]) == (4.5, 12)
     assert "Number of buyers: 12" in item_messages(item)[1]["content"]
     assert "buyers" not in item_messages(prepared[1]["items"][2])[1]["content"]
+
+
+@pytest.mark.parametrize("words", [0, 1, 99])
+def test_descriptions_keep_as_many_words_as_are_asked_for(prepared, tmp_path, words):
+    save_clean(write_raw(tmp_path / "raw"), replace(RECIPE, description_words=words), tmp_path / "out")
+    whole = [text.split() for text in prepared[1]["items"]["description"]]
+    assert max(map(len, whole)) > 1
+    found = load_prepared(tmp_path / "out")["items"]["description"]
+    assert [text.split() for text in found] == [text[:words] for text in whole]
+    with pytest.raises(ValueError, match="0 \\(none\\) or more, got -1"):
+        replace(RECIPE, description_words=-1)
 
 
 def test_the_folder_goes_through_the_other_stations(tmp_path):
