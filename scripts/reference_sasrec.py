@@ -9,9 +9,10 @@ RecTools wants NumPy 1, so it gets an environment of its own:
 This script writes the training windows and the histories to be scored as plain files, starts itself in the other
 environment, and reads back a score per history and item. Both sides learn the same windows of the same sizes, liked
 films alone as targets, for as many epochs, and keep the epoch that was best on the same rows of valid (RecTools is
-looked at after every second epoch, ours after every one). Ours is trained twice: with RecTools' first weights (Xavier
-for every matrix), which asks whether the two are the same model, and with its own (Xavier's spread for embeddings
-alone), as the baseline is used.
+looked at after every second epoch, ours after every one). Ours is trained twice. Once as RecTools builds it, which asks
+whether the two are the same model: Xavier's first weights for every matrix, places counted from the end, embeddings as
+they are. And once as the baseline is used: places counted from the beginning, embeddings times the square root of their
+width, which is how SASRec's authors scale them.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from pathlib import Path
 SIZES = {"hidden": 64, "layers": 2, "heads": 2, "dropout": 0.2, "learning_rate": 1e-3, "batch_size": 16}
 LENGTH = 50
 EPOCHS, EVERY = 24, 2  # RecTools is trained a few epochs at a time and asked for scores in between
-SAME, OWN = "ours, RecTools' first weights", "ours"
+SAME, OWN = "ours, built as RecTools", "ours"
 
 
 def main() -> None:
@@ -99,21 +100,34 @@ def best_of_rectools(folder: Path, seed: int, asked: list):  # type: ignore[no-u
 
 def train_ours(train: list, valid: list, n_items: int, seed: int, like_rectools: bool):  # type: ignore[no-untyped-def]
     """Our SASRec for the same epochs; looked at after each, since that is how it is built."""
-    from torch import nn
-
     from rrec_lib.baselines import SequenceRecommender, SequenceSettings
 
     settings = SequenceSettings(length=LENGTH, epochs=EPOCHS, patience=EPOCHS, **SIZES)  # type: ignore[arg-type]
     model = SequenceRecommender("sasrec", n_items, settings, seed)
     if like_rectools:
-        for name, weight in model.named_parameters():
-            if weight.dim() > 1:  # RecTools holds the three projections in one matrix of 3d rows, which narrows them
-                joint = any(part in name for part in ("query", "key", "value"))
-                nn.init.xavier_normal_(weight, 0.5**0.5 if joint else 1.0)
+        build_as_rectools(model)
     model.fit(train, valid)
     best = max(model.history, key=lambda row: row["valid_ndcg@20"])
     print(f"seed {seed}: our best epoch {best['epoch'] + 1}, valid NDCG@20 {best['valid_ndcg@20']:.4f}", flush=True)
     return model
+
+
+def build_as_rectools(model) -> None:  # type: ignore[no-untyped-def]
+    """Give our SASRec RecTools' first weights, its way of counting places, and embeddings that are not scaled."""
+    import torch
+    from torch import nn
+
+    for name, weight in model.named_parameters():
+        if weight.dim() > 1:  # RecTools holds the three projections in one matrix of 3d rows, which narrows them
+            joint = any(part in name for part in ("query", "key", "value"))
+            nn.init.xavier_normal_(weight, 0.5**0.5 if joint else 1.0)
+
+    def forward(histories: torch.Tensor) -> torch.Tensor:
+        encoder, lengths = model.encoder, (histories != model.n_items).sum(1, keepdim=True)
+        places = (torch.arange(histories.shape[1]) + LENGTH - lengths).clamp(max=LENGTH - 1)
+        return encoder.norm(encoder.blocks(model.items(histories) + encoder.positions.weight[places]))
+
+    model.forward = forward
 
 
 VERSIONS = (

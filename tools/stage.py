@@ -53,7 +53,9 @@ def stage(source: Path, target: Path, profile: str = "cpu") -> None:
     (target / "book" / "_generated" / "times.md").write_text(times_table(source), encoding="utf-8")
     (target / "book" / "_generated" / "benchmarks.md").write_text(benchmarks_table(source), encoding="utf-8")
     (target / "book" / "_generated" / "faults.md").write_text(rules_table(), encoding="utf-8")
-    (target / "book" / "_generated" / "baselines.md").write_text(baselines_table(source), encoding="utf-8")
+    for name in DATA_SETS:
+        table = baselines_table(source, name)
+        (target / "book" / "_generated" / f"baselines-{name}.md").write_text(table, encoding="utf-8")
     (target / "book" / "_generated" / "reference.md").write_text(reference_tables(source), encoding="utf-8")
 
 
@@ -140,9 +142,9 @@ def benchmarks_table(source: Path) -> str:
     return "\n".join(rows) + "\n"
 
 
-def baselines_table(source: Path) -> str:
-    """Markdown table of the tuned baselines on MovieLens; a baseline whose search nobody has recorded says so."""
-    folder = source / "results" / "baselines" / "movielens-cpu"
+def baselines_table(source: Path, data_set: str) -> str:
+    """Markdown table of the tuned baselines on a data set; a baseline whose search nobody has recorded says so."""
+    folder = source / "results" / "baselines" / data_set
     path = folder / "reports.json"
     reports = {report.name: report for report in load_reports(path)} if path.exists() else {}
     rows = ["| baseline | NDCG@20 | 95 % over users | points tried | valid chose |", "|---|---|---|---|---|"]
@@ -157,7 +159,7 @@ def baselines_table(source: Path) -> str:
         rows.append(f"| {name} | {_mean(interval)} | {len(trials)} | {chosen} |")
     if reports:
         run = next(iter(reports.values()))
-        where = f"`results/baselines/movielens-cpu/`, commit {run.run['commit']}, {run.run['device']}"
+        where = f"`results/baselines/{data_set}/`, commit {run.run['commit']}, {run.run['device']}"
         rows += ["", f"{len(run.users)} rows of {len(set(run.users.tolist()))} users, one seed. Recorded run: {where}."]
     return "\n".join(rows) + "\n"
 

@@ -121,8 +121,8 @@ def test_the_reference_table_shows_what_was_run_and_names_what_was_not(tmp_path)
 
 
 def test_the_baselines_table_shows_the_recorded_searches(tmp_path):
-    assert stage.baselines_table(tmp_path).count("not run yet") == len(stage.BASELINES)
-    table = stage.baselines_table(execute.ROOT)
+    assert stage.baselines_table(tmp_path, "movielens-cpu").count("not run yet") == len(stage.BASELINES)
+    table = stage.baselines_table(execute.ROOT, "movielens-cpu")
     (ease,) = [line for line in table.splitlines() if line.startswith("| EASE |")]
     recorded = json.loads((execute.ROOT / "results/baselines/movielens-cpu/ease.json").read_text())["trials"]
     best = max(recorded, key=lambda trial: trial["valid"])["parameters"]
