@@ -8,7 +8,7 @@ from rrec_lib.reports import Report
 
 ARMS = {
     "full": "reasoning, states warmed up, RecPO",
-    "without reasoning": "answers at once; contrastive, at least as long as full's lessons, warm-up and RecPO together",
+    "without reasoning": "answers at once; contrastive, for longer than full's warm-up and RecPO together",
     "another user's reasoning": "as full, but each user is answered from the reasoning of another",
     "without warm-up": "RecPO from the taught policy, for as many steps as full's warm-up and RecPO together",
     "contrastive only": "the warm-up goes on; the reasoning's tokens are never rewarded",
