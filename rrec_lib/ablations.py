@@ -28,7 +28,7 @@ LINES = {
     "temperature 1.5": "reasonings sampled more freely; the paper's",
     "mean state": "the user's state is the mean over the reasoning's tokens",
     "last-token state": "the user's state is that of the reasoning's last token",
-    "in-batch softmax": "a target is told from the batch's other targets and a few items drawn at random",
+    "in-batch softmax": "a target is told from the batch's other targets alone",
     "logQ correction": "the same, and popular items weigh less as negatives",
     "without warm-up": "RecPO from the untrained model, as in the paper",
     "random text": "random words in the place of the reasoning",

@@ -1,6 +1,5 @@
 """Comparing reports: differences with intervals over users and seeds, effect sizes, and a sentence that says it."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
@@ -8,6 +7,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike
 
+from rrec_lib.evaluation import sample_examples
 from rrec_lib.ranking import Interval, resampled_totals, user_totals
 from rrec_lib.reports import Report, check_same_examples
 
@@ -110,14 +110,8 @@ def cap_rows(report: Report, limit: int, seed: int = 0) -> Report:
     """
     if limit < 1:
         raise ValueError(f"a user keeps at least one row, got {limit}")
-    order = np.random.default_rng(seed).permutation(len(report.users))
-    taken: Counter[int] = Counter()
-    kept = []
-    for row in order.tolist():
-        taken[report.users[row]] += 1
-        if taken[report.users[row]] <= limit:
-            kept.append(row)
-    rows = np.sort(np.array(kept, dtype=np.int64))
+    numbered = [{"user_id": user, "row": row} for row, user in enumerate(report.users.tolist())]
+    rows = np.sort([kept["row"] for kept in sample_examples(numbered, len(numbered), limit, seed)])
     ranks = {name: getattr(report, name)[rows] for name in ("n_greater", "n_equal", "users")}
     examples = f"{report.examples}, at most {limit} rows a user, seed {seed}"
     return replace(report, **ranks, examples=examples, lists={}, slices={}, findings=())
