@@ -50,7 +50,7 @@ class WarmupProfile:
     steps: int
     users_per_step: int
     targets_per_user: int  # the most successive targets of a user that share a row
-    sentences: bool  # write and learn a sentence before the marker; without, the states follow the prompt at once
+    sentence_every: int  # steps; in each such a sentence before the marker, else the prompt's end at once. 0: never
     item_negatives: int  # items drawn into each step: beside the batch's targets, or as the catalogue's fresh rows
     token_weight: float  # of the sentences' cross-entropy, beside the item term's 1
     learning_rate: float

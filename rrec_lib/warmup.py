@@ -149,7 +149,7 @@ class WarmupTrainer(CheckpointMixin, Trainer):
             self.refresh_item_table()
         with plain_attention(self.policy), autocast(self.policy.compute_dtype, self.accelerator.device):
             groups, real = self.pack_blocks(inputs["blocks"])
-            if self.settings.sentences:
+            if self.with_sentences:
                 output = packed_forward(model, groups)
                 mask = groups.loss_mask.flatten(0, 1)
                 states, token = output.states, -(output.logprobs * mask).sum() / mask.sum()
@@ -159,6 +159,12 @@ class WarmupTrainer(CheckpointMixin, Trainer):
         item = self._item_loss(model, states[real], inputs["blocks"])
         self.parts = {"token_loss": token.item(), "item_loss": item.item()}
         return self.checked(self.settings.token_weight * token + item)
+
+    @property
+    def with_sentences(self) -> bool:
+        """Whether sentences stand before the markers of this step; the last of every so many steps has them."""
+        every = self.settings.sentence_every
+        return every > 0 and (self.state.global_step + 1) % every == 0
 
     def pack_blocks(self, blocks: Sequence[Items]) -> tuple[PackedGroups, Tensor]:
         """A row per block: what its prompts share, then for each target the rest of its prompt, sentence and marker.
@@ -183,14 +189,14 @@ class WarmupTrainer(CheckpointMixin, Trainer):
             given += [len(rest) for rest in row.rest + row.rest[-1:] * filling]
             real += [True] * len(block) + [False] * filling
         lengths = [len(completion) for completion in completions]
-        sampled = lengths if self.settings.sentences else [0] * len(lengths)
+        sampled = lengths if self.with_sentences else [0] * len(lengths)
         device = self.accelerator.device
         groups = pack(beginnings, completions, sampled, tokenizer.pad_token_id, device, visible, given)
         return groups, torch.tensor(real, device=device)
 
     def _endings(self, block: Items) -> list[str]:
         """What stands behind each prompt of a block: the sentence, where there is one, and the marker."""
-        if not self.settings.sentences:
+        if not self.with_sentences:
             return [MARKER] * len(block)
         step = self.state.global_step
         return [

@@ -23,7 +23,7 @@ def test_an_unknown_profile_names_the_choices():
 def test_overrides_change_one_key_and_nothing_else():
     plain, changed = load_profile("smoke"), load_profile("smoke", {"training.steps": 99, "model.dtype": "bfloat16"})
     assert (changed.training.steps, changed.model.dtype) == (99, "bfloat16")
-    assert load_profile("smoke", {"warmup.sentences": False}).warmup.sentences is False
+    assert load_profile("smoke", {"warmup.sentence_every": 0}).warmup.sentence_every == 0
     restored = dataclasses.replace(changed, training=plain.training, model=plain.model)
     assert restored == plain
 
@@ -37,7 +37,7 @@ def test_an_unknown_key_is_refused(key):
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [("training.steps", "many", "int"), ("training.steps", 2.5, "int"), ("training.steps", True, "int"),
-     ("warmup.sentences", 1, "bool"),
+     ("warmup.sentence_every", True, "int"),
      ("rollouts.temperature", "hot", "float"), ("model.lora_layers", "all", "int | None"), ("model.name", 3, "str")],
 )  # fmt: skip
 def test_a_value_of_the_wrong_type_is_refused(key, value, expected):

@@ -171,7 +171,7 @@ def test_warm_up_learns_format_and_states(smoke_profile, smoke_dataset, tmp_path
 @pytest.mark.parametrize("sentences", [True, False])
 def test_targets_that_share_a_row_teach_what_they_teach_apart(smoke_profile, smoke_dataset, tmp_path, sentences):
     """One block of four, packed beside a shorter one, gives the losses of its four prompts computed one by one."""
-    settings = dataclasses.replace(smoke_profile.warmup, sentences=sentences, targets_per_user=4)
+    settings = dataclasses.replace(smoke_profile.warmup, sentence_every=int(sentences), targets_per_user=4)
     profile = dataclasses.replace(smoke_profile, warmup=settings)
     trainer = warmed(profile, smoke_dataset, tmp_path, max_steps=1)
     train = list(smoke_dataset["train"])
@@ -194,6 +194,13 @@ def test_targets_that_share_a_row_teach_what_they_teach_apart(smoke_profile, smo
     assert groups.loss_mask.flatten(0, 1)[~real].sum() == 0
 
 
+def test_a_sentence_stands_in_every_so_manieth_step(smoke_profile, smoke_dataset, tmp_path):
+    settings = dataclasses.replace(smoke_profile.warmup, sentence_every=2)
+    trainer = warmed(dataclasses.replace(smoke_profile, warmup=settings), smoke_dataset, tmp_path, max_steps=4)
+    losses = [row["token_loss"] > 0 for row in trainer.state.log_history if "loss" in row]
+    assert losses == [False, True, False, True]
+
+
 @pytest.mark.parametrize("softmax", ["batch", "catalogue"])
 def test_a_resumed_warm_up_ends_with_the_same_weights(smoke_profile, smoke_dataset, tmp_path, softmax):
     training = dataclasses.replace(smoke_profile.training, item_softmax=softmax)
@@ -211,7 +218,7 @@ def test_the_softmax_over_the_catalogue_has_every_ranked_item_as_a_negative(smok
 
     def first_item_loss(softmax):
         training = dataclasses.replace(smoke_profile.training, item_softmax=softmax)
-        settings = dataclasses.replace(smoke_profile.warmup, sentences=False, item_negatives=5)
+        settings = dataclasses.replace(smoke_profile.warmup, sentence_every=0, item_negatives=5)
         profile = dataclasses.replace(smoke_profile, training=training, warmup=settings)
         policy = load_policy(profile.model)
         trainer = warm_up(policy, smoke_dataset, profile, tmp_path / softmax, max_steps=1)
@@ -235,7 +242,7 @@ def test_the_softmax_over_the_catalogue_has_every_ranked_item_as_a_negative(smok
 
 def test_targets_of_a_block_are_no_negatives_of_each_other(smoke_profile, smoke_dataset, tmp_path):
     """With a fresh model the first step's item loss by hand, over the step's items alone."""
-    settings = dataclasses.replace(smoke_profile.warmup, sentences=False, item_negatives=5, targets_per_user=4)
+    settings = dataclasses.replace(smoke_profile.warmup, sentence_every=0, item_negatives=5, targets_per_user=4)
     profile = dataclasses.replace(smoke_profile, warmup=settings)
     trainer = warm_up(load_policy(profile.model), smoke_dataset, profile, tmp_path, max_steps=1)
     found = next(row["item_loss"] for row in trainer.state.log_history if "item_loss" in row)
