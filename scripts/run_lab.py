@@ -72,7 +72,7 @@ def run_or_resume(config: LabConfig, line: str, seed: int, folder: Path) -> dict
     path = folder / f"{line.replace(' ', '-')}-{seed}.json"
     if path.exists():
         saved = json.loads(path.read_text(encoding="utf-8"))
-        if saved["config"] == asdict(config):
+        if asdict(LabConfig()) | saved["config"] == asdict(config):  # a knob that came later was at its default
             return saved
     say(f"{line}, seed {seed}")
     start = time.monotonic()

@@ -11,6 +11,8 @@ from torch.nn.functional import gelu, scaled_dot_product_attention
 from rrec_lib.lab.world import ANSWER, HISTORY, ITEM, N_ITEMS, REASONING, THINK, VOCABULARY
 
 LENGTH = HISTORY + 1 + REASONING + 1  # history, <think>, reasoning, <answer>
+USER_STATES = ("marker", "mean", "last token")  # behind <answer>, over the reasoning's tokens, at the last of them
+ITEM_ROWS = ("described", "classes")  # the model's states of the items' descriptions, or rows learned for each item
 Cache = list[tuple[Tensor, Tensor]]
 
 
@@ -66,6 +68,8 @@ class LabModel(nn.Module):
         self.tokens, self.places = nn.Embedding(VOCABULARY, width), nn.Embedding(LENGTH, width)
         self.blocks = nn.ModuleList([Block(width, heads) for _ in range(layers)])
         self.norm = nn.LayerNorm(width)
+        self.user_state = "marker"
+        self.classes: nn.Embedding | None = None
         pairs = width // heads // 2
         angles = torch.arange(LENGTH)[:, None] * 100 ** -(torch.arange(pairs) / pairs)
         self.register_buffer("cos", angles.cos(), persistent=False)
@@ -91,8 +95,22 @@ class LabModel(nn.Module):
         """lm_head: (..., V) logits of the next token."""
         return states @ self.tokens.weight.T
 
+    def classify(self, seed: int) -> None:
+        """Put a row to be learned for each item in the place of the item's described state."""
+        rows = torch.randn(N_ITEMS, self.tokens.embedding_dim, generator=torch.Generator().manual_seed(seed))
+        self.classes = nn.Embedding.from_pretrained(rows, freeze=False)
+
+    def user_states(self, states: Tensor) -> Tensor:
+        """(R, d) of the final states (R, T, d) of whole sequences; without reasoning the marker's is the only one."""
+        written = states[:, HISTORY + 1 : HISTORY + 1 + REASONING]
+        if self.user_state == "marker" or states.shape[1] < LENGTH:
+            return states[:, -1]
+        return written.mean(1) if self.user_state == "mean" else written[:, -1]
+
     def item_states(self) -> Tensor:
-        """The item table H_V, (N, d): the state behind ``<item> v <answer>`` of every item v."""
+        """The item table H_V, (N, d): the state behind ``<item> v <answer>`` of every item v, or its learned row."""
+        if self.classes is not None:
+            return self.classes.weight
         items = torch.arange(N_ITEMS)
         return self(torch.stack([torch.full_like(items, ITEM), items, torch.full_like(items, ANSWER)], 1))[0][:, -1]
 
@@ -117,13 +135,13 @@ def read_out(
         temperature: of the token distribution, as in :func:`sample`.
 
     Returns:
-        User states (R, d) behind the marker, and log-probabilities (R, 8) of the reasoning's tokens or None.
+        User states (R, d), and log-probabilities (R, 8) of the reasoning's tokens or None.
     """
     states, _ = model(answered(histories, reasoning))
     if reasoning is None:
-        return states[:, -1], None
+        return model.user_states(states), None
     logits = model.lm_logits(states[:, HISTORY : HISTORY + REASONING]) / temperature
-    return states[:, -1], torch.log_softmax(logits, -1).gather(-1, reasoning[..., None]).squeeze(-1)
+    return model.user_states(states), torch.log_softmax(logits, -1).gather(-1, reasoning[..., None]).squeeze(-1)
 
 
 @torch.no_grad()

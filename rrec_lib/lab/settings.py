@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 
 from rrec_lib.advantages import ADVANTAGES
-from rrec_lib.lab.model import LabModel
+from rrec_lib.lab.model import ITEM_ROWS, USER_STATES, LabModel
 from rrec_lib.reports import Report
 
 ARMS = {
@@ -19,6 +19,11 @@ KNOBS = {  # arm full, with one knob turned; the number of reasonings in a batch
     "RLOO": {"estimator": "rloo"},
     "G = 2": {"group_size": 2, "users": 64},
     "G = 8": {"group_size": 8, "users": 16},
+    "temperature 0.7": {"temperature": 0.7},
+    "temperature 1.5": {"temperature": 1.5},
+    "mean state": {"user_state": "mean"},
+    "last-token state": {"user_state": "last token"},
+    "classification head": {"item_rows": "classes"},
     "every reasoning trains the item": {"best_only": False},
     "4 updates a batch, clipped": {"updates_per_batch": 4, "steps": 50},
     "4 updates a batch, not clipped": {"updates_per_batch": 4, "steps": 50, "clip_eps": 1e6},
@@ -46,6 +51,8 @@ class LabConfig:
         temperature: of the sampled tokens, in training and evaluation.
         item_temperature: τ of the item softmax and of R_c.
         token_normalization: see :func:`rrec_lib.objective.recpo_loss`.
+        user_state: which of the states is the user's, one of :data:`rrec_lib.lab.model.USER_STATES`.
+        item_rows: what the item table is made of, one of :data:`rrec_lib.lab.model.ITEM_ROWS`.
         steps: batches of RecPO.
         users: B, users per batch.
         learning_rate: of AdamW in RecPO.
@@ -82,6 +89,8 @@ class LabConfig:
     temperature: float = 1.0
     item_temperature: float = 0.1
     token_normalization: str = "trajectory"
+    user_state: str = "marker"
+    item_rows: str = "described"
     steps: int = 200
     users: int = 32
     learning_rate: float = 5e-4
@@ -107,8 +116,10 @@ class LabConfig:
     evaluate_every: int = 10
 
     def __post_init__(self) -> None:
-        if self.estimator not in ADVANTAGES:
-            raise ValueError(f"estimator must be one of {', '.join(ADVANTAGES)}, got {self.estimator!r}")
+        choices = {"estimator": ADVANTAGES, "user_state": USER_STATES, "item_rows": ITEM_ROWS}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
         may_be_zero = {"beta", "steps", "warmup_hits", "warmup_steps", "world_seed", "clip_eps", "best_only"}
         for knob in fields(self):
             value = getattr(self, knob.name)

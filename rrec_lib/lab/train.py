@@ -34,7 +34,7 @@ _WORLD = ("world_seed", "train_users", "valid_users", "test_users")
 _LESSONS = (*_WORLD, "width", "layers", "heads", "teach_right", "teach_steps", "teach_mixed_steps",
             "teach_learning_rate", "teach_rows")  # fmt: skip
 _WARMUP = (*_LESSONS, "warmup_hits", "warmup_steps", "warmup_last_steps", "warmup_learning_rate", "warmup_rows",
-           "temperature", "item_temperature", "evaluate_every")  # fmt: skip
+           "temperature", "item_temperature", "user_state", "item_rows", "evaluate_every")  # fmt: skip
 
 
 @dataclass
@@ -141,7 +141,11 @@ def run_arm(config: LabConfig, arm: str, seed: int, on_step: OnStep | None = Non
 
 def taught_model(config: LabConfig, seed: int) -> LabModel:
     """The policy after its writing lessons: tallies or chatter, half and half, and no idea of what comes next."""
-    return deepcopy(_taught(_only(config, _LESSONS), seed)[0])
+    model = deepcopy(_taught(_only(config, _LESSONS), seed)[0])
+    model.user_state = config.user_state
+    if config.item_rows == "classes":
+        model.classify(seed)
+    return model
 
 
 def _only(config: LabConfig, knobs: Iterable[str]) -> LabConfig:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rrec_lib.lab import world as lab
-from rrec_lib.lab.model import LabModel, answered, read_out, sample
+from rrec_lib.lab.model import USER_STATES, LabModel, answered, read_out, sample
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,33 @@ def test_every_item_has_its_own_row(model):
     rows = model.item_states()
     assert rows.shape == (lab.N_ITEMS, 16)
     assert torch.cdist(rows, rows).fill_diagonal_(1).min() > 1e-3
+
+
+@torch.no_grad()
+def test_the_users_state_is_the_markers_the_last_tokens_or_the_mean():
+    torch.manual_seed(0)
+    model = LabModel(16, 2, 2)
+    tokens, _ = sample(model, HISTORIES, 1, torch.Generator().manual_seed(1))
+    states, _ = model(answered(HISTORIES, tokens))
+    found = {}
+    for model.user_state in USER_STATES:
+        found[model.user_state] = read_out(model, HISTORIES, tokens)[0]
+        torch.testing.assert_close(read_out(model, HISTORIES, None)[0], model(answered(HISTORIES, None))[0][:, -1])
+    think = lab.HISTORY  # where <think> stands; eight tokens and the marker follow
+    torch.testing.assert_close(found["marker"], states[:, -1])
+    torch.testing.assert_close(found["last token"], states[:, think + lab.REASONING])
+    torch.testing.assert_close(found["mean"], states[:, think + 1 : think + 1 + lab.REASONING].mean(1))
+
+
+def test_learned_rows_take_the_place_of_described_items():
+    torch.manual_seed(0)
+    model = LabModel(16, 2, 2)
+    described = model.item_states()
+    model.classify(0)
+    assert model.item_states().shape == described.shape
+    model.item_states()[3].sum().backward()
+    assert model.tokens.weight.grad is None
+    assert [p.grad is not None for name, p in model.named_parameters() if name == "classes.weight"] == [True]
 
 
 def test_odd_heads_are_refused():

@@ -58,7 +58,8 @@ def test_what_was_taught_and_warmed_up_is_not_changed_by_the_arms():
     [
         {"beta": 1.0}, {"reward_k": 1}, {"group_size": 3}, {"estimator": "rloo"}, {"updates_per_batch": 2},
         {"best_only": False}, {"temperature": 1.7}, {"item_temperature": 0.5}, {"token_normalization": "sum"},
-        {"warmup_steps": 0}, {"learning_rate": 2e-3},
+        {"warmup_steps": 0}, {"learning_rate": 2e-3}, {"user_state": "mean"}, {"user_state": "last token"},
+        {"item_rows": "classes"},
     ],
     ids=str,
 )  # fmt: skip
@@ -126,7 +127,8 @@ def test_the_other_users_reasoning_is_read_at_the_marker():
     ("knob", "match"),
     [
         ({"estimator": "ppo"}, "estimator"), ({"group_size": 1}, "group_size >= 2"), ({"beta": 1.5}, "at most 1"),
-        ({"beta": -0.1}, "beta"), ({"teach_right": 1.1}, "at most 1"),
+        ({"beta": -0.1}, "beta"), ({"user_state": "first"}, "user_state"), ({"item_rows": "none"}, "item_rows"),
+        ({"teach_right": 1.1}, "at most 1"),
         ({"warmup_hits": 1.1}, "at most 1"), ({"teach_steps": 0}, "teach_steps must be"),
         ({"users": 0}, "users must be positive"), ({"teach_rows": 7}, "even teach_rows"),
     ],
