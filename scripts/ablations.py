@@ -1,8 +1,9 @@
 """The ablations of RecPO on MovieLens: every line from the same warm-up, with the same budget of CPU time.
 
-Each line turns one knob of RecPO and trains from the warm-up of the reference run, a quarter of that run's budget long.
-The controls train nothing: they read the line *full* with something else before the marker. Stopped and started again,
-the script goes on from the last evaluation. Reports stand in results/ablations/, which notebook 08 reads.
+Each line turns one knob of RecPO and trains from the warm-up of the reference run, a quarter of that run's budget long;
+*without reasoning* goes on with the warm-up instead, its state behind the bare prompt. The controls train nothing: they
+read the line *full* with something else before the marker. Stopped and started again, the script goes on from the last
+evaluation. Reports, on a few test rows of each user, stand in results/ablations/, which notebook 08 reads.
 
     python scripts/ablations.py --lines full RLOO "G = 2"
 """
@@ -11,7 +12,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from reference_run import ENDLESS, EVERY, SETTINGS, judge, valid_rows, write_report
+from reference_run import ENDLESS, EVERY, SETTINGS, judge, train_states, valid_rows, write_report
 
 from rrec_lib.ablations import FULL
 from rrec_lib.adapters import load_adapter
@@ -22,9 +23,11 @@ from rrec_lib.policy import load_policy
 from rrec_lib.profiles import available_profiles, load_profile, parse_overrides
 from rrec_lib.training import save_stage, train_recpo
 
+WITHOUT = "without reasoning"
 # Profile values, or fields of RecPOConfig. A batch keeps its number of reasonings.
 LINES: dict[str, dict[str, Any]] = {
     FULL: {},
+    WITHOUT: {"warmup.sentence_every": 0},
     "without R_d": {"reward.beta": 1.0},
     "without R_c": {"reward.beta": 0.0},
     "RLOO": {"training.advantage": "rloo"},
@@ -45,9 +48,10 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another profile value")
     parser.add_argument("--lines", nargs="+", default=[*LINES, *READ], choices=[*LINES, *READ])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--hours", type=float, default=0.5, help="CPU hours of training a line (default: 0.5)")
+    parser.add_argument("--hours", type=float, default=0.25, help="CPU hours of training a line (default: 0.25)")
     parser.add_argument("--every", type=int, default=EVERY[1], help="steps between evaluations (default: %(default)s)")
     parser.add_argument("--rows", type=int, default=300, help="rows of valid that decide (default: 300)")
+    parser.add_argument("--test-rows", type=int, default=8, help="test rows of a user at most (default: 8)")
     parser.add_argument("--warmup", type=Path, help="adapter to start from (default: the reference run's)")
     parser.add_argument("--runs", type=Path, default=Path("runs/ablations"), help="checkpoints (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=(REPOSITORY or Path()) / "results" / "ablations")
@@ -68,6 +72,7 @@ def run(line: str, arguments: argparse.Namespace) -> None:
     values = {key: value for key, value in knobs.items() if "." in key}
     profile = load_profile(arguments.profile, {**SETTINGS, **parse_overrides(arguments.set), **values})
     name = f"{line.replace(' ', '-')}-{arguments.seed}"
+    control = "none" if line == WITHOUT else READ.get(line, "own")
     report, folder = arguments.out / f"{name}.json", arguments.runs / profile.name / name
     if not report.is_file():
         dataset = prepare_profile(profile)
@@ -79,14 +84,19 @@ def run(line: str, arguments: argparse.Namespace) -> None:
             if line != "without warm-up":
                 load_adapter(policy, arguments.warmup, catalogue)
             valid = valid_rows(profile, dataset, arguments.rows, arguments.seed)
-            stop = judge(policy, profile, dataset, valid, "own", arguments.every, 3600 * arguments.hours)
-            print(f"{line}, seed {arguments.seed}: RecPO", flush=True)
-            trainer = train_recpo(
-                policy, dataset, profile, folder, arguments.seed, stop=stop, max_steps=ENDLESS, **fields
-            )
+            stop = judge(policy, profile, dataset, valid, control, arguments.every, 3600 * arguments.hours)
+            print(f"{line}, seed {arguments.seed}: training", flush=True)
+            trainer: Any
+            if line == WITHOUT:
+                trainer = train_states(policy, dataset, profile, folder, arguments.seed, stop)
+            else:
+                trainer = train_recpo(
+                    policy, dataset, profile, folder, arguments.seed, stop=stop, max_steps=ENDLESS, **fields
+                )
             save_stage(policy, trainer, folder / "adapter", dataset, profile, arguments.seed)
-        control = READ.get(line, "own")
-        write_report(report, policy, profile, dataset, line, control, arguments.seed, folder)
+        write_report(
+            report, policy, profile, dataset, line, control, arguments.seed, folder, rows_per_user=arguments.test_rows
+        )
     print(f"{line}, seed {arguments.seed}: {report}", flush=True)
 
 

@@ -25,6 +25,7 @@ from rrec_lib.reasoning import ReasoningRecommender
 from rrec_lib.reports import data_hash, save_reports
 from rrec_lib.stopping import StopOnValid
 from rrec_lib.training import save_stage, train_recpo, warm_up
+from rrec_lib.warmup import WarmupTrainer
 
 # Small steps of rows that share a prompt. RecPO's softmax is over what a user has not seen of the catalogue, that of
 # the warm-up over the batch, so that every target's own row is trained.
@@ -97,14 +98,21 @@ def train(
     share = WARMUP_SHARE if control == "own" else 1.0
     print(f"{arm}, seed {seed}: warm-up", flush=True)
     stop = judge(policy, profile, dataset, valid, control, arguments.every[0], share * seconds)
-    over_batch = replace(profile, training=replace(profile.training, item_softmax="batch"))
-    trainer: Any = warm_up(policy, dataset, over_batch, folder / "warmup", seed, stop, max_steps=ENDLESS)
+    trainer: Any = train_states(policy, dataset, profile, folder / "warmup", seed, stop)
     save_stage(policy, trainer, folder / "warmup-adapter", dataset, profile, seed)
     if control == "own":
         print(f"{arm}, seed {seed}: RecPO", flush=True)
         stop = judge(policy, profile, dataset, valid, control, arguments.every[1], (1 - share) * seconds)
         trainer = train_recpo(policy, dataset, profile, folder / "recpo", seed, stop=stop, max_steps=ENDLESS)
         save_stage(policy, trainer, folder / "recpo-adapter", dataset, profile, seed)
+
+
+def train_states(
+    policy: Policy, dataset: DatasetDict, profile: Profile, folder: Path, seed: int, stop: StopOnValid
+) -> WarmupTrainer:
+    """The warm-up until it is stopped, with the softmax over the batch."""
+    over_batch = replace(profile, training=replace(profile.training, item_softmax="batch"))
+    return warm_up(policy, dataset, over_batch, folder, seed, stop, max_steps=ENDLESS)
 
 
 def valid_rows(profile: Profile, dataset: DatasetDict, rows: int, seed: int) -> list[Any]:
@@ -142,9 +150,12 @@ def write_report(
     seed: int,
     folder: Path,
     trained: bool = True,
+    rows_per_user: int | None = None,
 ) -> None:
-    """Evaluate on all test rows, chunk by chunk, and write the ranks with their provenance."""
+    """Evaluate on all test rows, or some of each user, chunk by chunk, and write the ranks with their provenance."""
     recommender, test = ReasoningRecommender(policy, list(dataset["items"]), profile), list(dataset["test"])
+    if rows_per_user is not None:
+        test = sample_examples(test, len(test), rows_per_user, seed=0)  # the same rows whatever the run's seed
     findings = recommender.check(test, name, trained=trained)
     states, _ = chunked_states(recommender, test, control, 64, folder / "evaluation")
     counts = training_counts(dataset["train"], len(dataset["items"]))

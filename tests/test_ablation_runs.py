@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -29,8 +30,20 @@ def test_lines_are_trained_from_one_warm_up_and_controls_read_full(
     script, smoke_profile, smoke_dataset, tmp_path, monkeypatch, capsys
 ):
     runs, out, warmup = tmp_path / "runs", tmp_path / "out", tmp_path / "warmup"
-    lines = ["random text", "full", "logQ correction"]  # a control waits for what it reads
-    command = ["ablations.py", "--profile", "smoke", "--hours", "0.0003", "--every", "2", "--rows", "8"]
+    lines = ["random text", "full", "logQ correction", "without reasoning"]  # a control waits for what it reads
+    command = [
+        "ablations.py",
+        "--profile",
+        "smoke",
+        "--hours",
+        "0.0003",
+        "--every",
+        "2",
+        "--rows",
+        "8",
+        "--test-rows",
+        "2",
+    ]
     command += ["--warmup", str(warmup), "--set", "training.users_per_step=2", "--runs", str(runs), "--out", str(out)]
     monkeypatch.setattr(sys, "argv", [*command, "--lines", *lines])
     with pytest.raises(SystemExit):
@@ -42,6 +55,9 @@ def test_lines_are_trained_from_one_warm_up_and_controls_read_full(
     assert not any(np.array_equal(ranks[line], ranks["full"]) for line in lines if line != "full")
     rows = {row.name: row for row in read_ablations(out, samples=50)}
     assert {name for name, row in rows.items() if row.seeds} == set(lines)
+    rows_of_users = Counter(smoke_dataset["test"]["user_id"]).values()
+    users = Counter(load_reports(out / "full-0.json")[0].users.tolist())
+    assert sorted(users.values()) == sorted(min(count, 2) for count in rows_of_users)
     log = [json.loads(line) for line in (runs / "smoke" / "full-0" / "log.jsonl").read_text().splitlines()]
     assert any("valid_ndcg@20" in row for row in log)
     monkeypatch.setattr(script, "train_recpo", None)
