@@ -17,7 +17,8 @@ from rrec_lib.reports import Report, load_reports
 IMAGES = ("image/png", "image/jpeg", "image/svg+xml")
 BENCHMARKS = ("rollouts", "recpo_step", "item_encoding", "memory", "prepare")
 METRIC, ROWS_A_USER = "ndcg@20", 20
-ARMS = ("with reasoning", "without reasoning")  # of scripts/reference_run.py
+WITH, WITHOUT = "with reasoning", "without reasoning"  # arms of scripts/reference_run.py
+ARMS = {WITH: f"R²ec {WITH}", WITHOUT: f"R²ec {WITHOUT}", "untrained": "the language model, untrained"}
 DATA_SETS = {
     "movielens-cpu": "MovieLens, SmolLM2-135M",
     "Office_Products_2018-cpu": "Amazon, Office Products, 2018, SmolLM2-135M",
@@ -178,12 +179,12 @@ def _reference_table(source: Path, name: str) -> str:
     ours = [report for file in files for report in load_reports(file)]
     arms = group_reports([*ours, *best]) if ours or best else {}
     rows = ["| recommender | runs | NDCG@20 | 95 % | against the baseline |", "|---|---|---|---|---|"]
-    for arm in ARMS:
+    for arm, label in ARMS.items():
         if arm not in arms:
-            rows.append(f"| R²ec {arm} | not run yet | | | |")
+            rows.append(f"| {label} | not run yet | | | |")
             continue
         against = compare(arms[arm], best, METRIC).sentence if best else ""
-        rows.append(f"| R²ec {arm} | {len(arms[arm])} | {_mean(arm_interval(arms[arm], METRIC))} | {against} |")
+        rows.append(f"| {label} | {len(arms[arm])} | {_mean(arm_interval(arms[arm], METRIC))} | {against} |")
     rows += [f"| {r.name}, the best tuned baseline | 1 | {_mean(arm_interval([r], METRIC))} | |" for r in best]
     if not best:
         rows.append("| the best tuned baseline | not run yet | | | |")
@@ -199,8 +200,8 @@ def _all_and_capped(arms: dict[str, list[Report]]) -> list[str]:
     means = ", ".join(f"{name} {arm_interval(arm, METRIC).mean:.3f}" for name, arm in capped.items())
     rows = len(next(iter(capped.values()))[0].users)
     for of, where in ((arms, ""), (capped, f"With at most {ROWS_A_USER} rows of a user, {rows} in all: {means}. ")):
-        if all(arm in of for arm in ARMS):
-            where += f"With against without reasoning: {compare(of[ARMS[0]], of[ARMS[1]], METRIC).sentence}."
+        if WITH in of and WITHOUT in of:
+            where += f"With against without reasoning: {compare(of[WITH], of[WITHOUT], METRIC).sentence}."
         lines += [where.strip(), ""]
     return lines[:-1]
 
