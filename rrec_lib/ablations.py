@@ -18,6 +18,8 @@ FULL = "full"
 LINES = {
     FULL: "GRPO, G = 4, temperature 1, state at the marker, softmax over what the user has not seen, warm-up",
     "without reasoning": "the same model, trained to answer at once, at equal compute",
+    "contrastive only": "the warm-up goes on; the reasoning's tokens are never rewarded",
+    "warm-up alone": "where all lines start",
     "classification head": "a linear layer over the catalogue in the place of rec_head",
     "without R_d": "the reward is R_c alone: how likely, not at which rank",
     "without R_c": "the reward is R_d alone: at which rank, not how likely",

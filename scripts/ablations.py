@@ -1,9 +1,10 @@
 """The ablations of RecPO on MovieLens: every line from the same warm-up, with the same budget of CPU time.
 
-Each line turns one knob of RecPO and trains from the warm-up of the reference run, a quarter of that run's budget long;
-*without reasoning* goes on with the warm-up instead, its state behind the bare prompt. The controls train nothing: they
-read the line *full* with something else before the marker. Stopped and started again, the script goes on from the last
-evaluation. Reports, on a few test rows of each user, stand in results/ablations/, which notebook 08 reads.
+Each line turns one knob of RecPO and trains from the warm-up of the reference run, a quarter of that run's budget long.
+Two go on with the warm-up in RecPO's place: *contrastive only* as it was, *without reasoning* with the state behind the
+bare prompt. *Warm-up alone* is where all start. It trains nothing, and nor do the controls, which read the line *full*
+with something else before the marker. Stopped and started again, the script goes on from the last evaluation. Reports,
+on a few test rows of each user, stand in results/ablations/, which notebook 08 reads.
 
     python scripts/ablations.py --lines full RLOO "G = 2"
 """
@@ -12,7 +13,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from reference_run import ENDLESS, EVERY, SETTINGS, judge, train_states, valid_rows, write_report
+from reference_run import ENDLESS, EVERY, SENTENCE_EVERY, SETTINGS, judge, train_states, valid_rows, write_report
 
 from rrec_lib.ablations import FULL
 from rrec_lib.adapters import load_adapter
@@ -23,11 +24,12 @@ from rrec_lib.policy import load_policy
 from rrec_lib.profiles import available_profiles, load_profile, parse_overrides
 from rrec_lib.training import save_stage, train_recpo
 
-WITHOUT = "without reasoning"
+WITHOUT, CONTRASTIVE, WARM_UP = "without reasoning", "contrastive only", "warm-up alone"
 # Profile values, or fields of RecPOConfig. A batch keeps its number of reasonings.
 LINES: dict[str, dict[str, Any]] = {
     FULL: {},
     WITHOUT: {"warmup.sentence_every": 0},
+    CONTRASTIVE: {"warmup.sentence_every": SENTENCE_EVERY},
     "without R_d": {"reward.beta": 1.0},
     "without R_c": {"reward.beta": 0.0},
     "RLOO": {"training.advantage": "rloo"},
@@ -39,7 +41,9 @@ LINES: dict[str, dict[str, Any]] = {
     "logQ correction": {"training.item_softmax": "batch", "logq_correction": True},
     "without warm-up": {},
 }
-READ = {"random text": "random", "another user's reasoning": "other", "shuffled history": "shuffled"}
+READ = {
+    WARM_UP: "own", "random text": "random", "another user's reasoning": "other", "shuffled history": "shuffled",
+}  # fmt: skip
 
 
 def main() -> None:
@@ -79,7 +83,8 @@ def run(line: str, arguments: argparse.Namespace) -> None:
         policy = load_policy(profile.model, arguments.seed)
         catalogue = catalogue_hash(dataset["items"])
         if line in READ:
-            load_adapter(policy, arguments.runs / profile.name / f"{FULL}-{arguments.seed}" / "adapter", catalogue)
+            trained = arguments.runs / profile.name / f"{FULL}-{arguments.seed}" / "adapter"
+            load_adapter(policy, arguments.warmup if line == WARM_UP else trained, catalogue)
         else:
             if line != "without warm-up":
                 load_adapter(policy, arguments.warmup, catalogue)
@@ -87,7 +92,7 @@ def run(line: str, arguments: argparse.Namespace) -> None:
             stop = judge(policy, profile, dataset, valid, control, arguments.every, 3600 * arguments.hours)
             print(f"{line}, seed {arguments.seed}: training", flush=True)
             trainer: Any
-            if line == WITHOUT:
+            if line in (WITHOUT, CONTRASTIVE):
                 trainer = train_states(policy, dataset, profile, folder, arguments.seed, stop)
             else:
                 trainer = train_recpo(

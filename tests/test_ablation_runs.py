@@ -30,7 +30,13 @@ def test_lines_are_trained_from_one_warm_up_and_controls_read_full(
     script, smoke_profile, smoke_dataset, tmp_path, monkeypatch, capsys
 ):
     runs, out, warmup = tmp_path / "runs", tmp_path / "out", tmp_path / "warmup"
-    lines = ["random text", "full", "logQ correction", "without reasoning"]  # a control waits for what it reads
+    lines = [
+        "random text",
+        "full",
+        "logQ correction",
+        "without reasoning",
+        "contrastive only",
+    ]  # a control waits for what it reads
     command = [
         "ablations.py",
         "--profile",
