@@ -31,7 +31,7 @@ from rrec_lib.warmup import WarmupTrainer
 # the warm-up over the batch, so that every target's own row is trained.
 SETTINGS = {
     "warmup.users_per_step": 4, "warmup.targets_per_user": 8, "warmup.item_negatives": 32, "warmup.learning_rate": 2e-3,
-    "training.item_softmax": "catalogue", "training.users_per_step": 8, "training.learning_rate": 5e-4,
+    "training.item_softmax": "catalogue", "training.users_per_step": 8, "training.learning_rate": 1e-4,
 }  # fmt: skip
 UNTRAINED = "untrained"
 ARMS = {"with reasoning": "own", "without reasoning": "none", UNTRAINED: "none"}  # what stands before the marker
