@@ -9,19 +9,25 @@ read back. Each run's adapters stand in its folder, its test report in results/r
 """
 
 import argparse
+import hashlib
+import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import DatasetDict
-from record_evaluation import chunked_states
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from rrec_lib.data.examples import prepare_profile
 from rrec_lib.evaluation import evaluate_scores, mean_ndcg, sample_examples, training_counts
 from rrec_lib.paths import REPOSITORY
-from rrec_lib.policy import Policy, load_policy
+from rrec_lib.policy import Policy, load_policy, weights_hash
 from rrec_lib.profiles import Profile, available_profiles, load_profile, parse_overrides
 from rrec_lib.reasoning import ReasoningRecommender
+from rrec_lib.reference import UNTRAINED, WITH, WITHOUT
 from rrec_lib.reports import data_hash, save_reports
 from rrec_lib.stopping import StopOnValid
 from rrec_lib.training import save_stage, train_recpo, warm_up
@@ -33,8 +39,7 @@ SETTINGS = {
     "warmup.users_per_step": 4, "warmup.targets_per_user": 8, "warmup.item_negatives": 32, "warmup.learning_rate": 2e-3,
     "training.item_softmax": "catalogue", "training.users_per_step": 8, "training.learning_rate": 1e-4,
 }  # fmt: skip
-UNTRAINED = "untrained"
-ARMS = {"with reasoning": "own", "without reasoning": "none", UNTRAINED: "none"}  # what stands before the marker
+ARMS = {WITH: "own", WITHOUT: "none", UNTRAINED: "none"}  # what stands before the marker
 SENTENCE_EVERY = 4  # warm-up steps; a sentence takes as long as its prompt, and the form is learned from a few
 WARMUP_SHARE = 0.6  # of the budget of the arm with reasoning
 EVERY = (100, 20)  # steps between evaluations of the warm-up and of RecPO, whose steps take several times as long
@@ -157,7 +162,7 @@ def write_report(
     if rows_per_user is not None:
         test = sample_examples(test, len(test), rows_per_user, seed=0)  # the same rows whatever the run's seed
     findings = recommender.check(test, name, trained=trained)
-    states, _ = chunked_states(recommender, test, control, 64, folder / "evaluation")
+    states = chunked_states(recommender, test, control, 64, folder / "evaluation")
     counts = training_counts(dataset["train"], len(dataset["items"]))
     report = evaluate_scores(
         lambda part: recommender.score_states(states[part].to(policy.device)),
@@ -165,6 +170,25 @@ def write_report(
     )  # fmt: skip
     print(f"{name}, seed {seed}: test NDCG@20 {report.interval('ndcg@20')}", flush=True)
     save_reports(path, [report], profile.name, data_hash(dataset), seed)
+
+
+def chunked_states(
+    recommender: ReasoningRecommender, examples: list[Any], control: str, size: int, runs: Path
+) -> Tensor:
+    """States of all examples, chunk by chunk; finished chunks of the same weights and examples are read back."""
+    policy = recommender.policy
+    key = f"{policy.base_hash} {weights_hash(policy.model, True)} {control} {size} {json.dumps(examples[:size])}"
+    folder = runs / hashlib.sha256(key.encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    start, parts = time.monotonic(), []
+    for first in range(0, len(examples), size):
+        chunk, path = examples[first : first + size], folder / f"{first:06d}.safetensors"
+        if not path.is_file():
+            save_file({"states": recommender.states(chunk, control).cpu()}, path.with_suffix(".tmp"))
+            path.with_suffix(".tmp").rename(path)
+            print(f"{control} {first + len(chunk)}/{len(examples)}, {time.monotonic() - start:.0f} s", flush=True)
+        parts.append(load_file(path)["states"])
+    return torch.cat(parts)
 
 
 if __name__ == "__main__":

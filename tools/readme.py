@@ -1,7 +1,7 @@
 """Bring the README up to the last `make book`: times, main figure and its caption, picture of the book.
 
-`make readme`, after `make book`. Times and figure come from the executed notebooks; a test keeps the table of times
-equal to results/times.json.
+`make readme`, after `make book`. Times and figure come from the executed notebooks; a test keeps the tables equal to
+what is in results/.
 """
 
 import base64
@@ -16,7 +16,11 @@ from typing import Any
 from execute import ROOT, BuildError, record_times
 from stage import IMAGES, alt_text, is_image
 
+from rrec_lib.comparison import Arm, arm_interval, compare
+from rrec_lib.reference import ARMS, METRIC, WITH, WITHOUT, reference_arms, tuned_baselines
+
 FIGURES = "book/_figures"
+PLAIN = ("co-occurrence", "popularity", "chance")  # nothing to tune, or known to everybody
 
 
 def replace_section(text: str, name: str, content: str) -> str:
@@ -53,6 +57,35 @@ def times_section(recorded: dict[str, Any]) -> str:
             *([f"{unmeasured}: not measured yet."] if unmeasured else []),
         ]
     )
+
+
+def recorded_section(root: Path = ROOT) -> str:
+    """The table of the reference run on MovieLens, with the baselines that people know, and what reasoning is worth."""
+    place = "movielens-cpu"
+    arms, baselines = reference_arms(place, root), tuned_baselines(place, root)
+    shown = [(label, arms.get(arm)) for arm, label in ARMS.items()]
+    shown += [(f"{report.name}, tuned on valid", [report]) for report in baselines[:2]]
+    shown += [(report.name, [report]) for report in baselines if report.name in PLAIN]
+    rows = [f"| {label} | {_runs(arm)} | {_ndcg(arm)} |" for label, arm in shown]
+    words = [""] if WITH in arms else []
+    if WITH in arms and WITHOUT in arms:
+        words.append(f"R²ec with against without reasoning: {compare(arms[WITH], arms[WITHOUT], METRIC).sentence}.")
+    if WITH in arms and baselines:
+        against = compare(arms[WITH], baselines[:1], METRIC).sentence
+        words.append(f"With reasoning against {baselines[0].name}: {against}.")
+    return "\n".join(["| | runs | NDCG@20 |", "|---|---|---|", *rows, *words])
+
+
+def _runs(arm: Arm | None) -> str:
+    return str(len(arm)) if arm else ""
+
+
+def _ndcg(arm: Arm | None) -> str:
+    if not arm:
+        return "not run yet"
+    i = arm_interval(arm, METRIC)
+    mean, low, high = (f"{value:.3f}".lstrip("0") for value in (i.mean, i.low, i.high))
+    return f"{mean} [{low}, {high}]"
 
 
 def main_figure(notebook: dict[str, Any]) -> tuple[bytes, str]:
@@ -93,6 +126,7 @@ def main() -> None:
         png, alt = main_figure(json.loads(executed.read_text(encoding="utf-8")))
         text = (ROOT / "README.md").read_text(encoding="utf-8")
         text = replace_section(text, "times", times_section(json.loads((ROOT / "results/times.json").read_text())))
+        text = replace_section(text, "recorded", recorded_section())
         text = replace_section(text, "result", f"![{alt}]({FIGURES}/result.png)")
         photograph(welcome, ROOT / FIGURES / "book.png")
     except BuildError as problem:

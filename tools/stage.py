@@ -9,16 +9,15 @@ from execute import ROOT, BuildError, measured_times, notebook_names, profile_na
 
 from rrec_lib.baselines import BASELINES
 from rrec_lib.baselines.tuning import search_file
-from rrec_lib.comparison import arm_interval, cap_rows, compare, group_reports
+from rrec_lib.comparison import arm_interval, cap_rows, compare
 from rrec_lib.data.faults import rules_table
 from rrec_lib.ranking import Interval
+from rrec_lib.reference import ARMS, METRIC, WITH, WITHOUT, reference_arms, tuned_baselines
 from rrec_lib.reports import Report, load_reports
 
 IMAGES = ("image/png", "image/jpeg", "image/svg+xml")
 BENCHMARKS = ("rollouts", "recpo_step", "item_encoding", "memory", "prepare")
-METRIC, ROWS_A_USER = "ndcg@20", 20
-WITH, WITHOUT = "with reasoning", "without reasoning"  # arms of scripts/reference_run.py
-ARMS = {WITH: f"R²ec {WITH}", WITHOUT: f"R²ec {WITHOUT}", "untrained": "the language model, untrained"}
+ROWS_A_USER = 20
 DATA_SETS = {
     "movielens-cpu": "MovieLens, SmolLM2-135M",
     "Office_Products_2018-cpu": "Amazon, Office Products, 2018, SmolLM2-135M",
@@ -172,12 +171,7 @@ def reference_tables(source: Path) -> str:
 
 def _reference_table(source: Path, name: str) -> str:
     """One data set's table. The baseline with the highest mean on test is the rival, which is in its favour."""
-    rivals = source / "results" / "baselines" / name / "reports.json"
-    found = [r for r in load_reports(rivals) if r.name != "chance"] if rivals.exists() else []
-    best = sorted(found, key=lambda report: report.metric(METRIC).mean())[-1:]
-    files = sorted((source / "results" / "reference" / name).glob("*.json"))
-    ours = [report for file in files for report in load_reports(file)]
-    arms = group_reports([*ours, *best]) if ours or best else {}
+    arms, best = reference_arms(name, source), tuned_baselines(name, source)[:1]
     rows = ["| recommender | runs | NDCG@20 | 95 % | against the baseline |", "|---|---|---|---|---|"]
     for arm, label in ARMS.items():
         if arm not in arms:
@@ -188,8 +182,9 @@ def _reference_table(source: Path, name: str) -> str:
     rows += [f"| {r.name}, the best tuned baseline | 1 | {_mean(arm_interval([r], METRIC))} | |" for r in best]
     if not best:
         rows.append("| the best tuned baseline | not run yet | | | |")
-    if ours:
-        rows += ["", *_all_and_capped(arms), "", *map(_origin, files)]
+    if arms:
+        runs = [_origin(report, name) for arm in arms.values() for report in arm]
+        rows += ["", *_all_and_capped({**arms, **{r.name: [r] for r in best}}), "", *runs]
     return "\n".join(rows) + "\n"
 
 
@@ -206,11 +201,10 @@ def _all_and_capped(arms: dict[str, list[Report]]) -> list[str]:
     return lines[:-1]
 
 
-def _origin(file: Path) -> str:
+def _origin(report: Report, name: str) -> str:
     """Where a report of the reference run comes from."""
-    (report,) = load_reports(file)
     users = f"{len(report.users)} rows of {len(set(report.users.tolist()))} users"
-    where = f"`results/reference/{file.parent.name}/{file.name}`, commit {report.run['commit']}, {report.run['device']}"
+    where = f"`results/reference/{name}/`, commit {report.run['commit']}, {report.run['device']}"
     return f"- {report.name}, seed {report.run['seed']}: {users}. Recorded run: {where}."
 
 

@@ -19,6 +19,11 @@ def test_the_table_of_times_is_the_recorded_one():
     assert readme.replace_section(TEXT, "times", readme.times_section(recorded)) != TEXT
 
 
+def test_the_table_of_results_is_the_recorded_one(tmp_path):
+    assert readme.replace_section(TEXT, "recorded", readme.recorded_section()) == TEXT
+    assert readme.recorded_section(tmp_path).count("not run yet") == len(readme.ARMS)
+
+
 def test_pictures_are_there_and_a_missing_section_is_named():
     for name in ("result", "book"):
         assert f"({readme.FIGURES}/{name}.png)" in TEXT

@@ -107,7 +107,7 @@ def test_the_reference_table_shows_what_was_run_and_names_what_was_not(tmp_path)
     assert "With against without" not in movielens()
     save_reports(folder / "without-0.json", [recorded("without reasoning", poor)], "cpu", "d", 0)
     rivals = tmp_path / "results" / "baselines" / "movielens-cpu" / "reports.json"
-    save_reports(rivals, [recorded("EASE", [1] * 8), recorded("weak", poor), recorded("chance", [0] * 8)], "cpu", "d")
+    save_reports(rivals, [recorded("EASE", [1] * 8), recorded("weak", poor), recorded("chance", [70] * 8)], "cpu", "d")
     table = movielens()
     assert "| EASE, the best tuned baseline | 1 |" in table
     assert "weak" not in table
@@ -127,5 +127,3 @@ def test_the_baselines_table_shows_the_recorded_searches(tmp_path):
     recorded = json.loads((execute.ROOT / "results/baselines/movielens-cpu/ease.json").read_text())["trials"]
     best = max(recorded, key=lambda trial: trial["valid"])["parameters"]
     assert ease.endswith(f"| {len(recorded)} | l2 {best['l2']}, length {best['length']} |")
-    value = ease.split("|")[2].strip()
-    assert f"| EASE, tuned on valid | {value[1:]} [" in (execute.ROOT / "README.md").read_text()
