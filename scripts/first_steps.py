@@ -15,7 +15,7 @@ from rrec_lib.evaluation import Report, evaluate, evaluate_scores, sample_exampl
 from rrec_lib.profiles import available_profiles, load_profile
 from rrec_lib.reasoning import ReasoningRecommender
 from rrec_lib.results import describe_device, provenance
-from rrec_lib.training import load_stage, save_stage, train_recpo
+from rrec_lib.training import load_stage, train_recpo
 
 
 def main() -> None:
@@ -24,7 +24,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stage", default="base", help="start from: base, warmup or recpo (default: base)")
     parser.add_argument("--runs", type=Path, help="keep checkpoints here, and resume from them")
-    parser.add_argument("--save", action="store_true", help="save the result as the profile's recorded RecPO adapter")
     arguments = parser.parse_args()
     start = time.perf_counter()
     profile = load_profile(arguments.profile)
@@ -46,8 +45,6 @@ def main() -> None:
         if moment == "after":
             with tempfile.TemporaryDirectory() as folder:
                 trainer = train_recpo(policy, dataset, profile, arguments.runs or Path(folder), arguments.seed)
-            if arguments.save:
-                save_stage(policy, trainer, Path(str(profile.adapters["recpo"])), dataset, profile, arguments.seed)
             steps = [row for row in trainer.state.log_history if "reward" in row]
             print(f"trained {len(steps)} steps, {time.perf_counter() - start:.0f} s so far")
         recommender = ReasoningRecommender(policy, items, profile)
