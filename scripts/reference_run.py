@@ -3,7 +3,8 @@
 With reasoning, a part of the budget is the warm-up's and the rest RecPO's; without, all of it trains the states behind
 the bare prompt. A stage ends when three evaluations on valid bring no gain, or with its budget, and goes on with its
 best weights. Stopped at any moment and started again, the script goes on from the last evaluation; finished runs are
-read back. Each run's adapters stand in its folder, its test report in results/reference/DATASET-PROFILE/.
+read back. Each run's adapters stand in its folder, its test report and its values on valid in
+results/reference/DATASET-PROFILE/.
 
     python scripts/reference_run.py --hours 1 --seeds 0 1 2
 """
@@ -21,6 +22,7 @@ from datasets import DatasetDict
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from rrec_lib.checkpoints import log_lines
 from rrec_lib.data.examples import prepare_profile
 from rrec_lib.evaluation import evaluate_scores, mean_ndcg, sample_examples, training_counts
 from rrec_lib.paths import REPOSITORY
@@ -29,7 +31,7 @@ from rrec_lib.profiles import Profile, available_profiles, load_profile, parse_o
 from rrec_lib.reasoning import ReasoningRecommender
 from rrec_lib.reference import UNTRAINED, WITH, WITHOUT
 from rrec_lib.reports import data_hash, save_reports
-from rrec_lib.stopping import StopOnValid
+from rrec_lib.stopping import VALUE, StopOnValid
 from rrec_lib.training import save_stage, train_recpo, warm_up
 from rrec_lib.warmup import WarmupTrainer
 
@@ -83,7 +85,7 @@ def run(profile: Profile, arm: str, seed: int, arguments: argparse.Namespace) ->
         dataset = prepare_profile(profile)
         policy = load_policy(profile.model, seed)
         if arm != UNTRAINED:
-            train(policy, profile, dataset, arm, seed, folder, arguments)
+            train(policy, profile, dataset, arm, seed, folder, report, arguments)
         write_report(report, policy, profile, dataset, arm, ARMS[arm], seed, folder, trained=arm != UNTRAINED)
     print(f"{arm}, seed {seed}: {report}", flush=True)
 
@@ -95,21 +97,26 @@ def train(
     arm: str,
     seed: int,
     folder: Path,
+    report: Path,
     arguments: argparse.Namespace,
 ) -> None:
     """Both stages, or the one that the arm has; the policy ends with the best weights of the last."""
+
+    def keep(trainer: Any, stage: str) -> None:
+        save_stage(policy, trainer, folder / f"{stage}-adapter", dataset, profile, seed)
+        values = [row for row in trainer.state.log_history if VALUE in row]
+        log_lines(values, report.with_name(f"{report.stem}-{stage}.jsonl"))
+
     control, seconds = ARMS[arm], 3600 * arguments.hours
     valid = valid_rows(profile, dataset, arguments.rows, seed)
     share = WARMUP_SHARE if control == "own" else 1.0
     print(f"{arm}, seed {seed}: warm-up", flush=True)
     stop = judge(policy, profile, dataset, valid, control, arguments.every[0], share * seconds)
-    trainer: Any = train_states(policy, dataset, profile, folder / "warmup", seed, stop)
-    save_stage(policy, trainer, folder / "warmup-adapter", dataset, profile, seed)
+    keep(train_states(policy, dataset, profile, folder / "warmup", seed, stop), "warmup")
     if control == "own":
         print(f"{arm}, seed {seed}: RecPO", flush=True)
         stop = judge(policy, profile, dataset, valid, control, arguments.every[1], (1 - share) * seconds)
-        trainer = train_recpo(policy, dataset, profile, folder / "recpo", seed, stop=stop, max_steps=ENDLESS)
-        save_stage(policy, trainer, folder / "recpo-adapter", dataset, profile, seed)
+        keep(train_recpo(policy, dataset, profile, folder / "recpo", seed, stop=stop, max_steps=ENDLESS), "recpo")
 
 
 def train_states(

@@ -43,6 +43,8 @@ def test_both_arms_train_within_their_budget_and_are_read_back(
         assert weights_hash(policy.model, True) != fresh
         rows = [json.loads(line) for line in (folder / "warmup" / "log.jsonl").read_text().splitlines()]
         assert any("valid_ndcg@20" in row for row in rows)
+        kept = (reports_at / f"{arm}-reasoning-0-warmup.jsonl").read_text().splitlines()
+        assert [json.loads(line) for line in kept] == [row for row in rows if "valid_ndcg@20" in row]
         told = {row["step"] for row in rows if row.get("token_loss", 0) > 0}
         every = script.SENTENCE_EVERY
         assert told == {row["step"] for row in rows if arm == "with" and "loss" in row and row["step"] % every == 0}
