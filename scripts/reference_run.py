@@ -42,7 +42,7 @@ SETTINGS = {
     "training.item_softmax": "catalogue", "training.users_per_step": 8, "training.learning_rate": 1e-4,
 }  # fmt: skip
 ARMS = {WITH: "own", WITHOUT: "none", UNTRAINED: "none"}  # what stands before the marker
-SENTENCE_EVERY = 4  # warm-up steps; a sentence takes as long as its prompt, and the form is learned from a few
+SENTENCE_EVERY = 4  # warm-up steps; sentences make a step longer, and with these few the form is learned poorly
 WARMUP_SHARE = 0.6  # of the budget of the arm with reasoning
 EVERY = (100, 20)  # steps between evaluations of the warm-up and of RecPO, whose steps take several times as long
 ENDLESS = 10**6  # steps; the budget ends a stage

@@ -13,7 +13,7 @@ from rrec_lib.comparison import arm_interval, cap_rows, compare
 from rrec_lib.data.faults import rules_table
 from rrec_lib.ranking import Interval
 from rrec_lib.reference import ARMS, METRIC, WITH, WITHOUT, reference_arms, tuned_baselines
-from rrec_lib.reports import Report, load_reports
+from rrec_lib.reports import Report
 
 IMAGES = ("image/png", "image/jpeg", "image/svg+xml")
 BENCHMARKS = ("rollouts", "recpo_step", "item_encoding", "memory", "prepare")
@@ -145,8 +145,7 @@ def benchmarks_table(source: Path) -> str:
 def baselines_table(source: Path, data_set: str) -> str:
     """Markdown table of the tuned baselines on a data set; a baseline whose search nobody has recorded says so."""
     folder = source / "results" / "baselines" / data_set
-    path = folder / "reports.json"
-    reports = {report.name: report for report in load_reports(path)} if path.exists() else {}
+    reports = {report.name: report for report in tuned_baselines(data_set, source)}
     rows = ["| baseline | NDCG@20 | 95 % over users | points tried | valid chose |", "|---|---|---|---|---|"]
     for name, baseline in BASELINES.items():
         if name not in reports:

@@ -138,10 +138,11 @@ def read_out(
         User states (R, d), and log-probabilities (R, 8) of the reasoning's tokens or None.
     """
     states, _ = model(answered(histories, reasoning))
+    users = model.user_states(states)
     if reasoning is None:
-        return model.user_states(states), None
+        return users, None
     logits = model.lm_logits(states[:, HISTORY : HISTORY + REASONING]) / temperature
-    return model.user_states(states), torch.log_softmax(logits, -1).gather(-1, reasoning[..., None]).squeeze(-1)
+    return users, torch.log_softmax(logits, -1).gather(-1, reasoning[..., None]).squeeze(-1)
 
 
 @torch.no_grad()
