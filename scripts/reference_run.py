@@ -39,10 +39,11 @@ from rrec_lib.warmup import WarmupTrainer
 # the warm-up over the batch, so that every target's own row is trained.
 SETTINGS = {
     "warmup.users_per_step": 4, "warmup.targets_per_user": 8, "warmup.item_negatives": 32, "warmup.learning_rate": 2e-3,
+    "warmup.token_weight": 1.0,
     "training.item_softmax": "catalogue", "training.users_per_step": 8, "training.learning_rate": 1e-4,
 }  # fmt: skip
 ARMS = {WITH: "own", WITHOUT: "none", UNTRAINED: "none"}  # what stands before the marker
-SENTENCE_EVERY = 4  # warm-up steps; sentences make a step longer, and with these few the form is learned poorly
+SENTENCE_EVERY = 4  # warm-up steps; sentences make a step longer. So few carry the form by their full weight alone
 WARMUP_SHARE = 0.6  # of the budget of the arm with reasoning
 EVERY = (100, 20)  # steps between evaluations of the warm-up and of RecPO, whose steps take several times as long
 ENDLESS = 10**6  # steps; the budget ends a stage
