@@ -18,7 +18,8 @@ FULL = "full"
 LINES = {
     FULL: "GRPO, G = 4, temperature 1, state at the marker, softmax over what the user has not seen, warm-up",
     "without reasoning": "the same model, trained to answer at once, at equal compute",
-    "contrastive only": "the warm-up goes on; the reasoning's tokens are never rewarded",
+    "contrastive only": "the item term alone: the reasoning's tokens are never rewarded",
+    "warm-up goes on": "on its own sentences and items, in RecPO's place",
     "warm-up alone": "where all lines start",
     "classification head": "a linear layer over the catalogue in the place of rec_head",
     "without R_d": "the reward is R_c alone: how likely, not at which rank",
@@ -94,7 +95,7 @@ def read_ablations(folder: Path | None = None, metric: str = "ndcg@20", samples:
     """One row per line of :data:`LINES`, then one for each other name in the folder.
 
     Args:
-        folder: of report files; None takes ``results/ablations`` of the project. It need not exist.
+        folder: of report files; None takes ``results/ablations/movielens-cpu`` of the project. It need not exist.
         metric: such as ``"ndcg@20"``.
         samples: bootstrap resamples.
 
@@ -124,7 +125,7 @@ def report_files(folder: Path | None = None) -> list[Path]:
     """The folder's JSON files in order; none where there is no folder."""
     if folder is None:
         try:
-            folder = resource("results/ablations")
+            folder = resource("results/ablations/movielens-cpu")
         except FileNotFoundError:
             return []
     return sorted(folder.glob("*.json"))

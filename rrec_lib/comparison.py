@@ -124,7 +124,7 @@ def group_reports(reports: Sequence[Report]) -> dict[str, list[Report]]:
 
     Raises:
         ValueError: if there is none, if examples or data differ, or if two different reports of one name come from the
-            same seed.
+            same seed or were made with different settings.
     """
     if not reports:
         raise ValueError("no report to compare; give files that `rrec evaluate --out` wrote")
@@ -140,6 +140,8 @@ def group_reports(reports: Sequence[Report]) -> dict[str, list[Report]]:
                 f"two different reports are called {report.name!r} and have seed {seed}; if they are different arms, "
                 "evaluate one of them with another --name"
             )
+        if any(report.run.get("settings") != other.run.get("settings") for other in arm):
+            raise ValueError(f"reports called {report.name!r} were made with different settings: no seeds of one arm")
         arm.append(report)
     return arms
 

@@ -29,6 +29,7 @@ class RecPOConfig(GRPOConfig):
     ndcg_k: int = field(default=1000, metadata={"help": "Cutoff of the ranking reward."})
     item_temperature: float = field(default=0.02, metadata={"help": "τ of both item softmaxes."})
     advantage: str = field(default="grpo", metadata={"help": "Advantage estimator: grpo or rloo."})
+    token_weight: float = field(default=1.0, metadata={"help": "Of the token term; 0 rewards no token."})
     token_normalization: str = field(default="trajectory", metadata={"help": "See objective.recpo_loss."})
     logq_correction: bool = field(default=False, metadata={"help": "Correct the in-batch softmax for popularity."})
     extra_negatives: int = field(default=0, metadata={"help": "Items drawn for each step, whatever its targets."})

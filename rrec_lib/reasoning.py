@@ -76,15 +76,18 @@ class ReasoningRecommender:
         return item_table(self.policy, self.items, self.use_cache)
 
     def reason(self, examples: Sequence[Example], temperature: float = 0.0, seed: int = 0) -> Reasonings:
-        """Write one reasoning per example, greedily unless a temperature is given."""
-        torch.manual_seed(seed)
+        """Write one reasoning per example, greedily unless a temperature is given.
+
+        Seeded apart from the global random stream, so that an evaluation in the midst of training changes nothing.
+        """
         prompts = encode_users(self.policy.tokenizer, examples, self.items)
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # like lengths together: less padding
         size = self.profile.evaluation.batch_size
         texts, closed = [""] * len(prompts), [None] * len(prompts)
         states = torch.empty(len(prompts), self.policy.hidden_size, device=self.policy.device)
         model, rollouts = language_model(self.policy.model), self.profile.rollouts
-        with self.policy.inference():
+        with self.policy.inference(), torch.random.fork_rng():
+            torch.manual_seed(seed)
             for batch in progress([order[i : i + size] for i in range(0, len(order), size)], "reasoning"):
                 result = sample_groups(
                     model,

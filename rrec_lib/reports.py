@@ -173,7 +173,9 @@ def check_same_examples(*reports: Report) -> None:
             )
 
 
-def save_reports(path: Path, reports: Sequence[Report], profile: str, data: str, seed: int | None = None) -> None:
+def save_reports(
+    path: Path, reports: Sequence[Report], profile: str, data: str, seed: int | None = None, **notes: Any
+) -> None:
     """Write reports on the same examples to one JSON file, atomically.
 
     The file holds figures, and each row's rank and user as bare indices: enough for paired comparisons, and no id,
@@ -185,6 +187,7 @@ def save_reports(path: Path, reports: Sequence[Report], profile: str, data: str,
         profile: the profile they were made on.
         data: hash of the prepared data.
         seed: of the run, such as that of the training.
+        notes: more about the run, such as its settings; read back as part of :attr:`Report.run`.
 
     Raises:
         ValueError: if there is none, two share a name, or they were made on different examples.
@@ -198,6 +201,7 @@ def save_reports(path: Path, reports: Sequence[Report], profile: str, data: str,
         "format": FORMAT,
         "profile": profile,
         **provenance(seed),
+        **plain(notes, path.name),
         "data": data,
         "examples": first.examples,
         "items": first.n_items,

@@ -30,12 +30,14 @@ class StopOnValid(TrainerCallback):
         every: int,
         budget: float,
         patience: int = 3,
+        start: float | None = None,
     ) -> None:
         """Args:
         measure: the value on valid of the weights as they are, higher is better.
         every: steps between evaluations.
         budget: CPU seconds.
         patience: evaluations without gain.
+        start: the value of the weights that training starts from, where it is known; if none beats it, they remain.
 
         Raises:
             ValueError: unless all three numbers are positive.
@@ -46,6 +48,7 @@ class StopOnValid(TrainerCallback):
         self.log: Callable[[dict[str, float]], None] = lambda row: None  # a trainer puts its own here
         self.every, self.budget, self.patience = every, budget, patience
         self.spent = self.started = 0.0
+        self.start = {} if start is None else {0: start}
         self.values: dict[int, float] = {}  # step -> value
 
     @property
@@ -61,7 +64,7 @@ class StopOnValid(TrainerCallback):
     def finished(self, state: Any) -> bool:
         """Whether a run with this state was over: its budget spent, or no gain for long enough."""
         self._recall(state)
-        return bool(self.values) and (self.converged or self.spent >= self.budget)
+        return self.spent > 0 and (self.converged or self.spent >= self.budget)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         self._recall(state)
@@ -99,7 +102,7 @@ class StopOnValid(TrainerCallback):
 
     def _recall(self, state: Any) -> None:
         rows = [row for row in state.log_history if VALUE in row]
-        self.values = {int(row["step"]): row[VALUE] for row in rows}
+        self.values = self.start | {int(row["step"]): row[VALUE] for row in rows}
         self.spent = rows[-1][SPENT] if rows else 0.0
 
     def _keep(self, args: Any, model: torch.nn.Module) -> None:

@@ -180,7 +180,7 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
         self._log_metric_value("entropy", (output.entropies * mask).sum() / mask.sum().clamp(min=1))
         for name in ("token", "item", "token_clip_fraction", "item_clip_fraction", "item_accuracy"):
             self._log_metric_value({"token": "token_loss", "item": "item_loss"}.get(name, name), getattr(loss, name))
-        total = (self.token_weights[index] * loss.token + loss.item) / len(batches)
+        total = (args.token_weight * self.token_weights[index] * loss.token + loss.item) / len(batches)
         if torch.is_grad_enabled():
             items.note(loss.item / len(batches))
             if index == len(batches) - 1:

@@ -1,10 +1,11 @@
 """The ablations of RecPO on MovieLens: every line from the same warm-up, with the same budget of CPU time.
 
 Each line turns one knob of RecPO and trains from the warm-up of the reference run, a quarter of that run's budget long.
-Two go on with the warm-up in RecPO's place: *contrastive only* as it was, *without reasoning* with the state behind the
-bare prompt. *Warm-up alone* is where all start. It trains nothing, and nor do the controls, which read the line *full*
-with something else before the marker. Stopped and started again, the script goes on from the last evaluation. Reports,
-on a few test rows of each user, stand in results/ablations/, which notebook 08 reads.
+Two go on with the warm-up in RecPO's place: *warm-up goes on* as it was, *without reasoning* with the state behind the
+bare prompt. *Without warm-up* has the warm-up's budget on top of its own. *Warm-up alone* is where all start. It trains
+nothing, and nor do the controls, which read the line *full* with something else before the marker. Stopped and started
+again, the script goes on from the last evaluation. Reports, on a few test rows of each user, stand in
+results/ablations/DATASET-PROFILE/, which notebook 08 reads.
 
     python scripts/ablations.py --lines full RLOO "G = 2"
 """
@@ -13,7 +14,20 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from reference_run import ENDLESS, EVERY, SENTENCE_EVERY, SETTINGS, judge, train_states, valid_rows, write_report
+from reference_run import (
+    ENDLESS,
+    EVERY,
+    OF_ARM,
+    SETTINGS,
+    WARMUP_SHARE,
+    finished,
+    judge,
+    place,
+    settings_of,
+    train_states,
+    valid_rows,
+    write_report,
+)
 
 from rrec_lib.ablations import FULL
 from rrec_lib.adapters import load_adapter
@@ -24,12 +38,13 @@ from rrec_lib.policy import load_policy
 from rrec_lib.profiles import available_profiles, load_profile, parse_overrides
 from rrec_lib.training import save_stage, train_recpo
 
-WITHOUT, CONTRASTIVE, WARM_UP = "without reasoning", "contrastive only", "warm-up alone"
+WITHOUT, GOES_ON, WARM_UP, FROM_NOTHING = "without reasoning", "warm-up goes on", "warm-up alone", "without warm-up"
 # Profile values, or fields of RecPOConfig. A batch keeps its number of reasonings.
 LINES: dict[str, dict[str, Any]] = {
     FULL: {},
-    WITHOUT: {"warmup.sentence_every": 0},
-    CONTRASTIVE: {"warmup.sentence_every": SENTENCE_EVERY},
+    WITHOUT: OF_ARM["none"],
+    GOES_ON: OF_ARM["own"],
+    "contrastive only": {"token_weight": 0.0},
     "without R_d": {"reward.beta": 1.0},
     "without R_c": {"reward.beta": 0.0},
     "RLOO": {"training.advantage": "rloo"},
@@ -39,7 +54,7 @@ LINES: dict[str, dict[str, Any]] = {
     "temperature 1.5": {"rollouts.temperature": 1.5},
     "in-batch softmax": {"training.item_softmax": "batch"},
     "logQ correction": {"training.item_softmax": "batch", "logq_correction": True},
-    "without warm-up": {},
+    FROM_NOTHING: {},
 }
 READ = {
     WARM_UP: "own", "random text": "random", "another user's reasoning": "other", "shuffled history": "shuffled",
@@ -56,13 +71,18 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=EVERY[1], help="steps between evaluations (default: %(default)s)")
     parser.add_argument("--rows", type=int, default=300, help="rows of valid that decide (default: 300)")
     parser.add_argument("--test-rows", type=int, default=8, help="test rows of a user at most (default: 8)")
+    parser.add_argument(
+        "--warmup-hours", type=float, default=WARMUP_SHARE, help="what the warm-up had (default: %(default)s)"
+    )
     parser.add_argument("--warmup", type=Path, help="adapter to start from (default: the reference run's)")
     parser.add_argument("--runs", type=Path, default=Path("runs/ablations"), help="checkpoints (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=(REPOSITORY or Path()) / "results" / "ablations")
     arguments = parser.parse_args()
     if arguments.warmup is None:
-        place = Path("runs/reference") / f"movielens-{arguments.profile}"
-        arguments.warmup = place / f"with-reasoning-{arguments.seed}" / "warmup-adapter"
+        profile = load_profile(arguments.profile, parse_overrides(arguments.set))
+        arguments.warmup = (
+            Path("runs/reference") / place(profile) / f"with-reasoning-{arguments.seed}" / "warmup-adapter"
+        )
     if not arguments.warmup.is_dir():
         parser.error(f"no adapter {arguments.warmup}; `make reference-run` trains it, or name one with --warmup")
     for line in sorted(arguments.lines, key=lambda line: line in READ):  # what is read must have been trained
@@ -75,24 +95,28 @@ def run(line: str, arguments: argparse.Namespace) -> None:
     fields = {key: value for key, value in knobs.items() if "." not in key}
     values = {key: value for key, value in knobs.items() if "." in key}
     profile = load_profile(arguments.profile, {**SETTINGS, **parse_overrides(arguments.set), **values})
-    name = f"{line.replace(' ', '-')}-{arguments.seed}"
+    runs, name = arguments.runs / place(profile), f"{line.replace(' ', '-')}-{arguments.seed}"
     control = "none" if line == WITHOUT else READ.get(line, "own")
-    report, folder = arguments.out / f"{name}.json", arguments.runs / profile.name / name
-    if not report.is_file():
+    hours = arguments.hours + (arguments.warmup_hours if line == FROM_NOTHING else 0)
+    report, folder = arguments.out / place(profile) / f"{name}.json", runs / name
+    settings = settings_of(
+        profile, hours=hours, every=arguments.every, rows=arguments.rows, test_rows=arguments.test_rows, **fields
+    )
+    if not finished(folder, report, settings):
         dataset = prepare_profile(profile)
         policy = load_policy(profile.model, arguments.seed)
         catalogue = catalogue_hash(dataset["items"])
         if line in READ:
-            trained = arguments.runs / profile.name / f"{FULL}-{arguments.seed}" / "adapter"
+            trained = runs / f"{FULL}-{arguments.seed}" / "adapter"
             load_adapter(policy, arguments.warmup if line == WARM_UP else trained, catalogue)
         else:
-            if line != "without warm-up":
+            if line != FROM_NOTHING:
                 load_adapter(policy, arguments.warmup, catalogue)
             valid = valid_rows(profile, dataset, arguments.rows, arguments.seed)
-            stop = judge(policy, profile, dataset, valid, control, arguments.every, 3600 * arguments.hours)
+            stop = judge(policy, profile, dataset, valid, control, arguments.every, 3600 * hours)
             print(f"{line}, seed {arguments.seed}: training", flush=True)
             trainer: Any
-            if line in (WITHOUT, CONTRASTIVE):
+            if line in (WITHOUT, GOES_ON):
                 trainer = train_states(policy, dataset, profile, folder, arguments.seed, stop)
             else:
                 trainer = train_recpo(
@@ -100,7 +124,16 @@ def run(line: str, arguments: argparse.Namespace) -> None:
                 )
             save_stage(policy, trainer, folder / "adapter", dataset, profile, arguments.seed)
         write_report(
-            report, policy, profile, dataset, line, control, arguments.seed, folder, rows_per_user=arguments.test_rows
+            report,
+            policy,
+            profile,
+            dataset,
+            line,
+            control,
+            arguments.seed,
+            folder,
+            settings,
+            rows_per_user=arguments.test_rows,
         )
     print(f"{line}, seed {arguments.seed}: {report}", flush=True)
 

@@ -2,9 +2,9 @@
 
 With reasoning, a part of the budget is the warm-up's and the rest RecPO's; without, all of it trains the states behind
 the bare prompt. A stage ends when three evaluations on valid bring no gain, or with its budget, and goes on with its
-best weights. Stopped at any moment and started again, the script goes on from the last evaluation; finished runs are
-read back. Each run's adapters stand in its folder, its test report and its values on valid in
-results/reference/DATASET-PROFILE/.
+best weights; RecPO's may be those it started from. Stopped at any moment and started again, the script goes on from the
+last evaluation; finished runs are read back, and other settings than a run was begun with are refused. Each run's
+adapters stand in its folder, its test report and its logs in results/reference/DATASET-PROFILE/.
 
     python scripts/reference_run.py --hours 1 --seeds 0 1 2
 """
@@ -13,7 +13,7 @@ import argparse
 import hashlib
 import json
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,16 @@ from torch import Tensor
 
 from rrec_lib.checkpoints import log_lines
 from rrec_lib.data.examples import prepare_profile
-from rrec_lib.evaluation import evaluate_scores, mean_ndcg, sample_examples, training_counts
-from rrec_lib.paths import REPOSITORY
+from rrec_lib.evaluation import Example, evaluate_scores, mean_ndcg, sample_examples, training_counts
+from rrec_lib.paths import REPOSITORY, replacing
 from rrec_lib.policy import Policy, load_policy, weights_hash
 from rrec_lib.profiles import Profile, available_profiles, load_profile, parse_overrides
+from rrec_lib.prompts import marker_ids, prompts_hash
 from rrec_lib.reasoning import ReasoningRecommender
 from rrec_lib.reference import UNTRAINED, WITH, WITHOUT
-from rrec_lib.reports import data_hash, save_reports
-from rrec_lib.stopping import VALUE, StopOnValid
+from rrec_lib.reports import data_hash, load_reports, save_reports
+from rrec_lib.results import write_json
+from rrec_lib.stopping import StopOnValid
 from rrec_lib.training import save_stage, train_recpo, warm_up
 from rrec_lib.warmup import WarmupTrainer
 
@@ -39,11 +41,14 @@ from rrec_lib.warmup import WarmupTrainer
 # the warm-up over the batch, so that every target's own row is trained.
 SETTINGS = {
     "warmup.users_per_step": 4, "warmup.targets_per_user": 8, "warmup.item_negatives": 32, "warmup.learning_rate": 2e-3,
-    "warmup.token_weight": 1.0,
     "training.item_softmax": "catalogue", "training.users_per_step": 8, "training.learning_rate": 1e-4,
 }  # fmt: skip
 ARMS = {WITH: "own", WITHOUT: "none", UNTRAINED: "none"}  # what stands before the marker
-SENTENCE_EVERY = 4  # warm-up steps; sentences make a step longer. So few carry the form by their full weight alone
+SENTENCE_EVERY = 4  # warm-up steps; sentences make a step longer
+# A quarter of the sentences carry the form by their full weight alone.
+OF_ARM = {
+    "own": {"warmup.sentence_every": SENTENCE_EVERY, "warmup.token_weight": 1.0}, "none": {"warmup.sentence_every": 0},
+}  # fmt: skip
 WARMUP_SHARE = 0.6  # of the budget of the arm with reasoning
 EVERY = (100, 20)  # steps between evaluations of the warm-up and of RecPO, whose steps take several times as long
 ENDLESS = 10**6  # steps; the budget ends a stage
@@ -68,27 +73,67 @@ def main() -> None:
         for arm in arguments.arms:
             if arm == UNTRAINED and seed != arguments.seeds[0]:
                 continue  # fresh LoRA is the identity, whatever its seed
-            overrides = {
-                **SETTINGS,
-                "warmup.sentence_every": SENTENCE_EVERY if ARMS[arm] == "own" else 0,
-                **parse_overrides(arguments.set),
-            }
+            overrides = {**SETTINGS, **OF_ARM[ARMS[arm]], **parse_overrides(arguments.set)}
             profile = load_profile(arguments.profile, overrides)
             run(profile, arm, seed, arguments)
 
 
 def run(profile: Profile, arm: str, seed: int, arguments: argparse.Namespace) -> None:
     """Train one arm with one seed, or go on with it, and write its report."""
-    place = f"{Path(profile.data.dataset).name}-{profile.name}"
-    folder = arguments.runs / place / f"{arm.replace(' ', '-')}-{seed}"
-    report = arguments.out / place / f"{folder.name}.json"
-    if not report.is_file():
+    name = f"{arm.replace(' ', '-')}-{seed}"
+    folder, report = arguments.runs / place(profile) / name, arguments.out / place(profile) / f"{name}.json"
+    settings = settings_of(profile, hours=arguments.hours, every=arguments.every, rows=arguments.rows)
+    if not finished(folder, report, settings):
         dataset = prepare_profile(profile)
         policy = load_policy(profile.model, seed)
         if arm != UNTRAINED:
             train(policy, profile, dataset, arm, seed, folder, report, arguments)
-        write_report(report, policy, profile, dataset, arm, ARMS[arm], seed, folder, trained=arm != UNTRAINED)
+        write_report(report, policy, profile, dataset, arm, ARMS[arm], seed, folder, settings, trained=arm != UNTRAINED)
     print(f"{arm}, seed {seed}: {report}", flush=True)
+
+
+def place(profile: Profile) -> str:
+    """What runs on the same data with the same profile stand under."""
+    return f"{Path(profile.data.dataset).name}-{profile.name}"
+
+
+def settings_of(profile: Profile, **more: Any) -> dict[str, Any]:
+    """What a run's outcome depends on beside its seed: runs that differ in it are no seeds of one arm."""
+    sections = asdict(profile)
+    sections["data"]["dataset"] = Path(profile.data.dataset).name
+    kept = {name: value for name, value in sections.items() if name not in ("adapters", "lab")}
+    return json.loads(json.dumps({"profile": kept, **more}))
+
+
+def finished(folder: Path, report: Path, settings: dict[str, Any]) -> bool:
+    """Whether a run's report is there; the run's folder is tied to its settings.
+
+    Raises:
+        ValueError: if report or folder belong to a run with other settings.
+    """
+    begun = folder / "settings.json"
+    if report.is_file():
+        where, kept = report, load_reports(report)[0].run.get("settings")
+    elif begun.is_file():
+        where, kept = folder, json.loads(begun.read_text(encoding="utf-8"))
+    else:
+        begun.parent.mkdir(parents=True, exist_ok=True)
+        write_json(begun, settings)
+        return False
+    if kept != settings:
+        ours, theirs = _flat(settings), _flat(kept or {})
+        other = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
+        raise ValueError(
+            f"{where} is of a run with other settings ({', '.join(other)}); give the same ones, or move it away"
+        )
+    return report.is_file()
+
+
+def _flat(settings: dict[str, Any], before: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= _flat(value, f"{before}{key}.") if isinstance(value, dict) else {f"{before}{key}": value}
+    return flat
 
 
 def train(
@@ -105,8 +150,7 @@ def train(
 
     def keep(trainer: Any, stage: str) -> None:
         save_stage(policy, trainer, folder / f"{stage}-adapter", dataset, profile, seed)
-        values = [row for row in trainer.state.log_history if VALUE in row]
-        log_lines(values, report.with_name(f"{report.stem}-{stage}.jsonl"))
+        log_lines(trainer.state.log_history, report.with_name(f"{report.stem}-{stage}.jsonl"))
 
     control, seconds = ARMS[arm], 3600 * arguments.hours
     valid = valid_rows(profile, dataset, arguments.rows, seed)
@@ -116,7 +160,8 @@ def train(
     keep(train_states(policy, dataset, profile, folder / "warmup", seed, stop), "warmup")
     if control == "own":
         print(f"{arm}, seed {seed}: RecPO", flush=True)
-        stop = judge(policy, profile, dataset, valid, control, arguments.every[1], (1 - share) * seconds)
+        reached = stop.values[stop.best_step]
+        stop = judge(policy, profile, dataset, valid, control, arguments.every[1], (1 - share) * seconds, reached)
         keep(train_recpo(policy, dataset, profile, folder / "recpo", seed, stop=stop, max_steps=ENDLESS), "recpo")
 
 
@@ -141,8 +186,9 @@ def judge(
     control: str,
     every: int,
     seconds: float,
+    reached: float | None = None,
 ) -> StopOnValid:
-    """What ends a stage: NDCG@20 on valid, and a budget of CPU seconds."""
+    """What ends a stage: NDCG@20 on valid, from what was reached before, and a budget of CPU seconds."""
     items = list(dataset["items"])
 
     def measure() -> float:
@@ -150,7 +196,7 @@ def judge(
         print(f"valid NDCG@20 {value:.4f} on {len(valid)} rows", flush=True)
         return value
 
-    return StopOnValid(measure, every=every, budget=seconds)
+    return StopOnValid(measure, every=every, budget=seconds, start=reached)
 
 
 def write_report(
@@ -162,6 +208,7 @@ def write_report(
     control: str,
     seed: int,
     folder: Path,
+    settings: dict[str, Any],
     trained: bool = True,
     rows_per_user: int | None = None,
 ) -> None:
@@ -170,33 +217,53 @@ def write_report(
     if rows_per_user is not None:
         test = sample_examples(test, len(test), rows_per_user, seed=0)  # the same rows whatever the run's seed
     findings = recommender.check(test, name, trained=trained)
-    states = chunked_states(recommender, test, control, 64, folder / "evaluation")
+    states, writing = chunked_states(recommender, test, control, 64, folder / "evaluation")
     counts = training_counts(dataset["train"], len(dataset["items"]))
     report = evaluate_scores(
         lambda part: recommender.score_states(states[part].to(policy.device)),
         test, name, profile.evaluation.bootstrap_samples, seed, counts, findings=findings,
     )  # fmt: skip
     print(f"{name}, seed {seed}: test NDCG@20 {report.interval('ndcg@20')}", flush=True)
-    save_reports(path, [report], profile.name, data_hash(dataset), seed)
+    save_reports(path, [report], profile.name, data_hash(dataset), seed, settings=settings, writing=writing)
 
 
 def chunked_states(
-    recommender: ReasoningRecommender, examples: list[Any], control: str, size: int, runs: Path
-) -> Tensor:
-    """States of all examples, chunk by chunk; finished chunks of the same weights and examples are read back."""
-    policy = recommender.policy
-    key = f"{policy.base_hash} {weights_hash(policy.model, True)} {control} {size} {json.dumps(examples[:size])}"
-    folder = runs / hashlib.sha256(key.encode()).hexdigest()[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    start, parts = time.monotonic(), []
+    recommender: ReasoningRecommender, examples: list[Example], control: str, size: int, runs: Path
+) -> tuple[Tensor, dict[str, float]]:
+    """States of all examples, chunk by chunk, and what writing them took; finished chunks are read back.
+
+    A chunk's file is named by all that its states depend on: weights, prompts, rollouts, control, its examples.
+    """
+    policy, rollouts = recommender.policy, recommender.profile.rollouts
+    marker = len(marker_ids(policy.tokenizer))
+    made_by = (
+        f"{policy.base_hash} {weights_hash(policy.model, True)} {policy.compute_dtype} {prompts_hash(policy.tokenizer)}"
+    )
+    runs.mkdir(parents=True, exist_ok=True)
+    parts: list[dict[str, Tensor]] = []
     for first in range(0, len(examples), size):
-        chunk, path = examples[first : first + size], folder / f"{first:06d}.safetensors"
+        chunk = examples[first : first + size]
+        key = f"{made_by} {control} {rollouts} {json.dumps(chunk)}"
+        path = runs / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
         if not path.is_file():
-            save_file({"states": recommender.states(chunk, control).cpu()}, path.with_suffix(".tmp"))
-            path.with_suffix(".tmp").rename(path)
-            print(f"{control} {first + len(chunk)}/{len(examples)}, {time.monotonic() - start:.0f} s", flush=True)
-        parts.append(load_file(path)["states"])
-    return torch.cat(parts)
+            start = time.process_time()
+            written = recommender.reason(chunk) if control == "own" else None
+            states, closed = recommender.states(chunk, control, written), written.closed if written else []
+            found = {
+                "states": states.cpu(),
+                "seconds": torch.tensor([time.process_time() - start]),
+                "tokens": torch.tensor([float(len(reasoning.ids) - marker) for reasoning in closed]),
+                "finished": torch.tensor([float(reasoning.finished) for reasoning in closed]),
+            }
+            with replacing(path) as temporary:
+                save_file(found, temporary)
+            print(f"{control} {first + len(chunk)}/{len(examples)}, {found['seconds'].item():.0f} s", flush=True)
+        parts.append(load_file(path))
+    joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    writing = {"cpu_seconds_per_row": float(joined["seconds"].sum()) / len(examples)}
+    if control == "own":
+        writing |= {"tokens": float(joined["tokens"].mean()), "unfinished": 1 - float(joined["finished"].mean())}
+    return joined["states"], writing
 
 
 if __name__ == "__main__":

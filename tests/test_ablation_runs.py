@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from rrec_lib.ablations import LINES, read_ablations
-from rrec_lib.adapters import save_adapter
+from rrec_lib.adapters import load_adapter, save_adapter
 from rrec_lib.data.store import catalogue_hash
-from rrec_lib.policy import load_policy
+from rrec_lib.policy import load_policy, weights_hash
 from rrec_lib.reports import load_reports
 
 
@@ -30,26 +30,9 @@ def test_lines_are_trained_from_one_warm_up_and_controls_read_full(
     script, smoke_profile, smoke_dataset, tmp_path, monkeypatch, capsys
 ):
     runs, out, warmup = tmp_path / "runs", tmp_path / "out", tmp_path / "warmup"
-    lines = [
-        "random text",
-        "full",
-        "logQ correction",
-        "without reasoning",
-        "contrastive only",
-    ]  # a control waits for what it reads
-    command = [
-        "ablations.py",
-        "--profile",
-        "smoke",
-        "--hours",
-        "0.0003",
-        "--every",
-        "2",
-        "--rows",
-        "8",
-        "--test-rows",
-        "2",
-    ]
+    lines = ["random text", "full", "logQ correction", "without reasoning", "contrastive only", "warm-up goes on"]
+    command = ["ablations.py", "--profile", "smoke", "--hours", "0.0003", "--every", "2", "--rows", "8"]
+    command += ["--test-rows", "2"]
     command += ["--warmup", str(warmup), "--set", "training.users_per_step=2", "--runs", str(runs), "--out", str(out)]
     monkeypatch.setattr(sys, "argv", [*command, "--lines", *lines])
     with pytest.raises(SystemExit):
@@ -57,14 +40,23 @@ def test_lines_are_trained_from_one_warm_up_and_controls_read_full(
     assert "`make reference-run` trains it" in capsys.readouterr().err
     save_adapter(load_policy(smoke_profile.model), warmup, catalogue_hash(smoke_dataset["items"]), {})
     script.main()
-    ranks = {line: load_reports(out / f"{line.replace(' ', '-')}-0.json")[0].n_greater for line in lines}
-    assert not any(np.array_equal(ranks[line], ranks["full"]) for line in lines if line != "full")
-    rows = {row.name: row for row in read_ablations(out, samples=50)}
+    ranks = {
+        line: load_reports(out / "movielens-smoke" / f"{line.replace(' ', '-')}-0.json")[0].n_greater for line in lines
+    }
+    weights = {}
+    for line in set(lines) - {"random text"}:
+        policy = load_policy(smoke_profile.model)
+        adapter = runs / "movielens-smoke" / f"{line.replace(' ', '-')}-0" / "adapter"
+        load_adapter(policy, adapter, catalogue_hash(smoke_dataset["items"]))
+        weights[line] = weights_hash(policy.model, True)
+    assert len(set(weights.values())) == len(weights)
+    assert not np.array_equal(ranks["random text"], ranks["full"])
+    rows = {row.name: row for row in read_ablations(out / "movielens-smoke", samples=50)}
     assert {name for name, row in rows.items() if row.seeds} == set(lines)
     rows_of_users = Counter(smoke_dataset["test"]["user_id"]).values()
-    users = Counter(load_reports(out / "full-0.json")[0].users.tolist())
+    users = Counter(load_reports(out / "movielens-smoke" / "full-0.json")[0].users.tolist())
     assert sorted(users.values()) == sorted(min(count, 2) for count in rows_of_users)
-    log = [json.loads(line) for line in (runs / "smoke" / "full-0" / "log.jsonl").read_text().splitlines()]
+    log = [json.loads(line) for line in (runs / "movielens-smoke" / "full-0" / "log.jsonl").read_text().splitlines()]
     assert any("valid_ndcg@20" in row for row in log)
     monkeypatch.setattr(script, "train_recpo", None)
     script.main()  # everything is there already

@@ -137,6 +137,9 @@ def test_arms_are_grouped_by_name_and_deterministic_results_count_once():
     assert list(arms) == ["popularity", "model"]
     with pytest.raises(ValueError, match="two different reports are called 'model' and have seed 0"):
         group_reports([trained[0], report("model", [9, 9, 9], seed=0)])
+    other = report("model", [9, 9, 9], seed=2)
+    with pytest.raises(ValueError, match="'model' were made with different settings: no seeds of one arm"):
+        group_reports([trained[0], dataclasses.replace(other, run={**other.run, "settings": {"hours": 2}})])
     with pytest.raises(ValueError, match="no report to compare"):
         group_reports([])
     table = compare_arms(arms, "mrr", 200)

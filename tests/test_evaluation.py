@@ -146,7 +146,7 @@ def test_a_sample_is_fixed_by_its_seed_and_caps_users():
 def test_controls_read_other_states(smoke_profile, smoke_dataset):
     recommender = ReasoningRecommender(load_policy(smoke_profile.model), list(smoke_dataset["items"]), smoke_profile)
     examples = sample_examples(smoke_dataset["test"], 6, 2, seed=0)
-    written = recommender.reason(examples)
+    written = recommender.reason(examples, temperature=1.0)  # greedily, random weights write the same for everybody
     own = recommender.states(examples, "own", written)
     prompts = encode_users(recommender.policy.tokenizer, examples, recommender.items)
     whole = [prompt + closed.ids for prompt, closed in zip(prompts, written.closed, strict=True)]
@@ -160,13 +160,29 @@ def test_controls_read_other_states(smoke_profile, smoke_dataset):
     texts = random_texts(recommender.policy.tokenizer, [len(closed.ids) - len(marker) for closed in written.closed])
     whole = [prompt + text + marker for prompt, text in zip(prompts, texts, strict=True)]
     torch.testing.assert_close(random, encode(recommender.policy, whole), atol=1e-4, rtol=1e-4)
-    assert other.shape == own.shape  # and the same states: greedily, random weights write the same for everybody
-    found = {"own": own, "none": none, "random": random, "shuffled": shuffled}
+    users = [example["user_id"] for example in examples]
+    donors = [next(j % 6 for j in range(i + 1, i + 6) if users[j % 6] != users[i]) for i in range(6)]
+    whole = [prompt + written.closed[donor].ids for prompt, donor in zip(prompts, donors, strict=True)]
+    torch.testing.assert_close(other, encode(recommender.policy, whole), atol=1e-4, rtol=1e-4)
+    found = {"own": own, "none": none, "other": other, "random": random, "shuffled": shuffled}
     for one, another in combinations(found, 2):
         assert not torch.allclose(found[one], found[another]), f"{one} and {another}"
     assert recommender.scores(examples).shape == (6, len(recommender.items))
     with pytest.raises(ValueError, match="unknown control 'all'; choose one of own, none, other"):
         recommender.states(examples, "all")
+
+
+def test_reasoning_leaves_the_random_stream_as_it_was(smoke_profile, smoke_dataset):
+    policy = load_policy(smoke_profile.model)
+    recommender = ReasoningRecommender(policy, list(smoke_dataset["items"]), smoke_profile)
+    examples = sample_examples(smoke_dataset["test"], 2, 1, seed=0)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    written = [recommender.reason(examples, temperature=1.0, seed=seed) for seed in (1, 1, 2)]
+    assert torch.equal(torch.rand(3), expected)
+    ids = [[closed.ids for closed in found.closed] for found in written]
+    assert ids[0] == ids[1] != ids[2]
 
 
 def test_shuffled_histories_keep_ratings_with_their_items_and_times_in_place():

@@ -3,12 +3,15 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 
 import pytest
+import torch
 
 from rrec_lib.adapters import load_adapter
 from rrec_lib.data.store import catalogue_hash
 from rrec_lib.policy import load_policy, weights_hash
+from rrec_lib.reasoning import ReasoningRecommender
 from rrec_lib.reports import load_reports
 
 
@@ -42,16 +45,59 @@ def test_both_arms_train_within_their_budget_and_are_read_back(
         load_adapter(policy, folder / f"{expected[-1]}-adapter", catalogue_hash(smoke_dataset["items"]))
         assert weights_hash(policy.model, True) != fresh
         rows = [json.loads(line) for line in (folder / "warmup" / "log.jsonl").read_text().splitlines()]
-        assert any("valid_ndcg@20" in row for row in rows)
         kept = (reports_at / f"{arm}-reasoning-0-warmup.jsonl").read_text().splitlines()
-        assert [json.loads(line) for line in kept] == [row for row in rows if "valid_ndcg@20" in row]
+        logged = [json.loads(line) for line in kept]
+        assert [row for row in logged if "loss" in row] == [row for row in rows if "loss" in row]
+        assert any("valid_ndcg@20" in row for row in logged)
+        writing = reports[arm].run["writing"]
+        assert writing["cpu_seconds_per_row"] > 0
+        assert ("unfinished" in writing) == (arm == "with")
         told = {row["step"] for row in rows if row.get("token_loss", 0) > 0}
         every = script.SENTENCE_EVERY
         assert told == {row["step"] for row in rows if arm == "with" and "loss" in row and row["step"] % every == 0}
     # A second call trains nothing: without the reports it loads the finished stages and evaluates them again.
     first = (reports_at / "without-reasoning-0.json").read_text()
+    started = [json.loads(line) for line in (reports_at / "with-reasoning-0-recpo.jsonl").read_text().splitlines()]
+    assert started[0]["step"] == 1
     shutil.rmtree(out)
     monkeypatch.setattr(script.StopOnValid, "on_step_begin", None)
     script.main()
     again = json.loads((reports_at / "without-reasoning-0.json").read_text())
     assert again["ranks"] == json.loads(first)["ranks"]
+    # Other settings are no seed of the same arm: neither the report nor the checkpoints are taken for theirs.
+    monkeypatch.setattr(sys, "argv", [*command, "--set", "warmup.learning_rate=0.5"])
+    for gone in (None, out):
+        if gone:
+            shutil.rmtree(gone)
+        with pytest.raises(ValueError, match=r"other settings \(profile.warmup.learning_rate\)"):
+            script.main()
+
+
+def test_states_are_read_back_only_for_the_same_rows_weights_and_rollouts(
+    script, smoke_profile, smoke_dataset, tmp_path, monkeypatch
+):
+    policy, test = load_policy(smoke_profile.model), list(smoke_dataset["test"])[:7]
+    computed = []
+
+    def states(control="own", rows=test, **rollouts):
+        profile = replace(smoke_profile, rollouts=replace(smoke_profile.rollouts, **rollouts))
+        recommender = ReasoningRecommender(policy, list(smoke_dataset["items"]), profile)
+        of_all, original = recommender.states, recommender.states(rows, control)
+        computed.clear()
+        monkeypatch.setattr(
+            recommender, "states", lambda rows, *rest: computed.append(len(rows)) or of_all(rows, *rest)
+        )
+        found, writing = script.chunked_states(recommender, rows, control, 3, tmp_path)
+        torch.testing.assert_close(found, original, atol=1e-4, rtol=1e-4)
+        return writing
+
+    assert states()["tokens"] > 0
+    assert computed == [3, 3, 1]
+    states()
+    assert computed == []
+    states(rows=[*test[:3], *test[4:], test[3]])  # the first chunk is the same, the others are not
+    assert computed == [3, 1]
+    states(max_new_tokens=2)
+    assert computed == [3, 3, 1]
+    assert set(states("none")) == {"cpu_seconds_per_row"}
+    assert computed == [3, 3, 1]

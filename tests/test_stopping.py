@@ -14,7 +14,7 @@ from rrec_lib.stopping import SPENT, VALUE, StopOnValid
 from rrec_lib.training import warm_up
 
 
-def run(profile, dataset, folder, values, *, clock=None, monkeypatch=None, budget=1e9, every=2, max_steps=40):
+def run(profile, dataset, folder, values, *, budget=1e9, every=2, max_steps=40, start=None):
     """A warm-up whose valid values are given; returns the trainer, the callback, and each evaluation's weights."""
     policy, seen = load_policy(profile.model), []
     found = iter(values)
@@ -23,7 +23,7 @@ def run(profile, dataset, folder, values, *, clock=None, monkeypatch=None, budge
         seen.append(weights_hash(policy.model, only_trainable=True))
         return next(found)
 
-    stop = StopOnValid(measure, every=every, budget=budget)
+    stop = StopOnValid(measure, every=every, budget=budget, start=start)
     trainer = warm_up(policy, dataset, profile, folder, stop=stop, max_steps=max_steps)
     return trainer, stop, seen
 
@@ -83,6 +83,20 @@ def test_a_finished_run_is_loaded_with_its_best_weights(smoke_profile, smoke_dat
     shutil.rmtree(last_checkpoint(tmp_path))
     with pytest.raises(StopIteration):  # what is not over goes on, and asks for the next value
         run(smoke_profile, smoke_dataset, tmp_path, [])
+
+
+def test_what_training_made_worse_ends_as_it_began(smoke_profile, smoke_dataset, tmp_path):
+    fresh = weights_hash(load_policy(smoke_profile.model).model, only_trainable=True)
+    trainer, stop, _ = run(smoke_profile, smoke_dataset, tmp_path, [0.1, 0.3, 0.2], start=0.3)
+    assert trainer.state.global_step == 6  # three evaluations without gain
+    assert (stop.best_step, stop.values[0]) == (0, 0.3)
+    assert weights_hash(trainer.policy.model, only_trainable=True) == fresh
+    again, stop, _ = run(smoke_profile, smoke_dataset, tmp_path, [], start=0.3)
+    assert stop.best_step == 0
+    assert weights_hash(again.policy.model, only_trainable=True) == fresh
+    _, stop, seen = run(smoke_profile, smoke_dataset, tmp_path / "better", [0.4, 0.3, 0.3, 0.3], start=0.3)
+    assert stop.best_step == 2
+    assert len(seen) == 4
 
 
 def test_settings_that_end_nothing_are_refused():

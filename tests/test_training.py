@@ -98,6 +98,23 @@ def test_groups_with_equal_rewards_give_no_gradient(smoke_profile, smoke_dataset
     assert losses(trainer)[0]["equal_reward_fraction"] == 1
 
 
+def test_without_its_token_term_recpo_trains_the_recommendation_alone(smoke_profile, smoke_dataset, tmp_path):
+    def after_a_step(weight, normalization):
+        policy, folder = load_policy(smoke_profile.model), tmp_path / f"{weight} {normalization}"
+        train_recpo(
+            policy, smoke_dataset, smoke_profile, folder, callbacks=[], max_steps=1, token_weight=weight,
+            token_normalization=normalization,
+        )  # fmt: skip
+        return trained_hash(policy)
+
+    assert after_a_step(1.0, "trajectory") != after_a_step(1.0, "constant")
+    assert (
+        after_a_step(0.0, "trajectory")
+        == after_a_step(0.0, "constant")
+        != trained_hash(load_policy(smoke_profile.model))
+    )
+
+
 def test_configuration_refuses_what_would_be_wrong(smoke_profile, tmp_path):
     with pytest.raises(ValueError, match="unknown advantage 'ppo'"):
         recpo_config(smoke_profile, tmp_path, advantage="ppo")

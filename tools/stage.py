@@ -9,7 +9,7 @@ from execute import ROOT, BuildError, measured_times, notebook_names, profile_na
 
 from rrec_lib.baselines import BASELINES
 from rrec_lib.baselines.tuning import search_file
-from rrec_lib.comparison import arm_interval, cap_rows, compare
+from rrec_lib.comparison import arm_interval, cap_rows, compare, detectable_difference, user_spread
 from rrec_lib.data.faults import rules_table
 from rrec_lib.ranking import Interval
 from rrec_lib.reference import ARMS, METRIC, WITH, WITHOUT, reference_arms, tuned_baselines
@@ -170,7 +170,8 @@ def reference_tables(source: Path) -> str:
 
 def _reference_table(source: Path, name: str) -> str:
     """One data set's table. The baseline with the highest mean on test is the rival, which is in its favour."""
-    arms, best = reference_arms(name, source), tuned_baselines(name, source)[:1]
+    arms, baselines = reference_arms(name, source), tuned_baselines(name, source)
+    best = baselines[:1]
     rows = ["| recommender | runs | NDCG@20 | 95 % | against the baseline |", "|---|---|---|---|---|"]
     for arm, label in ARMS.items():
         if arm not in arms:
@@ -181,6 +182,8 @@ def _reference_table(source: Path, name: str) -> str:
     rows += [f"| {r.name}, the best tuned baseline | 1 | {_mean(arm_interval([r], METRIC))} | |" for r in best]
     if not best:
         rows.append("| the best tuned baseline | not run yet | | | |")
+    if len(baselines) > 1:
+        rows += ["", _detectable(baselines[0], baselines[1:5])]
     if arms:
         runs = [_origin(report, name) for arm in arms.values() for report in arm]
         rows += ["", *_all_and_capped({**arms, **{r.name: [r] for r in best}}), "", *runs]
@@ -198,6 +201,18 @@ def _all_and_capped(arms: dict[str, list[Report]]) -> list[str]:
             where += f"With against without reasoning: {compare(of[WITH], of[WITHOUT], METRIC).sentence}."
         lines += [where.strip(), ""]
     return lines[:-1]
+
+
+def _detectable(best: Report, others: list[Report]) -> str:
+    """What the test set can show, from how much users differ between the best baseline and the next ones."""
+    users = len(set(best.users.tolist()))
+    spreads = [user_spread(best.metric(METRIC) - other.metric(METRIC), best.users) for other in others]
+    low, high = (detectable_difference(users, spread) for spread in (min(spreads), max(spreads)))
+    return (
+        f"*Detectable*: {len(best.users)} rows of {users} users. Between the best baseline and each of the next "
+        f"{len(others)} the standard deviation per user is {min(spreads):.3f} to {max(spreads):.3f}; a true difference "
+        f"of {low:.3f} to {high:.3f} is then shown by 80 of 100 such test sets."
+    )
 
 
 def _origin(report: Report, name: str) -> str:

@@ -8,6 +8,7 @@ import pytest
 import stage
 from execute import BuildError
 
+from rrec_lib.comparison import detectable_difference, user_spread
 from rrec_lib.reports import Report, save_reports
 
 
@@ -115,6 +116,11 @@ def test_the_reference_table_shows_what_was_run_and_names_what_was_not(tmp_path)
     (without,) = [line for line in table.splitlines() if line.startswith("| R²ec without")]
     assert "worse by" in without
     assert "seed 1: 8 rows of 4 users" in table
+    spread = user_spread(
+        recorded("", [1] * 8).metric("ndcg@20") - recorded("", poor).metric("ndcg@20"), np.arange(8) // 2
+    )
+    assert "*Detectable*: 8 rows of 4 users. Between the best baseline and each of the next 2 the" in table
+    assert f"true difference of {detectable_difference(4, spread):.3f} to" in table
     save_reports(folder / "without-1.json", [recorded("without reasoning", poor, "other")], "cpu", "d", 1)
     with pytest.raises(ValueError, match="different examples"):
         stage.reference_tables(tmp_path)
