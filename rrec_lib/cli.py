@@ -255,6 +255,8 @@ def _train(arguments: argparse.Namespace, profile: Profile) -> None:
 
 def _remains(arguments: argparse.Namespace) -> str:
     """What an interrupted command leaves behind."""
+    if arguments.command == "baselines":
+        return "finished trials and reports remain, and the same command goes on from there"
     if arguments.command != "train":
         return "nothing was written"
     if arguments.out.is_dir():

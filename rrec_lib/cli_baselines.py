@@ -1,6 +1,7 @@
 """``rrec baselines``: tune every baseline on valid, and report the tuned ones on test."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from rrec_lib.profiles import Profile
@@ -10,7 +11,12 @@ DEFAULT_TRIALS = 20
 
 def baselines_options(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
-    parser.add_argument("--only", action="append", metavar="NAME", help="a baseline; may be repeated (default: all)")
+    parser.add_argument(
+        "--only",
+        action="append",
+        metavar="NAME",
+        help="a baseline; may be repeated (default: all). The others' reports are kept",
+    )
     parser.add_argument("--trials", type=int, help=f"points drawn from each search space (default: {DEFAULT_TRIALS}, "
                         "or all of them with --minutes)")  # fmt: skip
     parser.add_argument("--minutes", type=float, help="CPU minutes for each baseline's search, those of an earlier "
@@ -33,7 +39,8 @@ def run_baselines(arguments: argparse.Namespace, profile: Profile) -> None:
     from rrec_lib.baselines.tuning import fit_tuned, known, search_file, tune
     from rrec_lib.data.examples import prepare_profile
     from rrec_lib.evaluation import evaluate, training_counts
-    from rrec_lib.reports import data_hash, save_reports
+    from rrec_lib.reports import load_reports, save_reports
+    from rrec_lib.results import provenance
 
     names = arguments.only or list(BASELINES)
     for name in names:
@@ -41,16 +48,19 @@ def run_baselines(arguments: argparse.Namespace, profile: Profile) -> None:
     dataset, seed = prepare_profile(profile), arguments.seed
     splits, test = Splits.of(dataset), list(dataset["test"])
     counts = training_counts(dataset["train"], splits.n_items)
-    reports = []
+    path = arguments.out / "reports.json"
+    reports = {report.name: report for report in load_reports(path)} if path.exists() else {}
+    made = {name: report.run.get("made", {}).get(name, {}) for name, report in reports.items()}
     width = max(map(len, names))
     print(f"{len(test)} rows of test; NDCG@20 with its 95 % interval over users, and what valid chose")
     for name in names:
         tuned = tune(name, splits, trials, seed, arguments.out / search_file(name), minutes)
         model = fit_tuned(tuned, splits, seed)
         report = evaluate(model, test, name, profile.evaluation.bootstrap_samples, seed, counts)
-        reports.append(report)
+        reports[name] = replace(report, run={"data": splits.data})  # those of other data are refused
         i = report.interval("ndcg@20")
         chosen = ", ".join(f"{key} {value}" for key, value in tuned.parameters.items())
         print(f"  {name:{width}}  {i.mean:.4f} [{i.low:.4f}, {i.high:.4f}]  {chosen}", flush=True)
-        save_reports(arguments.out / "reports.json", reports, profile.name, data_hash(dataset), seed)
-    print(f"wrote {arguments.out / 'reports.json'}; compare with: rrec compare {arguments.out / 'reports.json'} ...")
+        made[name] = {"parameters": tuned.parameters, **{key: provenance()[key] for key in ("commit", "time")}}
+        save_reports(path, list(reports.values()), profile.name, splits.data, seed, made=made)
+    print(f"wrote {path}; compare with: rrec compare {path} ...")

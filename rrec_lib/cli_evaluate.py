@@ -55,6 +55,7 @@ def run_evaluate(arguments: argparse.Namespace, profile: Profile) -> None:
     dataset = prepare_profile(profile)
     seed = arguments.sample_seed  # not that of the run, so that runs with several seeds see the same rows
     recommender = load_recommender(profile, arguments.stage, arguments.seed, dataset)
+    trained = adapter_card(profile, recommender.stage)["seed"] if recommender.stage != "base" else arguments.seed
     weights = recommender.stage if arguments.adapter is None else arguments.adapter.name
     examples = list(dataset[arguments.split])
     if rows is not None:
@@ -68,19 +69,19 @@ def run_evaluate(arguments: argparse.Namespace, profile: Profile) -> None:
     ]
     own = evaluate(recommender.model, examples, model_name, settings.bootstrap_samples, seed, counts, findings=findings)
     reports.append(own)
+    if arguments.out is not None:
+        save_reports(arguments.out, reports, profile.name, data_hash(dataset), trained)
     print(f"{len(examples)} rows of {arguments.split}, {len(set(reports[0].users.tolist()))} users, ", end="")
     print(f"{reports[0].repeats} repeats; mean with its 95 % interval over users")
     width = max(len(report.name) for report in reports)
     for report in reports:
-        found = {metric: report.interval(metric) for metric in ("hit@20", "ndcg@20")}
-        cells = [f"{metric} {i.mean:.3f} [{i.low:.3f}, {i.high:.3f}]" for metric, i in found.items()]
+        found = report.figures()["metrics"]
+        cells = [f"{metric} {_with_interval(found[metric])}" for metric in ("hit@20", "ndcg@20")]
         print(f"  {report.name:{width}}  {'   '.join(cells)}")
     for report in reports:
         for line in report.warnings:
             print(f"note on {report.name}: {line}")
     if arguments.out is not None:
-        trained = adapter_card(profile, recommender.stage)["seed"] if recommender.stage != "base" else arguments.seed
-        save_reports(arguments.out, reports, profile.name, data_hash(dataset), trained)
         print(f"wrote {arguments.out}")
 
 
@@ -122,6 +123,11 @@ def draw(found: Mapping[str, "Interval"], metric: str, path: Path) -> None:
     some = next(iter(found.values()))
     axes.set_xlabel(f"{metric.upper()}, mean and 95 % interval, {some.rows} rows of {some.users} users")
     plotting.save(figure, path)
+
+
+def _with_interval(found: Mapping[str, float | None]) -> str:
+    bounds = "" if found["low"] is None else f" [{found['low']:.3f}, {found['high']:.3f}]"  # of one user there is none
+    return f"{found['mean']:.3f}{bounds}"
 
 
 def _effect(comparison: "Comparison") -> str:

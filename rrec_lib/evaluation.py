@@ -69,7 +69,7 @@ def evaluate(
         return _checked(recommender.scores(part), len(part), name)
 
     blind = check_blind(score, rows[:BLIND_ROWS], name)
-    return _evaluate(
+    return evaluate_scores(
         lambda part: recommender.scores(rows[part]), rows, name, samples, seed, train_counts, batch_size,
         [blind, *findings],
     )  # fmt: skip
@@ -94,13 +94,42 @@ def evaluate_scores(
     """
     rows = list(examples)
     _check_rows(rows, name)
+    part_of = scores.__getitem__ if isinstance(scores, Tensor) else scores
     if isinstance(scores, Tensor):
         _checked(scores, len(rows), name)
-        part_of: Callable[[slice], Tensor] = scores.__getitem__
-    else:
-        part_of = scores
-    blind = Finding("blind", None, "scores were given, so whether they follow the target was not tried")
-    return _evaluate(part_of, rows, name, samples, seed, train_counts, batch_size, [blind, *findings])
+    checked = list(findings)
+    if not any(finding.check == "blind" for finding in findings):
+        checked.insert(0, Finding("blind", None, "scores were given, so whether they follow the target was not tried"))
+    targets = torch.tensor([example["target"] for example in rows])
+    seen = [example["seen"] for example in rows]
+    repeats = int(repeated_targets(seen, targets).sum())
+    checked += check_examples(rows, repeats)
+    ranks = _rank(part_of, targets, seen, name, batch_size)
+    n_items = ranks.exposure.n_items
+    if train_counts is not None and len(train_counts) != n_items:
+        raise ValueError(f"{name}: {len(train_counts)} training counts for a catalogue of {n_items} items")
+    _, users = np.unique([example["user_id"] for example in rows], return_inverse=True)
+    lists: dict[str, Any] = dict(ranks.exposure.coverage())
+    if train_counts is not None:
+        lists |= ranks.exposure.popularity(train_counts, targets)
+    counts = None if train_counts is None else train_counts.numpy()
+    own = expected_ndcg(ranks.n_greater, ranks.n_equal, 20).numpy()
+    chance = expected_ndcg(torch.zeros_like(ranks.candidates), ranks.candidates, 20).numpy()
+    checked.append(check_above_chance(own, chance, users, "NDCG@20", samples, seed))
+    return Report(
+        name=name,
+        n_greater=ranks.n_greater.numpy(),
+        n_equal=ranks.n_equal.numpy(),
+        users=users,
+        repeats=repeats,
+        samples=samples,
+        seed=seed,
+        n_items=n_items,
+        examples=examples_hash(rows),
+        lists=lists,
+        slices=example_slices(rows, counts),
+        findings=tuple(checked),
+    )
 
 
 def examples_hash(examples: Sequence[Example]) -> str:
@@ -133,9 +162,14 @@ def mean_ndcg(recommender: Recommender, examples: Sequence[Example], k: int = 20
         recommender: gives (E, N) scores.
         examples: rows with ``seen`` and ``target``.
         k: cutoff.
+
+    Raises:
+        ValueError: if there is no example, or scores have the wrong shape or are not numbers.
     """
+    _check_rows(examples, "the mean NDCG")
     targets = torch.tensor([example["target"] for example in examples])
-    masked = mask_items(recommender.scores(examples), [example["seen"] for example in examples], targets)
+    scores = _checked(recommender.scores(examples), len(examples), "the mean NDCG")
+    masked = mask_items(scores, [example["seen"] for example in examples], targets)
     return float(expected_ndcg(*target_rank(masked, targets), k).mean())
 
 
@@ -152,48 +186,6 @@ class _Ranks:
     n_equal: Tensor
     candidates: Tensor
     exposure: Exposure
-
-
-def _evaluate(
-    part_of: Callable[[slice], Tensor],
-    rows: list[Example],
-    name: str,
-    samples: int,
-    seed: int,
-    train_counts: Tensor | None,
-    batch_size: int,
-    findings: list[Finding],
-) -> Report:
-    targets = torch.tensor([example["target"] for example in rows])
-    seen = [example["seen"] for example in rows]
-    repeats = int(repeated_targets(seen, targets).sum())
-    findings += check_examples(rows, repeats)
-    ranks = _rank(part_of, targets, seen, name, batch_size)
-    n_items = ranks.exposure.n_items
-    if train_counts is not None and len(train_counts) != n_items:
-        raise ValueError(f"{name}: {len(train_counts)} training counts for a catalogue of {n_items} items")
-    _, users = np.unique([example["user_id"] for example in rows], return_inverse=True)
-    lists: dict[str, Any] = dict(ranks.exposure.coverage())
-    if train_counts is not None:
-        lists |= ranks.exposure.popularity(train_counts, targets)
-    counts = None if train_counts is None else train_counts.numpy()
-    own = expected_ndcg(ranks.n_greater, ranks.n_equal, 20).numpy()
-    chance = expected_ndcg(torch.zeros_like(ranks.candidates), ranks.candidates, 20).numpy()
-    findings.append(check_above_chance(own, chance, users, "NDCG@20", samples, seed))
-    return Report(
-        name=name,
-        n_greater=ranks.n_greater.numpy(),
-        n_equal=ranks.n_equal.numpy(),
-        users=users,
-        repeats=repeats,
-        samples=samples,
-        seed=seed,
-        n_items=n_items,
-        examples=examples_hash(rows),
-        lists=lists,
-        slices=example_slices(rows, counts),
-        findings=tuple(findings),
-    )
 
 
 def _rank(
@@ -218,7 +210,7 @@ def _rank(
     return _Ranks(n_greater, n_equal, candidates, exposure)
 
 
-def _check_rows(rows: list[Example], name: str) -> None:
+def _check_rows(rows: Sequence[Example], name: str) -> None:
     if not rows:
         raise ValueError(f"{name}: no example to evaluate on; the split or the sample is empty")
 

@@ -30,7 +30,7 @@ def reference_arms(place: str, root: Path | None = None) -> dict[str, list[Repor
 def tuned_baselines(place: str, root: Path | None = None) -> list[Report]:
     """The tuned baselines on the same test rows, best mean on test first; arguments as :func:`reference_arms`."""
     folder = _results(f"baselines/{place}", root)
-    reports = load_reports(folder / "reports.json") if folder else []
+    reports = load_reports(folder / "reports.json") if folder and (folder / "reports.json").is_file() else []
     return sorted(reports, key=lambda report: -report.metric(METRIC).mean())
 
 

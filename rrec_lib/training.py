@@ -115,8 +115,7 @@ def load_stage(profile: Profile, dataset: DatasetDict, stage: str, seed: int = 0
     policy = load_policy(profile.model, seed)
     folder = profile.adapters.get(stage)
     if folder is not None:
-        path = Path(folder) if Path(folder).is_dir() else resource(folder)
-        load_adapter(policy, path, catalogue_hash(dataset["items"]))
+        load_adapter(policy, _adapter_path(folder), catalogue_hash(dataset["items"]))
     return policy
 
 
@@ -127,7 +126,12 @@ def has_adapter(profile: Profile, stage: str) -> bool:
 
 def adapter_card(profile: Profile, stage: str) -> dict[str, Any]:
     """The card of a recorded adapter: what it is tied to and how it was made."""
-    return json.loads((resource(str(profile.adapters[stage])) / "adapter_card.json").read_text(encoding="utf-8"))
+    return json.loads((_adapter_path(str(profile.adapters[stage])) / "adapter_card.json").read_text(encoding="utf-8"))
+
+
+def _adapter_path(folder: str | Path) -> Path:
+    """Of an adapter that stands below the working directory, or ships with the project."""
+    return Path(folder) if Path(folder).is_dir() else resource(str(folder))
 
 
 def make_adapters(

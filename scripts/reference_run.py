@@ -17,12 +17,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import DatasetDict
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rrec_lib.checkpoints import log_lines
+from rrec_lib.checks import check_blind
 from rrec_lib.data.examples import prepare_profile
 from rrec_lib.evaluation import Example, evaluate_scores, mean_ndcg, sample_examples, training_counts
 from rrec_lib.paths import REPOSITORY, replacing
@@ -217,6 +219,8 @@ def write_report(
     if rows_per_user is not None:
         test = sample_examples(test, len(test), rows_per_user, seed=0)  # the same rows whatever the run's seed
     findings = recommender.check(test, name, trained=trained)
+    few = sample_examples(test, 4, 1, seed=0)
+    findings.append(check_blind(lambda rows: recommender.score_states(recommender.states(rows, control)), few, name))
     states, writing = chunked_states(recommender, test, control, 64, folder / "evaluation")
     counts = training_counts(dataset["train"], len(dataset["items"]))
     report = evaluate_scores(
@@ -232,19 +236,19 @@ def chunked_states(
 ) -> tuple[Tensor, dict[str, float]]:
     """States of all examples, chunk by chunk, and what writing them took; finished chunks are read back.
 
-    A chunk's file is named by all that its states depend on: weights, prompts, rollouts, control, its examples.
+    A chunk's file is named by all that its states depend on: weights, prompts, rollouts, control, its examples. These
+    are drawn from all, so that a chunk has several users and another's reasoning is at hand.
     """
     policy, rollouts = recommender.policy, recommender.profile.rollouts
     marker = len(marker_ids(policy.tokenizer))
-    made_by = (
-        f"{policy.base_hash} {weights_hash(policy.model, True)} {policy.compute_dtype} {prompts_hash(policy.tokenizer)}"
-    )
-    runs.mkdir(parents=True, exist_ok=True)
+    made_by = f"{policy.base_hash} {weights_hash(policy.model, True)} {policy.compute_dtype}"
+    made_by += f" {prompts_hash(policy.tokenizer)} {rollouts} {control}"
+    order = np.random.default_rng(0).permutation(len(examples))
     parts: list[dict[str, Tensor]] = []
-    for first in range(0, len(examples), size):
-        chunk = examples[first : first + size]
-        key = f"{made_by} {control} {rollouts} {json.dumps(chunk)}"
-        path = runs / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
+    for numbers in np.array_split(order, -(-len(order) // size)):
+        chunk = [examples[number] for number in numbers]
+        key = hashlib.sha256(f"{made_by} {json.dumps(chunk)}".encode()).hexdigest()[:16]
+        path = runs / f"{key}.safetensors"
         if not path.is_file():
             start = time.process_time()
             written = recommender.reason(chunk) if control == "own" else None
@@ -257,13 +261,15 @@ def chunked_states(
             }
             with replacing(path) as temporary:
                 save_file(found, temporary)
-            print(f"{control} {first + len(chunk)}/{len(examples)}, {found['seconds'].item():.0f} s", flush=True)
+            done = (len(parts) + 1) * size
+            print(f"{control} {min(done, len(examples))}/{len(examples)}, {found['seconds'].item():.0f} s", flush=True)
         parts.append(load_file(path))
     joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    states = joined["states"][np.argsort(order)]
     writing = {"cpu_seconds_per_row": float(joined["seconds"].sum()) / len(examples)}
     if control == "own":
         writing |= {"tokens": float(joined["tokens"].mean()), "unfinished": 1 - float(joined["finished"].mean())}
-    return joined["states"], writing
+    return states, writing
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
     python scripts/run_lab.py --search 3e-4 1e-3 3e-3   # rate of the arm without reasoning, on valid users, seed 0
     python scripts/run_lab.py --seeds 0 1 2 3 4
 
-Each line of each seed leaves a checkpoint; the same command started again goes on behind the last one. Every finished
+Each line of each seed leaves a checkpoint; the same command started again goes on behind the last one, and with other
+knobs it takes other folders. Every finished
 seed becomes ``seed-N.json``, reports that ``rrec compare`` reads, and ``lab.json`` sums up all seeds named.
 """
 
@@ -21,6 +22,7 @@ import torch
 from rrec_lib.comparison import SAMPLES, arm_interval, compare
 from rrec_lib.console import say
 from rrec_lib.lab import ARMS, CONDITIONS, KNOBS, LabConfig, LabRun, run_arm
+from rrec_lib.profiles import parse_overrides
 from rrec_lib.reports import Report, save_reports
 from rrec_lib.results import plain, provenance, write_json
 
@@ -35,15 +37,18 @@ def main() -> None:
     parser.add_argument("--lines", nargs="+", default=list(LINES), choices=list(LINES), help="default: all")
     parser.add_argument("--out", type=Path, default=Path("results/lab"), help="(default: results/lab)")
     parser.add_argument("--checkpoints", type=Path, default=Path("runs/lab"), help="finished lines (default: runs/lab)")
-    parser.add_argument("--set", nargs="*", default=[], metavar="KNOB=VALUE", help="knobs of LabConfig, in JSON")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KNOB=VALUE", help="knobs of LabConfig")
     parser.add_argument("--search", type=float, nargs="+", metavar="RATE", help="only try these, into search.json")
     parser.add_argument("--samples", type=int, default=SAMPLES, help="of the bootstrap (default: 10000)")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    config = LabConfig(**{knob: json.loads(value) for knob, value in (pair.split("=", 1) for pair in arguments.set)})
+    try:
+        config = LabConfig(**parse_overrides(arguments.set))
+    except (TypeError, ValueError) as problem:
+        parser.error(f"--set: {problem}")
     if arguments.search:
-        write_json(arguments.out / "search.json", plain(search(config, arguments.search), "search"))
+        search(config, arguments.search, arguments.out / "search.json")
         return
     runs: list[dict[str, Any]] = []
     for seed in arguments.seeds:
@@ -56,24 +61,33 @@ def main() -> None:
         say(f"seed {seed} is in {arguments.out}")
 
 
-def search(config: LabConfig, rates: list[float], seed: int = 0) -> dict[str, Any]:
-    """The arm without reasoning at several rates; what counts is Hit@1 on valid users at the end of the curve."""
+def search(config: LabConfig, rates: list[float], path: Path, seed: int = 0) -> None:
+    """Write the arm without reasoning at several rates; what counts is Hit@1 on valid users at the end of the curve."""
     tried = []
     for rate in rates:
         run = run_arm(replace(config, learning_rate_without=rate), "without reasoning", seed)
         tried.append({"learning_rate_without": rate, "seconds": run.seconds, "curves": run.curves})
-    return {"name": "lab search", **provenance(seed), "config": asdict(config), "trials": tried}
+        found = {"name": "lab search", **provenance(seed), "config": asdict(config), "trials": tried}
+        write_json(path, plain(found, "search"))
 
 
 def run_or_resume(config: LabConfig, line: str, seed: int, folder: Path) -> dict[str, Any]:
-    """One line of one seed, from its checkpoint if the knobs are the same."""
+    """One line of one seed, from its checkpoint if there is one.
+
+    Raises:
+        ValueError: if the checkpoint is of other knobs.
+    """
     arm, knobs = LINES[line]
     config = replace(config, **knobs)
     path = folder / f"{line.replace(' ', '-')}-{seed}.json"
     if path.exists():
         saved = json.loads(path.read_text(encoding="utf-8"))
-        if asdict(LabConfig()) | saved["config"] == asdict(config):  # a knob that came later was at its default
-            return saved
+        then = asdict(LabConfig()) | saved["config"]  # a knob that came later was at its default
+        if other := [knob for knob, value in asdict(config).items() if then[knob] != value]:
+            raise ValueError(
+                f"{path} is of other knobs ({', '.join(other)}); name other --checkpoints and another --out"
+            )
+        return saved
     say(f"{line}, seed {seed}")
     start = time.monotonic()
     run = plain(as_dict(line, run_arm(config, arm, seed)), line)

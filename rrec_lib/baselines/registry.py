@@ -12,6 +12,7 @@ from rrec_lib.baselines.sequence import SequenceRecommender
 from rrec_lib.baselines.simple import Chance, Popularity, WindowCooccurrence
 from rrec_lib.baselines.text import BM25, TextSimilarity
 from rrec_lib.evaluation import Example, Recommender
+from rrec_lib.reports import data_hash
 
 LENGTHS = (1, 2, 5, 10, 20, 50, None)
 
@@ -21,13 +22,14 @@ class Splits:
     """The rows of a prepared dataset that a baseline may look at, read once."""
 
     train: Sequence[Example]
-    valid: Sequence[Example]  # for early stopping alone
+    valid: Sequence[Example]  # for choosing parameters, and for early stopping
     items: Sequence[Example]
+    data: str  # hash of the dataset
 
     @classmethod
     def of(cls, dataset: DatasetDict) -> "Splits":
         """Those of a prepared dataset."""
-        return cls(list(dataset["train"]), list(dataset["valid"]), list(dataset["items"]))
+        return cls(list(dataset["train"]), list(dataset["valid"]), list(dataset["items"]), data_hash(dataset))
 
     @property
     def n_items(self) -> int:
@@ -66,25 +68,29 @@ BASELINES: dict[str, Baseline] = {
     "popularity": Baseline(lambda splits, seed: Popularity(splits.train, splits.n_items)),
     "recent popularity": Baseline(
         lambda splits, seed, days: Popularity(splits.train, splits.n_items, days),
-        {"days": (7, 30, 90, 180, 365, 730)},
+        {"days": (7, 30, 90, 180, 365, 730, 1460, 2920)},
     ),
     "co-occurrence": Baseline(lambda splits, seed: WindowCooccurrence(splits.train, splits.n_items)),
     "window co-occurrence": Baseline(
         lambda splits, seed, length, decay: WindowCooccurrence(splits.train, splits.n_items, length, decay),
-        {"length": (2, 3, 5, 10, 20), "decay": (0.3, 0.5, 0.7, 0.9, 1.0)},
+        {"length": (2, 3, 5, 10, 20, 50), "decay": (0.3, 0.5, 0.7, 0.9, 1.0)},
     ),
     "ItemKNN": Baseline(
         lambda splits, seed, **parameters: ItemKNN(splits.train, splits.n_items, **parameters),
-        {"neighbours": (10, 20, 50, 100, 200, 500), "shrink": (0, 1, 10, 50, 100), "length": LENGTHS},
+        {
+            "neighbours": (10, 20, 50, 100, 200, 500, 1000, 2000),
+            "shrink": (0, 1, 10, 50, 100, 300, 1000),
+            "length": LENGTHS,
+        },
     ),
     "EASE": Baseline(
         lambda splits, seed, **parameters: EASE(splits.train, splits.n_items, **parameters),
-        {"l2": (10, 100, 300, 1000, 3000, 10_000), "length": LENGTHS},
+        {"l2": (10, 100, 300, 1000, 3000, 10_000, 30_000, 100_000), "length": LENGTHS},
     ),
     "text similarity": Baseline(lambda splits, seed, length: TextSimilarity(splits.items, length), {"length": LENGTHS}),
     "BM25": Baseline(
         lambda splits, seed, **parameters: BM25(splits.items, **parameters),
-        {"k1": (0, 0.5, 1.2, 2.0, 4.0), "b": (0, 0.25, 0.5, 0.75, 1), "length": LENGTHS},
+        {"k1": (0, 0.5, 1.2, 2.0, 4.0, 8.0, 16.0), "b": (0, 0.25, 0.5, 0.75, 1), "length": LENGTHS},
     ),
     "GRU4Rec": Baseline(_sequence("gru4rec"), _SEQUENCE_SPACE),
     "Caser": Baseline(_sequence("caser"), {**_SEQUENCE_SPACE, "layers": (1,)}),

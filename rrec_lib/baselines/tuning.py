@@ -47,7 +47,8 @@ def tune(name: str, splits: Splits, trials: int | None, seed: int, path: Path, m
         ValueError: for an unknown name, or a file that holds the search of something else.
     """
     baseline = known(name)
-    done = _read(path, name, seed)
+    made_by = {"baseline": name, "seed": seed, "data": splits.data}
+    done = _read(path, made_by)
     points = draw(baseline, trials, seed)
     for parameters in points:
         if any(trial["parameters"] == parameters for trial in done):
@@ -60,7 +61,7 @@ def tune(name: str, splits: Splits, trials: int | None, seed: int, path: Path, m
         took = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
         done.append({"parameters": parameters, "valid": value, **took})
         budget = {"points": len(points), "minutes": minutes, "trials_done": len(done), "cpu_seconds": spent(done)}
-        write_json(path, {"baseline": name, "metric": METRIC, **provenance(seed), "budget": budget, "trials": done})
+        write_json(path, {"metric": METRIC, **provenance(seed), **made_by, "budget": budget, "trials": done})
         say(f"{name} {len(done)}/{len(points)}: {METRIC} {value:.4f} on valid, {parameters}")
     best = max(done, key=lambda trial: trial["valid"])
     return Tuned(name, best["parameters"], best["valid"], done)
@@ -95,11 +96,10 @@ def known(name: str) -> Baseline:
     return BASELINES[name]
 
 
-def _read(path: Path, name: str, seed: int) -> list[Trial]:
+def _read(path: Path, made_by: dict[str, Any]) -> list[Trial]:
     if not path.exists():
         return []
     found = json.loads(path.read_text(encoding="utf-8"))
-    if (found["baseline"], found["seed"]) != (name, seed):
-        raise ValueError(f"{path} holds the search of {found['baseline']} with seed {found['seed']}, not of {name} "
-                         f"with seed {seed}; name another folder")  # fmt: skip
+    if other := [f"{key} {found.get(key)}, not {value}" for key, value in made_by.items() if found.get(key) != value]:
+        raise ValueError(f"{path} holds another search ({'; '.join(other)}); name another folder")
     return list(found["trials"])

@@ -4,12 +4,13 @@ from dataclasses import dataclass, fields
 
 from rrec_lib.advantages import ADVANTAGES
 from rrec_lib.lab.model import ITEM_ROWS, USER_STATES, LabModel
+from rrec_lib.objective import TOKEN_NORMALIZATIONS
 from rrec_lib.reports import Report
 
 ARMS = {
     "full": "reasoning, states warmed up, RecPO",
     "without reasoning": "answers at once; contrastive, for longer than full's warm-up and RecPO together",
-    "another user's reasoning": "as full, but each user is answered from the reasoning of another",
+    "another user's reasoning": "as full, but trained to answer each user from the reasoning of another",
     "without warm-up": "RecPO from the taught policy, for as many steps as full's warm-up and RecPO together",
     "contrastive only": "the warm-up goes on; the reasoning's tokens are never rewarded",
 }
@@ -30,7 +31,7 @@ KNOBS = {  # arm full, with one knob turned; the number of reasonings in a batch
 }
 CONDITIONS = {
     "own": "what the model wrote, or nothing where the arm writes nothing",
-    "another user's": "what the model wrote for the next user",
+    "another user's": "what the model wrote for the user before",
     "shuffled": "what the model wrote, its tokens in random order",
     "random text": "idle words in its place",
 }
@@ -117,6 +118,7 @@ class LabConfig:
 
     def __post_init__(self) -> None:
         choices = {"estimator": ADVANTAGES, "user_state": USER_STATES, "item_rows": ITEM_ROWS}
+        choices["token_normalization"] = TOKEN_NORMALIZATIONS
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import pytest
 from datasets import DatasetDict
@@ -77,7 +78,7 @@ def test_a_file_from_before_budgets_counts_the_time_that_passed(splits, tmp_path
 def test_the_draw_is_seeded_and_repeats_nothing():
     baseline = BASELINES["EASE"]
     points = draw(baseline, 1000, 0)
-    assert len(points) == 42 == len({str(point) for point in points})
+    assert len(points) == 56 == len({str(point) for point in points})
     assert points != draw(baseline, 1000, 1)
     assert points[:5] == draw(baseline, 5, 0)
     assert points == draw(baseline, None, 0)
@@ -86,8 +87,9 @@ def test_the_draw_is_seeded_and_repeats_nothing():
 
 def test_a_search_of_something_else_is_not_gone_on_with(splits, tmp_path):
     tune("EASE", splits, 1, 0, tmp_path / "a.json")
-    with pytest.raises(ValueError, match="holds the search of EASE with seed 0, not of EASE with seed 1"):
-        tune("EASE", splits, 1, 1, tmp_path / "a.json")
+    for other, message in ((splits, "seed 0, not 1"), (replace(splits, data="x"), f"data {splits.data}, not x")):
+        with pytest.raises(ValueError, match=f"a.json holds another search .*{message}"):
+            tune("EASE", other, 1, int(other is splits), tmp_path / "a.json")
     with pytest.raises(ValueError, match="unknown baseline 'SVD'; choose one of chance"):
         tune("SVD", splits, 1, 0, tmp_path / "b.json")
 
@@ -122,6 +124,13 @@ def test_the_command_tunes_reports_and_goes_on(tmp_path, capsys):
     assert capsys.readouterr().out == first
     assert [report.name for report in load_reports(out / "reports.json")] == ["EASE", "recent popularity"]
     assert {path.name for path in out.iterdir()} == {"ease.json", "recent-popularity.json", "reports.json"}
+    assert main(["baselines", "--profile", "smoke", "--only", "chance", "--out", str(out)]) == 0
+    reports = load_reports(out / "reports.json")  # the others' are kept, each with what it was made with
+    assert [report.name for report in reports] == ["EASE", "recent popularity", "chance"]
+    assert {name: set(made["parameters"]) for name, made in reports[0].run["made"].items()} == {
+        "EASE": {"l2", "length"}, "recent popularity": {"days"}, "chance": set(),
+    }  # fmt: skip
+    capsys.readouterr()
     assert main(["compare", str(out / "reports.json")]) == 0
     assert "recent popularity" in capsys.readouterr().out
     assert main(["baselines", "--only", "SVD", "--out", str(out)]) == 2

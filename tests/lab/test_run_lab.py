@@ -33,7 +33,7 @@ def start(script, monkeypatch, folder: Path, *more: str) -> dict:
     return json.loads((folder / "lab" / "lab.json").read_text(encoding="utf-8"))
 
 
-def test_a_finished_line_is_not_trained_again_unless_a_knob_differs(script, monkeypatch, tmp_path):
+def test_a_finished_line_is_not_trained_again_nor_lost_to_other_knobs(script, monkeypatch, tmp_path):
     first = start(script, monkeypatch, tmp_path)
     lines = len(LINES)
     assert len(first["runs"]) == 2 * lines
@@ -47,8 +47,21 @@ def test_a_finished_line_is_not_trained_again_unless_a_knob_differs(script, monk
     again = start(script, monkeypatch, tmp_path)
     assert trained == ["full"]
     assert again["table"] == first["table"]
-    start(script, monkeypatch, tmp_path, "beta=0.9")
-    assert len(trained) == 1 + 2 * lines
+    before = (tmp_path / "runs" / "full-0.json").read_bytes()
+    with pytest.raises(ValueError, match=r"full-0.json is of other knobs \(beta\)"):
+        start(script, monkeypatch, tmp_path, "beta=0.9")
+    assert (tmp_path / "runs" / "full-0.json").read_bytes() == before
+    assert trained == ["full"]
+
+
+@pytest.mark.parametrize(("setting", "message"), [
+    ("steps", "a setting reads KEY=VALUE"), ("foo=1", "foo"), ("user_state=all", "user_state must be one of"),
+    ("token_normalization=all", "token_normalization must be one of"),
+])  # fmt: skip
+def test_a_wrong_knob_is_named_before_anything_runs(script, monkeypatch, tmp_path, capsys, setting, message):
+    with pytest.raises(SystemExit):
+        start(script, monkeypatch, tmp_path, setting)
+    assert message in capsys.readouterr().err
 
 
 def test_a_seed_leaves_reports_that_can_be_compared(script, monkeypatch, tmp_path):
