@@ -4,7 +4,7 @@ A folder of report files (:func:`rrec_lib.reports.save_reports`, ``rrec evaluate
 row per line, over all seeds found. A line without a report reads *not run*.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,22 +136,18 @@ def exceeds_hit(pairs: Pairs) -> bool:
     return any(ndcg > hit for hit, ndcg in pairs)
 
 
-def paper_table() -> dict[str, dict[str, str]]:
-    """The paper's ablation in print, in units of 1e-4; ``‡`` marks an NDCG above its Hit."""
+def paper_table() -> dict[str, dict[str, int]]:
+    """The paper's ablation, in units of 1e-4."""
     heads = [f"{metric}@{k}" for k in (5, 10, 20) for metric in ("H", "N")]
     return {
-        f"{place}, {name}": dict(zip(heads, _numbers(sets[number]), strict=True))
+        f"{place}, {name}": dict(zip(heads, [figure for pair in sets[number] for figure in pair], strict=True))
         for number, place in enumerate(PAPER_SETS)
         for name, sets in PAPER.items()
     }
 
 
-def paper_cell(name: str, table: Mapping[str, Sequence[Pairs]] = PAPER) -> str:
+def paper_cell(name: str) -> str:
     """NDCG@10 on the three sets, or on CDs alone; empty where the paper has no such row."""
-    if name in table:
-        return " / ".join(f"{pairs[1][1]}{'‡' if exceeds_hit(pairs) else ''}" for pairs in table[name])
+    if name in PAPER:
+        return " / ".join(str(pairs[1][1]) for pairs in PAPER[name])
     return f"– / {PAPER_STATES[name][1][1]} / –" if name in PAPER_STATES else ""
-
-
-def _numbers(pairs: Pairs) -> list[str]:
-    return [text for hit, ndcg in pairs for text in (str(hit), f"{ndcg}{'‡' if exceeds_hit([(hit, ndcg)]) else ''}")]

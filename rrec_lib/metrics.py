@@ -1,7 +1,5 @@
 """Hit@k, NDCG@k and MRR with one relevant item per example, in expectation over ties."""
 
-from collections.abc import Sequence
-
 import torch
 
 from rrec_lib.ranking import target_rank
@@ -63,26 +61,6 @@ def expected_reciprocal_rank(n_greater: torch.Tensor, n_equal: torch.Tensor) -> 
     """
     last = n_greater + n_equal
     return _sum_over_places(1 / _ranks(last), n_greater, last) / n_equal.clamp(min=1)
-
-
-def ndcg_above_hit_rate(hit_rates: Sequence[float], ndcgs: Sequence[float]) -> list[bool]:
-    """Flag the cutoffs at which a published row can't be right.
-
-    With one relevant item per example NDCG@k never exceeds Hit@k: the discount of a hit is at most 1.
-
-    Args:
-        hit_rates: Hit@k as printed, one per cutoff, in any unit.
-        ndcgs: NDCG@k at the same cutoffs, in the same unit.
-
-    Returns:
-        True where NDCG@k is above Hit@k.
-
-    Raises:
-        ValueError: if the two lists differ in length.
-    """
-    if len(hit_rates) != len(ndcgs):
-        raise ValueError(f"a row needs one NDCG per hit rate, got {len(ndcgs)} for {len(hit_rates)}")
-    return [ndcg > hit_rates[place] for place, ndcg in enumerate(ndcgs)]
 
 
 def _ranks(last: torch.Tensor) -> torch.Tensor:

@@ -110,23 +110,6 @@ class Report:
             "bootstrap": {"samples": self.samples, "seed": self.seed, "level": 0.95, "over": "users"},
         }
 
-    def save(self, path: Path, profile: str, data: str, seed: int | None = None) -> None:
-        """Write one report; see :func:`save_reports`."""
-        save_reports(path, [self], profile, data, seed)
-
-    @staticmethod
-    def load(path: Path) -> "Report":
-        """Read a file that holds one report.
-
-        Raises:
-            ValueError: if it holds several, and as :func:`load_reports`.
-        """
-        reports = load_reports(path)
-        if len(reports) != 1:
-            names = ", ".join(report.name for report in reports)
-            raise ValueError(f"{path} holds {len(reports)} reports ({names}); read them with load_reports")
-        return reports[0]
-
     def _bands(self, bands: Mapping[str, Any]) -> dict[str, Any]:
         return {
             label: rows if isinstance(rows, Mapping) else self._band(np.asarray(rows)) for label, rows in bands.items()

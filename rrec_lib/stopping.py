@@ -72,9 +72,11 @@ class StopOnValid(TrainerCallback):
         if self.values and self.best_step == state.global_step:
             self._keep(args, model)
 
-    def on_step_begin(self, args: Any, state: Any, control: Any, optimizer: Any = None, **kwargs: Any) -> None:
-        for group in optimizer.param_groups:  # the scheduler has just set each to its own rate
-            group["lr"] *= max(1 - self.spent / self.budget, 0.0)
+    def on_step_begin(
+        self, args: Any, state: Any, control: Any, optimizer: Any = None, lr_scheduler: Any = None, **kwargs: Any
+    ) -> None:
+        for group, rate in zip(optimizer.param_groups, lr_scheduler.get_last_lr(), strict=True):
+            group["lr"] = rate * max(1 - self.spent / self.budget, 0.0)
         self.started = _clock()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

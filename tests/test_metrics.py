@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from rrec_lib.ablations import exceeds_hit
 from rrec_lib.metrics import (
     expected_hit,
     expected_ndcg,
     expected_reciprocal_rank,
     hit_rate_at_k,
-    ndcg_above_hit_rate,
     ndcg_at_k,
 )
 from rrec_lib.ranking import target_rank
@@ -170,13 +170,6 @@ def test_reciprocal_rank_equals_the_average_over_all_tie_breaks():
     assert average.item() == pytest.approx(exact.item(), abs=0.005)
 
 
-def test_rows_that_cannot_be_are_flagged():
-    assert ndcg_above_hit_rate([109, 115, 127], [141, 110, 127]) == [True, False, False]
-    assert ndcg_above_hit_rate([0.0], [0.0]) == [False]
-    with pytest.raises(ValueError, match=r"^a row needs one NDCG per hit rate, got 1 for 2$"):
-        ndcg_above_hit_rate([1, 2], [1])
-
-
 def paper_rows(text):
     """Rows of results in the tables of a page: six cells of figures, in the order H N H N H N."""
     for line in text.splitlines():
@@ -188,7 +181,9 @@ def paper_rows(text):
 def wrongly_marked(text):
     wrong = []
     for line, figures, marks in paper_rows(text):
-        if marks[1::2] != ndcg_above_hit_rate(figures[::2], figures[1::2]) or any(marks[::2]):
+        if marks[1::2] != [exceeds_hit([pair]) for pair in zip(figures[::2], figures[1::2], strict=True)] or any(
+            marks[::2]
+        ):
             wrong.append(line)
     return wrong
 

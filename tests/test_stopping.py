@@ -116,9 +116,11 @@ def test_an_evaluation_is_no_part_of_what_was_spent(monkeypatch):
     stop, logged = StopOnValid(measure, every=1, budget=10), []
     stop.log = logged.append
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
     for step in (1, 2):
         state = SimpleNamespace(global_step=step, max_steps=9)
-        stop.on_step_begin(None, state, TrainerControl(), optimizer=optimizer)
+        stop.on_step_begin(None, state, TrainerControl(), optimizer=optimizer, lr_scheduler=scheduler)
         now[0] += 3
         stop.on_step_end(None, state, TrainerControl())
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(1 - 3 * (step - 1) / 10)  # though no scheduler stepped
     assert [row[SPENT] for row in logged] == [3, 6]

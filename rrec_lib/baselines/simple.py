@@ -82,7 +82,9 @@ class WindowCooccurrence:
         self.events = sorted([*train, *(later or [])], key=lambda example: example["target_timestamp"])
         self.times = np.array([example["target_timestamp"] for example in self.events])
         popularity = training_counts(train, n_items).float()
-        self.tiebreak = 1e-3 * popularity / (popularity.max() + 1)  # never outweighs a co-occurrence
+        self.tiebreak = (
+            1e-3 * popularity / (popularity.max() + 1)
+        )  # far below a co-occurrence, unless that has decayed a lot
         self.follows = torch.zeros(n_items, n_items)
         if not self.time_aware:
             self._add(self.events)
