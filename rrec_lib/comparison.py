@@ -237,5 +237,6 @@ def _seeds(first: int, second: int) -> str:
 
 def _number(value: float) -> str:
     """Three decimals with a true minus; more where they would all be zero."""
-    text = f"{value:.3f}" if abs(value) >= 0.0005 or value == 0 else f"{value:.1g}"
+    small = 0 < abs(value) < 0.0005
+    text = np.format_float_positional(value, precision=1, fractional=False) if small else f"{value:.3f}"
     return text.replace("-", "−")

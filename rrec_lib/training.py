@@ -87,9 +87,10 @@ def save_stage(
 ) -> None:
     """Save a trained stage as an adapter, with how it was made and its log beside it."""
     history = [row for row in trainer.state.log_history if "loss" in row]
+    judges = [callback for callback in trainer.callback_handler.callbacks if isinstance(callback, StopOnValid)]
     notes = {
         "profile": profile.name,
-        "steps": trainer.state.global_step,
+        "steps": judges[0].best_step if judges else trainer.state.global_step,  # behind the weights that are saved
         "peak_memory_mb": round(hardware.peak_memory_mb()),
         **provenance(seed),
     }

@@ -42,7 +42,7 @@ def test_both_arms_train_within_their_budget_and_are_read_back(
         )
         policy = load_policy(smoke_profile.model)
         fresh = weights_hash(policy.model, True)
-        load_adapter(policy, folder / f"{expected[-1]}-adapter", catalogue_hash(smoke_dataset["items"]))
+        card = load_adapter(policy, folder / f"{expected[-1]}-adapter", catalogue_hash(smoke_dataset["items"]))
         assert weights_hash(policy.model, True) != fresh
         rows = [json.loads(line) for line in (folder / "warmup" / "log.jsonl").read_text().splitlines()]
         kept = (reports_at / f"{arm}-reasoning-0-warmup.jsonl").read_text().splitlines()
@@ -52,6 +52,9 @@ def test_both_arms_train_within_their_budget_and_are_read_back(
         writing = reports[arm].run["writing"]
         assert writing["cpu_seconds_per_row"] > 0
         assert ("unfinished" in writing) == (arm == "with")
+        valid = {row["step"]: row["valid_ndcg@20"] for row in logged if "valid_ndcg@20" in row}
+        if arm == "without":
+            assert card["steps"] == max(valid, key=valid.get)
         told = {row["step"] for row in rows if row.get("token_loss", 0) > 0}
         every = script.SENTENCE_EVERY
         assert told == {row["step"] for row in rows if arm == "with" and "loss" in row and row["step"] % every == 0}
