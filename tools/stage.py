@@ -7,6 +7,7 @@ from typing import Any
 
 from execute import ROOT, BuildError, measured_times, notebook_names, profile_names
 
+from rrec_lib import plotting
 from rrec_lib.baselines import BASELINES
 from rrec_lib.baselines.tuning import search_file
 from rrec_lib.comparison import arm_interval, cap_rows, compare, detectable_difference, user_spread
@@ -49,14 +50,14 @@ def stage(source: Path, target: Path, profile: str = "cpu") -> None:
         staged = stage_notebook(json.loads(executed.read_text(encoding="utf-8")), name)
         text = json.dumps(staged, indent=1, ensure_ascii=False) + "\n"
         (target / "notebooks" / f"{name}.ipynb").write_text(text, encoding="utf-8")
-    (target / "book" / "_generated").mkdir()
-    (target / "book" / "_generated" / "times.md").write_text(times_table(source), encoding="utf-8")
-    (target / "book" / "_generated" / "benchmarks.md").write_text(benchmarks_table(source), encoding="utf-8")
-    (target / "book" / "_generated" / "faults.md").write_text(rules_table(), encoding="utf-8")
+    generated = target / "book" / "_generated"
+    generated.mkdir()
+    (generated / "times.md").write_text(times_table(source), encoding="utf-8")
+    (generated / "benchmarks.md").write_text(benchmarks_table(source), encoding="utf-8")
+    (generated / "faults.md").write_text(rules_table(), encoding="utf-8")
     for name in DATA_SETS:
-        table = baselines_table(source, name)
-        (target / "book" / "_generated" / f"baselines-{name}.md").write_text(table, encoding="utf-8")
-    (target / "book" / "_generated" / "reference.md").write_text(reference_tables(source), encoding="utf-8")
+        (generated / f"baselines-{name}.md").write_text(baselines_table(source, name), encoding="utf-8")
+    (generated / "reference.md").write_text(reference_tables(source, generated), encoding="utf-8")
 
 
 def stage_notebook(notebook: dict[str, Any], name: str) -> dict[str, Any]:
@@ -172,12 +173,17 @@ def _trials(source: Path, data_set: str, name: str) -> list[dict[str, Any]]:
     return json.loads(path.read_text(encoding="utf-8"))["trials"] if path.exists() else []
 
 
-def reference_tables(source: Path) -> str:
-    """Markdown: R²ec's arms on each data set beside the best tuned baseline, and the differences; or *not run yet*."""
-    return "\n".join(f"## {title}\n\n{_reference_table(source, name)}" for name, title in DATA_SETS.items())
+def reference_tables(source: Path, figures: Path) -> str:
+    """Markdown: R²ec's arms on each data set beside the best tuned baseline, and the differences; or *not run yet*.
+
+    Args:
+        source: the repository.
+        figures: folder that the figures are drawn to.
+    """
+    return "\n".join(f"## {title}\n\n{_reference_table(source, name, figures)}" for name, title in DATA_SETS.items())
 
 
-def _reference_table(source: Path, name: str) -> str:
+def _reference_table(source: Path, name: str, figures: Path) -> str:
     """One data set's table. The baseline with the highest mean on test is the rival, which is in its favour."""
     arms, baselines = reference_arms(name, source), tuned_baselines(name, source)
     best = baselines[:1]
@@ -191,6 +197,9 @@ def _reference_table(source: Path, name: str) -> str:
     rows += [f"| {r.name}, the best tuned baseline | 1 | {_mean(arm_interval([r], METRIC))} | |" for r in best]
     if not best:
         rows.append("| the best tuned baseline | not run yet | | | |")
+    if arms and baselines:
+        path = figures / f"reference-{name}.png"
+        rows += ["", f"![{_reference_figure(arms, baselines, path)}]({figures.name}/{path.name})"]
     if len(baselines) > 1:
         rows += ["", _detectable(baselines[0], baselines[1:5])]
     if arms:
@@ -225,6 +234,23 @@ def _all_and_capped(arms: dict[str, list[Report]]) -> list[str]:
             where += f"With against without reasoning: {compare(of[WITH], of[WITHOUT], METRIC).sentence}."
         lines += [where.strip(), ""]
     return lines[:-1]
+
+
+def _reference_figure(arms: dict[str, list[Report]], baselines: list[Report], path: Path) -> str:
+    """Draw all arms and baselines, best on top; the alt text says the means."""
+    shown = {**{ARMS[name]: arm for name, arm in arms.items()}, **{report.name: [report] for report in baselines}}
+    spans = {label: arm_interval(arm, METRIC) for label, arm in shown.items()}
+    order = sorted(spans, key=lambda label: spans[label].mean)
+    plotting.use_style()
+    figure, axes = plotting.plt.subplots(figsize=(7, 0.28 * len(order) + 0.8))
+    for place, label in enumerate(order):
+        i, ours = spans[label], label in ARMS.values()
+        style: dict[str, Any] = {"color": plotting.OKABE_ITO[0] if ours else "0.45", "marker": "D" if ours else "o"}
+        axes.errorbar([i.mean], [place], xerr=[[i.mean - i.low], [i.high - i.mean]], capsize=3, **style)
+    axes.set_yticks(range(len(order)), order)
+    axes.set_xlabel("NDCG@20 on test, mean and 95 % interval over users and runs")
+    plotting.save(figure, path)
+    return "NDCG@20, best first: " + ", ".join(f"{label} {spans[label].mean:.3f}" for label in reversed(order)) + "."
 
 
 def _detectable(best: Report, others: list[Report]) -> str:

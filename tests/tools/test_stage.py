@@ -95,9 +95,9 @@ def recorded(name, greater, examples="e"):
 
 def test_the_reference_table_shows_what_was_run_and_names_what_was_not(tmp_path):
     def movielens():
-        return stage.reference_tables(tmp_path).split("## ")[1]
+        return stage.reference_tables(tmp_path, tmp_path).split("## ")[1]
 
-    tables = stage.reference_tables(tmp_path)
+    tables = stage.reference_tables(tmp_path, tmp_path)
     assert tables.count("not run yet") == 4 * len(stage.DATA_SETS)
     folder = tmp_path / "results" / "reference" / "movielens-cpu"
     good, poor = [0, 0, 1, 0, 0, 2, 0, 0], [30, 9, 40, 50, 8, 60, 20, 12]
@@ -111,6 +111,8 @@ def test_the_reference_table_shows_what_was_run_and_names_what_was_not(tmp_path)
     save_reports(rivals, [recorded("EASE", [1] * 8), recorded("weak", poor), recorded("chance", [70] * 8)], "cpu", "d")
     table = movielens()
     assert "| EASE, the best tuned baseline | 1 |" in table
+    assert "![NDCG@20, best first: R²ec with reasoning 0." in table
+    assert (tmp_path / "reference-movielens-cpu.png").read_bytes().startswith(b"\x89PNG")
     (weak,) = [line for line in table.splitlines() if line.startswith("| weak |  | 0.")]  # no search of it stands there
     assert "better by 0." in weak
     assert table.count("With against without reasoning: better by 0.") == 2  # all rows, and capped
@@ -124,7 +126,7 @@ def test_the_reference_table_shows_what_was_run_and_names_what_was_not(tmp_path)
     assert f"true difference of 0.000 to {detectable_difference(4, spread):.3f} is then shown" in table
     save_reports(folder / "without-1.json", [recorded("without reasoning", poor, "other")], "cpu", "d", 1)
     with pytest.raises(ValueError, match="different examples"):
-        stage.reference_tables(tmp_path)
+        stage.reference_tables(tmp_path, tmp_path)
 
 
 def test_the_baselines_table_shows_the_recorded_searches(tmp_path):
