@@ -42,7 +42,8 @@ def describe_device() -> str:
     """The hardware in words, such as ``"CPU, 2 threads"``."""
     if torch.cuda.is_available():
         return f"GPU, {torch.cuda.get_device_name()}"
-    return f"CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def record(name: str, figures: dict[str, Any], profile: str, seed: int | None = None) -> Path:
