@@ -117,11 +117,15 @@ class CheckpointMixin:
         if checkpoint is not None:
             self.load_progress(Path(checkpoint))
 
+    @property
+    def judges(self) -> list[StopOnValid]:
+        """What ends the run beside its steps."""
+        return [callback for callback in self.callback_handler.callbacks if isinstance(callback, StopOnValid)]
+
     def _load_finished(self, checkpoint: Path) -> bool:
         """Load a checkpoint whose run was over, by its steps or by a callback; Transformers would train one more."""
         state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-        judges = [c for c in self.callback_handler.callbacks if isinstance(c, StopOnValid)]
-        if not (0 < self.args.max_steps <= state.global_step or any(judge.finished(state) for judge in judges)):
+        if not (0 < self.args.max_steps <= state.global_step or any(judge.finished(state) for judge in self.judges)):
             return False
         self._load_from_checkpoint(str(checkpoint))
         self.state = state

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import DatasetDict
-from transformers import Trainer, TrainerCallback
+from transformers import TrainerCallback
 
 from rrec_lib import hardware
 from rrec_lib.adapters import load_adapter, save_adapter
@@ -83,14 +83,20 @@ def _run(trainer: Any, output_dir: Path, stop: StopOnValid | None) -> Any:
 
 
 def save_stage(
-    policy: Policy, trainer: Trainer, folder: Path, dataset: DatasetDict, profile: Profile, seed: int = 0
+    policy: Policy,
+    trainer: WarmupTrainer | RecPOTrainer,
+    folder: Path,
+    dataset: DatasetDict,
+    profile: Profile,
+    seed: int = 0,
 ) -> None:
     """Save a trained stage as an adapter, with how it was made and its log beside it."""
     history = [row for row in trainer.state.log_history if "loss" in row]
-    judges = [callback for callback in trainer.callback_handler.callbacks if isinstance(callback, StopOnValid)]
     notes = {
         "profile": profile.name,
-        "steps": judges[0].best_step if judges else trainer.state.global_step,  # behind the weights that are saved
+        "steps": trainer.judges[0].best_step
+        if trainer.judges
+        else trainer.state.global_step,  # behind the weights that are saved
         "peak_memory_mb": round(hardware.peak_memory_mb()),
         **provenance(seed),
     }

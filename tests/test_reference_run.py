@@ -25,7 +25,7 @@ def test_both_arms_train_within_their_budget_and_are_read_back(
 ):
     runs, out = tmp_path / "runs", tmp_path / "out"
     reports_at = out / "movielens-smoke"
-    command = ["reference_run.py", "--profile", "smoke", "--seeds", "0", "--hours", "0.0003", "--every", "2", "2"]
+    command = ["reference_run.py", "--profile", "smoke", "--seeds", "0", "--hours", "0.001", "--every", "2", "2"]
     command += ["--rows", "8", "--set", "training.users_per_step=2", "--runs", str(runs), "--out", str(out)]
     monkeypatch.setattr(sys, "argv", command)
     script.main()

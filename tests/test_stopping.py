@@ -14,7 +14,7 @@ from rrec_lib.stopping import SPENT, VALUE, StopOnValid
 from rrec_lib.training import warm_up
 
 
-def run(profile, dataset, folder, values, *, budget=1e9, every=2, max_steps=40, start=None):
+def run(profile, dataset, folder, values, *, budget=float("inf"), every=2, max_steps=40, start=None):
     """A warm-up whose valid values are given; returns the trainer, the callback, and each evaluation's weights."""
     policy, seen = load_policy(profile.model), []
     found = iter(values)

@@ -197,19 +197,26 @@ def _reference_table(source: Path, name: str, figures: Path) -> str:
     rows += [f"| {r.name}, the best tuned baseline | 1 | {_mean(arm_interval([r], METRIC))} | |" for r in best]
     if not best:
         rows.append("| the best tuned baseline | not run yet | | | |")
-    if arms and baselines:
+    spans = {report.name: arm_interval([report], METRIC) for report in baselines} if arms else {}
+    if spans:
         path = figures / f"reference-{name}.png"
-        rows += ["", f"![{_reference_figure(arms, baselines, path)}]({figures.name}/{path.name})"]
+        rows += ["", f"![{_reference_figure(arms, spans, path)}]({figures.name}/{path.name})"]
     if len(baselines) > 1:
         rows += ["", _detectable(baselines[0], baselines[1:5])]
     if arms:
         runs = [_origin(report, name) for arm in arms.values() for report in arm]
         rows += ["", *_all_and_capped({**arms, **{r.name: [r] for r in best}}), ""]
-        rows += [*_against_each(source, name, arms, baselines), "", *runs]
+        rows += [*_against_each(source, name, arms, baselines, spans), "", *runs]
     return "\n".join(rows) + "\n"
 
 
-def _against_each(source: Path, place: str, arms: dict[str, list[Report]], baselines: list[Report]) -> list[str]:
+def _against_each(
+    source: Path,
+    place: str,
+    arms: dict[str, list[Report]],
+    baselines: list[Report],
+    spans: dict[str, Interval],
+) -> list[str]:
     """R²ec with reasoning, or without, against each baseline; valid, by which each was tuned, stands beside it."""
     arm = WITH if WITH in arms else WITHOUT
     if arm not in arms or not baselines:
@@ -219,7 +226,7 @@ def _against_each(source: Path, place: str, arms: dict[str, list[Report]], basel
         valid = max((trial["valid"] for trial in _trials(source, place, report.name)), default=None)
         found = compare(arms[arm], [report], METRIC).sentence
         shown = "" if valid is None else f"{valid:.3f}"
-        rows.append(f"| {report.name} | {shown} | {_mean(arm_interval([report], METRIC))} | {found} |")
+        rows.append(f"| {report.name} | {shown} | {_mean(spans[report.name])} | {found} |")
     return rows
 
 
@@ -236,10 +243,9 @@ def _all_and_capped(arms: dict[str, list[Report]]) -> list[str]:
     return lines[:-1]
 
 
-def _reference_figure(arms: dict[str, list[Report]], baselines: list[Report], path: Path) -> str:
+def _reference_figure(arms: dict[str, list[Report]], baselines: dict[str, Interval], path: Path) -> str:
     """Draw all arms and baselines, best on top; the alt text says the means."""
-    shown = {**{ARMS[name]: arm for name, arm in arms.items()}, **{report.name: [report] for report in baselines}}
-    spans = {label: arm_interval(arm, METRIC) for label, arm in shown.items()}
+    spans = {**{ARMS[name]: arm_interval(arm, METRIC) for name, arm in arms.items()}, **baselines}
     order = sorted(spans, key=lambda label: spans[label].mean)
     plotting.use_style()
     figure, axes = plotting.plt.subplots(figsize=(7, 0.28 * len(order) + 0.8))

@@ -82,9 +82,8 @@ class WindowCooccurrence:
         self.events = sorted([*train, *(later or [])], key=lambda example: example["target_timestamp"])
         self.times = np.array([example["target_timestamp"] for example in self.events])
         popularity = training_counts(train, n_items).float()
-        self.tiebreak = (
-            1e-3 * popularity / (popularity.max() + 1)
-        )  # far below a co-occurrence, unless that has decayed a lot
+        # Far below a co-occurrence, unless that has decayed a lot.
+        self.tiebreak = 1e-3 * popularity / (popularity.max() + 1)
         self.follows = torch.zeros(n_items, n_items)
         if not self.time_aware:
             self._add(self.events)
