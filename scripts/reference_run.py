@@ -30,7 +30,7 @@ from rrec_lib.evaluation import Example, evaluate_scores, mean_ndcg, sample_exam
 from rrec_lib.paths import REPOSITORY, replacing
 from rrec_lib.policy import Policy, load_policy, weights_hash
 from rrec_lib.profiles import Profile, available_profiles, load_profile, parse_overrides
-from rrec_lib.prompts import marker_ids, prompts_hash
+from rrec_lib.prompts import encode_items, encode_users, marker_ids, prompts_hash
 from rrec_lib.reasoning import ReasoningRecommender
 from rrec_lib.reference import UNTRAINED, WITH, WITHOUT
 from rrec_lib.reports import data_hash, load_reports, save_reports
@@ -215,7 +215,8 @@ def write_report(
     rows_per_user: int | None = None,
 ) -> None:
     """Evaluate on all test rows, or some of each user, chunk by chunk, and write the ranks with their provenance."""
-    recommender, test = ReasoningRecommender(policy, list(dataset["items"]), profile), list(dataset["test"])
+    items, test = list(dataset["items"]), list(dataset["test"])
+    recommender = ReasoningRecommender(policy, items, profile)
     if rows_per_user is not None:
         test = sample_examples(test, len(test), rows_per_user, seed=0)  # the same rows whatever the run's seed
     findings = recommender.check(test, name, trained=trained)
@@ -228,7 +229,11 @@ def write_report(
         test, name, profile.evaluation.bootstrap_samples, seed, counts, findings=findings,
     )  # fmt: skip
     print(f"{name}, seed {seed}: test NDCG@20 {report.interval('ndcg@20')}", flush=True)
-    save_reports(path, [report], profile.name, data_hash(dataset), seed, settings=settings, writing=writing)
+    prompts = {"history": encode_users(policy.tokenizer, test, items), "item": encode_items(policy.tokenizer, items)}
+    tokens = {of: float(np.mean([len(ids) for ids in encoded])) for of, encoded in prompts.items()}
+    save_reports(
+        path, [report], profile.name, data_hash(dataset), seed, settings=settings, writing=writing, tokens=tokens
+    )
 
 
 def chunked_states(

@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from dataclasses import replace
+from itertools import count
 
 import pytest
 import torch
@@ -28,6 +29,8 @@ def test_both_arms_train_within_their_budget_and_are_read_back(
     command = ["reference_run.py", "--profile", "smoke", "--seeds", "0", "--hours", "0.001", "--every", "2", "2"]
     command += ["--rows", "8", "--set", "training.users_per_step=2", "--runs", str(runs), "--out", str(out)]
     monkeypatch.setattr(sys, "argv", command)
+    clock = count()  # half a second a step, however fast the machine: 8 steps without, 5 and 3 with reasoning
+    monkeypatch.setattr("rrec_lib.stopping._clock", lambda: next(clock) / 2)
     script.main()
     (untrained,) = load_reports(reports_at / "untrained-0.json")
     reports = {arm: load_reports(reports_at / f"{arm}-reasoning-0.json")[0] for arm in ("with", "without")}
@@ -48,9 +51,11 @@ def test_both_arms_train_within_their_budget_and_are_read_back(
         kept = (reports_at / f"{arm}-reasoning-0-warmup.jsonl").read_text().splitlines()
         logged = [json.loads(line) for line in kept]
         assert [row for row in logged if "loss" in row] == [row for row in rows if "loss" in row]
-        assert any("valid_ndcg@20" in row for row in logged)
+        spent = [row["cpu_seconds"] for row in logged if "valid_ndcg@20" in row]
+        assert spent == ([1, 2, 2.5] if arm == "with" else [1, 2, 3, 4])
         writing = reports[arm].run["writing"]
         assert writing["cpu_seconds_per_row"] > 0
+        assert reports[arm].run["tokens"]["history"] > reports[arm].run["tokens"]["item"] > 20
         assert ("unfinished" in writing) == (arm == "with")
         valid = {row["step"]: row["valid_ndcg@20"] for row in logged if "valid_ndcg@20" in row}
         if arm == "without":
