@@ -14,7 +14,7 @@ from rrec_lib.ranking import Interval
 from rrec_lib.reports import load_reports
 
 NOT_RUN = "not run"
-FULL = "full"
+FULL, SHIPPED = "full", "shipped adapter"
 LINES = {
     FULL: "GRPO, G = 4, temperature 1, state at the marker, softmax over what the user has not seen, warm-up",
     "without reasoning": "the same model, trained to answer at once, at equal compute",
@@ -34,10 +34,12 @@ LINES = {
     "in-batch softmax": "a target is told from the batch's other targets alone",
     "logQ correction": "the same, and popular items weigh less as negatives",
     "without warm-up": "RecPO from the untrained model, as in the paper",
+    SHIPPED: "the reference run's weights, which the controls read",
     "random text": "random words in the place of the reasoning",
     "another user's reasoning": "each user is answered from the reasoning of another",
     "shuffled history": "the history's films in random order",
 }
+CONTROLS = ("random text", "another user's reasoning", "shuffled history")
 PAPER_SETS = ("Instruments", "CDs", "Games")
 # R²ec (arXiv 2505.16994, v3), Table 2: (Hit, NDCG) at 5, 10 and 20, in units of 1e-4, for the three sets.
 PAPER = {
@@ -70,7 +72,8 @@ class Row:
         what: it changes, in words.
         seeds: how many runs; 0 reads *not run*.
         interval: mean of the metric over users and runs; None if not run.
-        difference: the line minus ``"full"``; None for that line itself, or if one of the two was not run.
+        difference: the line minus ``"full"``, for a control minus ``"shipped adapter"``; None for ``"full"`` itself, or
+            if one of the two was not run.
     """
 
     name: str
@@ -83,11 +86,11 @@ class Row:
         """The row in print, the paper's NDCG@10 at the end."""
         i = self.interval
         if i is None:
-            found = {"runs": "–", "mean": NOT_RUN, "95 %": "", "against full": ""}
+            found = {"runs": "–", "mean": NOT_RUN, "95 %": "", "difference": ""}
         else:
             against = "" if self.difference is None else self.difference.sentence
             found = {"runs": str(self.seeds), "mean": f"{i.mean:.3f}", "95 %": f"{i.low:.3f} to {i.high:.3f}"}
-            found |= {"against full": against}
+            found |= {"difference": against}
         return {"what": self.what} | found | {"paper, NDCG@10": paper_cell(self.name)}
 
 
@@ -108,14 +111,14 @@ def read_ablations(folder: Path | None = None, metric: str = "ndcg@20", samples:
     rows = []
     for name in [*LINES, *(name for name in arms if name not in LINES)]:
         arm = arms.get(name)
-        both = arm is not None and name != FULL and FULL in arms
+        other = arms.get(SHIPPED if name in CONTROLS else FULL) if name != FULL else None
         rows.append(
             Row(
                 name,
                 LINES.get(name, "not a line of this table"),
                 len(arm or ()),
                 arm_interval(arm, metric, samples) if arm else None,
-                compare(arm, arms[FULL], metric, samples) if arm and both else None,
+                compare(arm, other, metric, samples) if arm and other else None,
             )
         )
     return rows

@@ -3,9 +3,9 @@
 Each line turns one knob of RecPO and trains from the warm-up of the reference run, a quarter of that run's budget long.
 Two go on with the warm-up in RecPO's place: *warm-up goes on* as it was, *without reasoning* with the state behind the
 bare prompt. *Without warm-up* has the warm-up's budget on top of its own. *Warm-up alone* is where all start. It trains
-nothing, and nor do the controls, which read the line *full* with something else before the marker. Stopped and started
-again, the script goes on from the last evaluation. Reports, on a few test rows of each user, stand in
-results/ablations/DATASET-PROFILE/, which notebook 08 reads.
+nothing, and nor do *shipped adapter* and the controls, which read it with something else before the marker. Both
+adapters come with the project. Stopped and started again, the script goes on from the last evaluation. Reports, on a
+few test rows of each user, stand in results/ablations/DATASET-PROFILE/, which notebook 08 reads.
 
     python scripts/ablations.py --lines full RLOO "G = 2"
 """
@@ -29,11 +29,11 @@ from reference_run import (
     write_report,
 )
 
-from rrec_lib.ablations import FULL
+from rrec_lib.ablations import FULL, SHIPPED
 from rrec_lib.adapters import load_adapter
 from rrec_lib.data.examples import prepare_profile
 from rrec_lib.data.store import catalogue_hash
-from rrec_lib.paths import REPOSITORY
+from rrec_lib.paths import REPOSITORY, resource
 from rrec_lib.policy import load_policy
 from rrec_lib.profiles import available_profiles, load_profile, parse_overrides
 from rrec_lib.training import save_stage, train_recpo
@@ -56,8 +56,10 @@ LINES: dict[str, dict[str, Any]] = {
     "logQ correction": {"training.item_softmax": "batch", "logq_correction": True},
     FROM_NOTHING: {},
 }
+# Stage of the adapter that is read, and what stands before the marker.
 READ = {
-    WARM_UP: "own", "random text": "random", "another user's reasoning": "other", "shuffled history": "shuffled",
+    WARM_UP: ("warmup", "own"), SHIPPED: ("recpo", "own"), "random text": ("recpo", "random"),
+    "another user's reasoning": ("recpo", "other"), "shuffled history": ("recpo", "shuffled"),
 }  # fmt: skip
 
 
@@ -74,18 +76,18 @@ def main() -> None:
     parser.add_argument(
         "--warmup-hours", type=float, default=WARMUP_SHARE, help="what the warm-up had (default: %(default)s)"
     )
-    parser.add_argument("--warmup", type=Path, help="adapter to start from (default: the reference run's)")
+    parser.add_argument("--warmup", type=Path, help="adapter that lines start from (default: the shipped one)")
+    parser.add_argument("--recpo", type=Path, help="adapter that controls read (default: the shipped one)")
     parser.add_argument("--runs", type=Path, default=Path("runs/ablations"), help="checkpoints (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=(REPOSITORY or Path()) / "results" / "ablations")
     arguments = parser.parse_args()
-    if arguments.warmup is None:
-        profile = load_profile(arguments.profile, parse_overrides(arguments.set))
-        arguments.warmup = (
-            Path("runs/reference") / place(profile) / f"with-reasoning-{arguments.seed}" / "warmup-adapter"
-        )
-    if not arguments.warmup.is_dir():
-        parser.error(f"no adapter {arguments.warmup}; `make reference-run` trains it, or name one with --warmup")
-    for line in sorted(arguments.lines, key=lambda line: line in READ):  # what is read must have been trained
+    shipped = load_profile(arguments.profile).adapters
+    for stage in ("warmup", "recpo"):
+        folder = getattr(arguments, stage) or (resource(shipped[stage]) if shipped.get(stage) else None)
+        if folder is None or not folder.is_dir():
+            parser.error(f"no adapter {folder or 'is shipped for this profile'}; name one with --{stage}")
+        setattr(arguments, stage, folder)
+    for line in arguments.lines:
         run(line, arguments)
 
 
@@ -96,7 +98,7 @@ def run(line: str, arguments: argparse.Namespace) -> None:
     values = {key: value for key, value in knobs.items() if "." in key}
     profile = load_profile(arguments.profile, {**SETTINGS, **parse_overrides(arguments.set), **values})
     runs, name = arguments.runs / place(profile), f"{line.replace(' ', '-')}-{arguments.seed}"
-    control = "none" if line == WITHOUT else READ.get(line, "own")
+    stage, control = READ.get(line, ("warmup", "none" if line == WITHOUT else "own"))
     hours = arguments.hours + (arguments.warmup_hours if line == FROM_NOTHING else 0)
     report, folder = arguments.out / place(profile) / f"{name}.json", runs / name
     settings = settings_of(
@@ -106,12 +108,9 @@ def run(line: str, arguments: argparse.Namespace) -> None:
         dataset = prepare_profile(profile)
         policy = load_policy(profile.model, arguments.seed)
         catalogue = catalogue_hash(dataset["items"])
-        if line in READ:
-            trained = runs / f"{FULL}-{arguments.seed}" / "adapter"
-            load_adapter(policy, arguments.warmup if line == WARM_UP else trained, catalogue)
-        else:
-            if line != FROM_NOTHING:
-                load_adapter(policy, arguments.warmup, catalogue)
+        if line != FROM_NOTHING:
+            load_adapter(policy, getattr(arguments, stage), catalogue)
+        if line not in READ:
             valid = valid_rows(profile, dataset, arguments.rows, arguments.seed)
             stop = judge(policy, profile, dataset, valid, control, arguments.every, 3600 * hours)
             print(f"{line}, seed {arguments.seed}: training", flush=True)

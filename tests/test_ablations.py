@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from rrec_lib import ablations
-from rrec_lib.ablations import FULL, LINES, NOT_RUN, PAPER, exceeds_hit, paper_cell, paper_table, read_ablations
+from rrec_lib.ablations import (
+    FULL,
+    LINES,
+    NOT_RUN,
+    PAPER,
+    SHIPPED,
+    exceeds_hit,
+    paper_cell,
+    paper_table,
+    read_ablations,
+)
 from rrec_lib.reports import Report, save_reports
 
 
@@ -29,12 +39,16 @@ def test_a_recorded_line_shows_its_figures_and_the_others_do_not(tmp_path):
         save(tmp_path, FULL, seed, seed)
     save(tmp_path, "RLOO", 0, 20)
     save(tmp_path, "EASE", 0, 5)
+    save(tmp_path, SHIPPED, 0, 10)
+    save(tmp_path, "random text", 0, 11)
     rows = {row.name: row for row in read_ablations(tmp_path, samples=200)}
     assert (rows[FULL].seeds, rows[FULL].difference) == (2, None)
     expected = np.mean([report(FULL, seed).metric("ndcg@20").mean() for seed in (0, 1)])
     assert rows[FULL].interval.mean == pytest.approx(expected)
     assert rows["RLOO"].difference.verdict == "worse"
-    assert rows["RLOO"].cells()["against full"].startswith("worse by")
+    assert rows["RLOO"].cells()["difference"].startswith("worse by")
+    control, shipped = rows["random text"], rows[SHIPPED]
+    assert control.difference.interval.mean == pytest.approx(control.interval.mean - shipped.interval.mean)
     assert list(rows)[-1] == "EASE"  # a name that is no line is shown, not lost
     assert rows["G = 2"].cells()["mean"] == NOT_RUN
 
