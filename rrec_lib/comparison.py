@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import NormalDist
 
 import numpy as np
@@ -49,7 +50,9 @@ class Comparison:
         shown, i = self.verdict in ("better", "worse"), self.interval
         sign = -1 if self.verdict == "worse" else 1  # "worse by" already says which way
         low, high = sorted((sign * i.low, sign * i.high))
-        found = f"{_number(sign * i.mean)}, {i.level:.0%} {_number(low)} to {_number(high)}".replace("%", " %")
+        # What is told apart from zero must not be printed as zero, nor may everything.
+        number = partial(_number, exact=shown or max(-low, high) < 0.0005)
+        found = f"{number(sign * i.mean)}, {i.level:.0%} {number(low)} to {number(high)}".replace("%", " %")
         return f"{self.verdict}{' by ' if shown else ': '}{found}, {_seeds(*self.seeds)}"
 
 
@@ -235,8 +238,8 @@ def _seeds(first: int, second: int) -> str:
     return f"{first} against {second} seeds"
 
 
-def _number(value: float) -> str:
-    """Three decimals with a true minus; more where they would all be zero."""
-    small = 0 < abs(value) < 0.0005
+def _number(value: float, exact: bool) -> str:
+    """Three decimals with a true minus; more where an exact number's would all be zero."""
+    small = exact and 0 < abs(value) < 0.0005
     text = np.format_float_positional(value, precision=1, fractional=False) if small else f"{value:.3f}"
-    return text.replace("-", "−")
+    return "0.000" if text == "-0.000" else text.replace("-", "−")

@@ -121,7 +121,7 @@ def test_effect_size_and_relative_difference_by_hand():
         ((-0.012, -0.020, -0.004), (1, 1), "worse by 0.012, 95 % 0.004 to 0.020, 1 seed"),
         ((0.002, -0.004, 0.008), (5, 1), "no difference can be shown: 0.002, 95 % −0.004 to 0.008, 5 against 1 seeds"),
         ((0, 0, 0), (1, 1), "no difference can be shown: 0.000, 95 % 0.000 to 0.000, 1 seed"),
-        ((2e-7, -0.008, 0.008), (1, 1), "no difference can be shown: 0.0000002, 95 % −0.008 to 0.008, 1 seed"),
+        ((2e-7, -0.008, 0.008), (1, 1), "no difference can be shown: 0.000, 95 % −0.008 to 0.008, 1 seed"),
         ((0.0004, 0.00012, 0.0007), (1, 1), "better by 0.0004, 95 % 0.0001 to 0.001, 1 seed"),
     ],
 )

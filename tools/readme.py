@@ -69,7 +69,7 @@ def recorded_section(root: Path = ROOT) -> str:
     rows = [f"| {label} | {_runs(arm)} | {_ndcg(arm)} |" for label, arm in shown]
     words = [""] if WITH in arms else []
     if WITH in arms and WITHOUT in arms:
-        words.append(f"R²ec with against without reasoning: {compare(arms[WITH], arms[WITHOUT], METRIC).sentence}.")
+        words.append(f"R²ec with reasoning against without: {compare(arms[WITH], arms[WITHOUT], METRIC).sentence}.")
     if WITH in arms and baselines:
         against = compare(arms[WITH], baselines[:1], METRIC).sentence
         words.append(f"With reasoning against {baselines[0].name}: {against}.")

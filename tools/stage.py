@@ -154,7 +154,7 @@ def baselines_table(source: Path, data_set: str) -> str:
         if name not in reports:
             rows.append(f"| {name} | not run yet | | | | |")
             continue
-        interval, trials = reports[name].interval("ndcg@20"), _trials(source, data_set, name)
+        interval, trials = arm_interval([reports[name]], METRIC), _trials(source, data_set, name)
         best = max(trials, key=lambda trial: trial["valid"])
         chosen = ", ".join(f"{key} {best['parameters'][key]}" for key in baseline.space) or "nothing to choose"
         rows.append(f"| {name} | {best['valid']:.3f} | {_mean(interval)} | {len(trials)} | {chosen} |")
