@@ -92,11 +92,11 @@ def save_stage(
 ) -> None:
     """Save a trained stage as an adapter, with how it was made and its log beside it."""
     history = [row for row in trainer.state.log_history if "loss" in row]
+    # Of the weights that are saved: a run that valid judged has its best ones back.
+    steps = trainer.judges[0].best_step if trainer.judges else trainer.state.global_step
     notes = {
         "profile": profile.name,
-        "steps": trainer.judges[0].best_step
-        if trainer.judges
-        else trainer.state.global_step,  # behind the weights that are saved
+        "steps": steps,
         "peak_memory_mb": round(hardware.peak_memory_mb()),
         **provenance(seed),
     }

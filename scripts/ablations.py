@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=(REPOSITORY or Path()) / "results" / "ablations")
     arguments = parser.parse_args()
     shipped = load_profile(arguments.profile).adapters
-    for stage in ("warmup", "recpo"):
+    for stage in {READ[line][0] if line in READ else "warmup" for line in arguments.lines}:
         folder = getattr(arguments, stage) or (resource(shipped[stage]) if shipped.get(stage) else None)
         if folder is None or not folder.is_dir():
             parser.error(f"no adapter {folder or 'is shipped for this profile'}; name one with --{stage}")
