@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,11 @@ def describe_device() -> str:
         return f"GPU, {torch.cuda.get_device_name()}"
     threads = torch.get_num_threads()
     return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def describe_run(profile: str) -> str:
+    """What a script's first line says: hardware, commit of the code that it has loaded, profile."""
+    return f"{describe_device()}, commit {_commit()}, profile {profile}"
 
 
 def record(name: str, figures: dict[str, Any], profile: str, seed: int | None = None) -> Path:
@@ -99,6 +105,7 @@ def plain(value: Any, where: str) -> Any:
     return value
 
 
+@cache  # HEAD may move on under a long run
 def _commit() -> str | None:
     if paths.REPOSITORY is None:
         return None

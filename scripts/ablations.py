@@ -36,6 +36,7 @@ from rrec_lib.data.store import catalogue_hash
 from rrec_lib.paths import REPOSITORY, resource
 from rrec_lib.policy import load_policy
 from rrec_lib.profiles import available_profiles, load_profile, parse_overrides
+from rrec_lib.results import describe_run
 from rrec_lib.training import save_stage, train_recpo
 
 WITHOUT, GOES_ON, WARM_UP, FROM_NOTHING = "without reasoning", "warm-up goes on", "warm-up alone", "without warm-up"
@@ -81,6 +82,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/ablations"), help="checkpoints (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=(REPOSITORY or Path()) / "results" / "ablations")
     arguments = parser.parse_args()
+    print(describe_run(arguments.profile), flush=True)
     shipped = load_profile(arguments.profile).adapters
     for stage in {READ[line][0] if line in READ else "warmup" for line in arguments.lines}:
         folder = getattr(arguments, stage) or (resource(shipped[stage]) if shipped.get(stage) else None)
@@ -104,12 +106,15 @@ def run(line: str, arguments: argparse.Namespace) -> None:
     settings = settings_of(
         profile, hours=hours, every=arguments.every, rows=arguments.rows, test_rows=arguments.test_rows, **fields
     )
+    adapter, shipped = getattr(arguments, stage), profile.adapters.get(stage)
+    if line != FROM_NOTHING and adapter != (resource(shipped) if shipped else None):
+        settings["adapter"] = "/".join(adapter.absolute().parts[-2:])
     if not finished(folder, report, settings):
         dataset = prepare_profile(profile)
         policy = load_policy(profile.model, arguments.seed)
         catalogue = catalogue_hash(dataset["items"])
         if line != FROM_NOTHING:
-            load_adapter(policy, getattr(arguments, stage), catalogue)
+            load_adapter(policy, adapter, catalogue)
         if line not in READ:
             valid = valid_rows(profile, dataset, arguments.rows, arguments.seed)
             stop = judge(policy, profile, dataset, valid, control, arguments.every, 3600 * hours)

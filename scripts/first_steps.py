@@ -14,7 +14,7 @@ from rrec_lib.data.examples import prepare_profile
 from rrec_lib.evaluation import Report, evaluate, evaluate_scores, sample_examples
 from rrec_lib.profiles import available_profiles, load_profile
 from rrec_lib.reasoning import ReasoningRecommender
-from rrec_lib.results import describe_device, provenance
+from rrec_lib.results import describe_run
 from rrec_lib.training import load_stage, train_recpo
 
 
@@ -27,7 +27,7 @@ def main() -> None:
     arguments = parser.parse_args()
     start = time.perf_counter()
     profile = load_profile(arguments.profile)
-    print(f"{describe_device()}, commit {provenance()['commit']}, profile {profile.name}, stage {arguments.stage}")
+    print(f"{describe_run(profile.name)}, stage {arguments.stage}")
 
     dataset = prepare_profile(profile)
     items = list(dataset["items"])

@@ -34,7 +34,7 @@ from rrec_lib.prompts import encode_items, encode_users, marker_ids, prompts_has
 from rrec_lib.reasoning import ReasoningRecommender
 from rrec_lib.reference import UNTRAINED, WITH, WITHOUT
 from rrec_lib.reports import data_hash, load_reports, save_reports
-from rrec_lib.results import write_json
+from rrec_lib.results import describe_run, write_json
 from rrec_lib.stopping import StopOnValid
 from rrec_lib.training import save_stage, train_recpo, warm_up
 from rrec_lib.warmup import WarmupTrainer
@@ -71,6 +71,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/reference"), help="checkpoints (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=(REPOSITORY or Path()) / "results" / "reference")
     arguments = parser.parse_args()
+    print(describe_run(arguments.profile), flush=True)
     for seed in arguments.seeds:  # seed by seed, so that a comparison is there as soon as possible
         for arm in arguments.arms:
             if arm == UNTRAINED and seed != arguments.seeds[0]:

@@ -65,3 +65,6 @@ def test_lines_are_trained_from_one_warm_up_and_controls_read_one_adapter(
     assert any("valid_ndcg@20" in row for row in log)
     monkeypatch.setattr(script, "train_recpo", None)
     script.main()  # everything is there already
+    monkeypatch.setattr(sys, "argv", [*command, str(warmup), "--lines", *read])
+    with pytest.raises(ValueError, match="adapter"):
+        script.main()  # these controls have read another one

@@ -114,7 +114,12 @@ RECORDED = {
         "group_size": 4,
     },
     "05_gpu_training": {"stage": "base", "steps": 4, "resume_gap": 0, "closes_marker.policy": 0},
-    "06_evaluation": {"rows": 8, "final": "untrained", "reports.chance.metrics.hit@5.mean": 0.098105},
+    "06_evaluation": {
+        "rows": 8,
+        "final": "untrained",
+        "untrue.untrained": 0,
+        "reports.chance.metrics.hit@5.mean": 0.098105,
+    },
     "07_reading_the_official_code": {
         "token_gradient.paper": [-a / 17 for a in ADVANTAGES],
         "token_gradient.code": [0] * 6,
