@@ -33,11 +33,31 @@ def resource(relative: str) -> Path:
 
 
 def cache_dir() -> Path:
-    """Folder for derived files: ``$RREC_CACHE``, or ``rrec`` in the user's cache folder. Safe to delete."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "rrec"
-    path = Path(os.environ.get("RREC_CACHE", default))
-    path.mkdir(parents=True, exist_ok=True)
+    """Folder for derived files: ``$RREC_CACHE``, or ``rrec`` in the user's cache folder. Safe to delete.
+
+    Raises:
+        OSError: if there is no such folder and none can be made; the message says why and what to set.
+    """
+    path = _cache_path()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise OSError(
+            f"the cache folder {path} can't be made ({problem.strerror}); set RREC_CACHE to a folder that you may write"
+        ) from problem
     return path
+
+
+def _cache_path() -> Path:
+    """An empty variable counts as unset, as everywhere else; otherwise caches would land in the working directory."""
+    if given := os.environ.get("RREC_CACHE"):
+        return Path(os.path.expanduser(given))
+    if shared := os.environ.get("XDG_CACHE_HOME"):
+        return Path(shared) / "rrec"
+    try:
+        return Path.home() / ".cache" / "rrec"
+    except RuntimeError as problem:  # a container's user id without a name
+        raise OSError("this user has no home directory; set RREC_CACHE to a folder that you may write") from problem
 
 
 @contextmanager

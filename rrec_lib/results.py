@@ -107,10 +107,19 @@ def plain(value: Any, where: str) -> Any:
 
 @cache  # HEAD may move on under a long run
 def _commit() -> str | None:
+    """This project's own commit; None in a wheel, or in an unpacked archive, whatever repository lies around it."""
     if paths.REPOSITORY is None:
         return None
-    command = ["git", "-C", str(paths.REPOSITORY), "rev-parse", "--short", "HEAD"]
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # a hook sets them
+
+    def git(*command: str) -> str:
+        whole = ["git", "-C", str(paths.REPOSITORY), *command]
+        return subprocess.run(whole, capture_output=True, text=True, check=True, env=variables).stdout.strip()
+
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != paths.REPOSITORY:
+            return None
+        git("ls-files", "--error-unmatch", "rrec_lib/paths.py")
+        return git("rev-parse", "--short", "HEAD")
     except (OSError, subprocess.CalledProcessError):
         return None
