@@ -49,7 +49,8 @@ def load_adapter(policy: Policy, folder: Path, catalogue: str) -> dict[str, Any]
 
     Raises:
         FileNotFoundError: if the folder has no adapter.
-        ValueError: if the adapter was trained on other base weights, prompts or catalogue, or with another LoRA shape.
+        ValueError: if the adapter was trained on other base weights, prompts or catalogue, or with another LoRA shape,
+            or holds NaN.
     """
     if not (folder / CARD).is_file() or not (folder / WEIGHTS).is_file():
         raise FileNotFoundError(f"no adapter in {folder}: {CARD} or {WEIGHTS} is missing; train one with `rrec train`")
@@ -66,6 +67,8 @@ def load_adapter(policy: Policy, folder: Path, catalogue: str) -> dict[str, Any]
         raise ValueError(
             f"the adapter in {folder} adapts other layers than the profile; set model.lora_layers as it was"
         )
+    if not all(value.isfinite().all() for value in weights.values()):
+        raise ValueError(f"the adapter in {folder} holds weights that are no numbers; train it again")
     if rank:
         set_peft_model_state_dict(policy.model, weights)
     else:

@@ -1,7 +1,6 @@
 """The command line, `rrec COMMAND`: what each command takes, and how mistakes are reported."""
 
 import argparse
-import json
 import os
 import shutil
 import sys
@@ -13,7 +12,7 @@ from typing import NoReturn
 from rrec_lib.cli_baselines import baselines_options, run_baselines
 from rrec_lib.cli_evaluate import compare_options, evaluate_options, run_compare, run_evaluate
 from rrec_lib.cli_prepare import add_prepare, run_prepare
-from rrec_lib.console import TrainingError
+from rrec_lib.console import TrainingError, forgive_terminals, print_json
 from rrec_lib.paths import replacing
 from rrec_lib.profiles import Profile, available_profiles, load_profile, parse_overrides
 
@@ -30,6 +29,7 @@ def main(argv: list[str] | None = None) -> int:
         0; 2 after a mistake, which prints one sentence; 130 after an interruption, which says what remains.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    forgive_terminals()
     arguments = argparse.Namespace(command=None)
     try:
         _parser().parse_args(argv, arguments)
@@ -173,11 +173,10 @@ def _plan(arguments: argparse.Namespace, profile: Profile) -> None:
     profile = with_model(profile, arguments.model, arguments.full)
     options = {name: getattr(arguments, name) for name in ("users_at_once", "prompt_tokens", "optimizer_bits")}
     plan = make_plan(profile, arguments.gpus, arguments.zero, tokens_per_second=arguments.tokens_per_second, **options)
-    print(
-        json.dumps(plan.as_dict(), indent=1)
-        if arguments.json
-        else plan_table(plan, profile, arguments.gpus, arguments.zero)
-    )
+    if arguments.json:
+        print_json(plan.as_dict())
+    else:
+        print(plan_table(plan, profile, arguments.gpus, arguments.zero))
 
 
 def _recommend(arguments: argparse.Namespace, profile: Profile) -> None:
@@ -194,7 +193,7 @@ def _recommend(arguments: argparse.Namespace, profile: Profile) -> None:
     recommender = load_recommender(profile, arguments.stage, arguments.seed, dataset)
     answer = recommender.recommend(titles, ratings, arguments.k)
     if arguments.json:
-        print(json.dumps(answer.as_dict(), indent=1, ensure_ascii=False))
+        print_json(answer.as_dict())
         return
     fallback = "" if answer.stage == arguments.stage else f" (profile {profile.name} has no {arguments.stage} adapter)"
     left = len(titles) - len(answer.history)

@@ -1,4 +1,4 @@
-"""Profiles: every size and hyperparameter of a run, its range, and how it is read from ``notebooks/profiles/*.yaml``."""
+"""Profiles: every size and hyperparameter of a run and its range, read from ``notebooks/profiles/*.yaml``."""
 
 from collections.abc import Sequence
 from contextlib import suppress

@@ -31,6 +31,7 @@ from reference_run import (
 
 from rrec_lib.ablations import FULL, SHIPPED
 from rrec_lib.adapters import load_adapter
+from rrec_lib.console import forgive_terminals
 from rrec_lib.data.examples import prepare_profile
 from rrec_lib.data.store import catalogue_hash
 from rrec_lib.paths import REPOSITORY, resource
@@ -65,6 +66,7 @@ READ = {
 
 
 def main() -> None:
+    forgive_terminals()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", default="cpu", choices=available_profiles())
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another profile value")

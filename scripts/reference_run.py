@@ -25,6 +25,7 @@ from torch import Tensor
 
 from rrec_lib.checkpoints import log_lines
 from rrec_lib.checks import check_blind
+from rrec_lib.console import forgive_terminals
 from rrec_lib.data.examples import prepare_profile
 from rrec_lib.evaluation import Example, evaluate_scores, mean_ndcg, sample_examples, training_counts
 from rrec_lib.paths import REPOSITORY, replacing
@@ -57,6 +58,7 @@ ENDLESS = 10**6  # steps; the budget ends a stage
 
 
 def main() -> None:
+    forgive_terminals()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", default="cpu", choices=available_profiles())
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another profile value")
