@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     train.add_argument("--out", type=Path, required=True, help="folder of checkpoints and adapters")
     train.add_argument("--stage", default="both", choices=["warmup", "recpo", "both"], help="(default: both)")
+    train.add_argument("--restart", action="store_true", help="delete the checkpoints in OUT and start anew")
     evaluate_options(
         _command(
             commands, "evaluate", run_evaluate, "rank the catalogue for held-out users, beside baselines (notebook 06)",
@@ -249,7 +250,7 @@ def _train(arguments: argparse.Namespace, profile: Profile) -> None:
     from rrec_lib.training import STAGES, make_adapters
 
     stages = STAGES if arguments.stage == "both" else (arguments.stage,)
-    make_adapters(profile, prepare_profile(profile), arguments.out, arguments.seed, stages)
+    make_adapters(profile, prepare_profile(profile), arguments.out, arguments.seed, stages, arguments.restart)
 
 
 def _remains(arguments: argparse.Namespace) -> str:

@@ -23,7 +23,6 @@ from reference_run import (
     finished,
     judge,
     place,
-    settings_of,
     train_states,
     valid_rows,
     write_report,
@@ -38,6 +37,7 @@ from rrec_lib.paths import REPOSITORY, resource
 from rrec_lib.policy import load_policy
 from rrec_lib.profiles import available_profiles, load_profile, parse_overrides
 from rrec_lib.results import describe_run
+from rrec_lib.run_folder import settings_of
 from rrec_lib.training import save_stage, train_recpo
 
 WITHOUT, GOES_ON, WARM_UP, FROM_NOTHING = "without reasoning", "warm-up goes on", "warm-up alone", "without warm-up"
@@ -123,10 +123,17 @@ def run(line: str, arguments: argparse.Namespace) -> None:
             print(f"{line}, seed {arguments.seed}: training", flush=True)
             trainer: Any
             if line in (WITHOUT, GOES_ON):
-                trainer = train_states(policy, dataset, profile, folder, arguments.seed, stop)
+                trainer = train_states(policy, dataset, profile, folder / "training", arguments.seed, stop)
             else:
                 trainer = train_recpo(
-                    policy, dataset, profile, folder, arguments.seed, stop=stop, max_steps=ENDLESS, **fields
+                    policy,
+                    dataset,
+                    profile,
+                    folder / "training",
+                    arguments.seed,
+                    stop=stop,
+                    max_steps=ENDLESS,
+                    **fields,
                 )
             save_stage(policy, trainer, folder / "adapter", dataset, profile, arguments.seed)
         write_report(

@@ -13,7 +13,7 @@ import argparse
 import hashlib
 import json
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,8 @@ from rrec_lib.prompts import encode_items, encode_users, marker_ids, prompts_has
 from rrec_lib.reasoning import ReasoningRecommender
 from rrec_lib.reference import UNTRAINED, WITH, WITHOUT
 from rrec_lib.reports import data_hash, load_reports, save_reports
-from rrec_lib.results import describe_run, write_json
+from rrec_lib.results import describe_run
+from rrec_lib.run_folder import check_same, claim, settings_of
 from rrec_lib.stopping import StopOnValid
 from rrec_lib.training import save_stage, train_recpo, warm_up
 from rrec_lib.warmup import WarmupTrainer
@@ -102,43 +103,18 @@ def place(profile: Profile) -> str:
     return f"{Path(profile.data.dataset).name}-{profile.name}"
 
 
-def settings_of(profile: Profile, **more: Any) -> dict[str, Any]:
-    """What a run's outcome depends on beside its seed: runs that differ in it are no seeds of one arm."""
-    sections = asdict(profile)
-    sections["data"]["dataset"] = Path(profile.data.dataset).name
-    kept = {name: value for name, value in sections.items() if name not in ("adapters", "lab")}
-    return json.loads(json.dumps({"profile": kept, **more}))
-
-
 def finished(folder: Path, report: Path, settings: dict[str, Any]) -> bool:
     """Whether a run's report is there; the run's folder is tied to its settings.
 
     Raises:
         ValueError: if report or folder belong to a run with other settings.
     """
-    begun = folder / "settings.json"
     if report.is_file():
-        where, kept = report, load_reports(report)[0].run.get("settings")
-    elif begun.is_file():
-        where, kept = folder, json.loads(begun.read_text(encoding="utf-8"))
-    else:
-        begun.parent.mkdir(parents=True, exist_ok=True)
-        write_json(begun, settings)
-        return False
-    if kept != settings:
-        ours, theirs = _flat(settings), _flat(kept or {})
-        other = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
-        raise ValueError(
-            f"{where} is of a run with other settings ({', '.join(other)}); give the same ones, or move it away"
-        )
-    return report.is_file()
-
-
-def _flat(settings: dict[str, Any], before: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat |= _flat(value, f"{before}{key}.") if isinstance(value, dict) else {f"{before}{key}": value}
-    return flat
+        kept = load_reports(report)[0].run.get("settings")
+        check_same(report, kept, settings, "give the same ones, or move it away")
+        return True
+    claim(folder, settings)
+    return False
 
 
 def train(

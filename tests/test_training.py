@@ -225,6 +225,7 @@ def test_a_resumed_warm_up_ends_with_the_same_weights(smoke_profile, smoke_datas
     profile = dataclasses.replace(smoke_profile, warmup=warmup, training=training)
     whole = warmed(profile, smoke_dataset, tmp_path / "a")
     shutil.copytree(tmp_path / "a" / "checkpoint-3", tmp_path / "b" / "checkpoint-3")
+    shutil.copy(tmp_path / "a" / "settings.json", tmp_path / "b")
     again = warmed(profile, smoke_dataset, tmp_path / "b")
     assert trained_hash(again.policy) == trained_hash(whole.policy)
     assert last_checkpoint(tmp_path / "b") == tmp_path / "b" / "checkpoint-6"
