@@ -107,6 +107,8 @@ def plain(value: Any, where: str) -> Any:
 
 @cache  # HEAD may move on under a long run
 def _commit() -> str | None:
+    if given := os.environ.get("RREC_COMMIT"):  # where the tree was copied without its history
+        return given
     if paths.REPOSITORY is None:
         return None
     command = ["git", "-C", str(paths.REPOSITORY), "rev-parse", "--short", "HEAD"]
