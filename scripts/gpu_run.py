@@ -22,7 +22,7 @@ import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,13 @@ from rrec_lib.paths import cache_dir
 from rrec_lib.results import describe_device, plain, provenance, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+from execute import kernel_environment  # noqa: E402
+
 NOTEBOOKS = ("01", "05", "06")
 BENCHMARKS = ("rollouts", "recpo_step", "item_encoding")
 HOURS = 0.04  # of training, of each arm of the reference run
+RESULTS = "results"  # what notebooks record, below the folder for all else
 TAIL = 15  # lines of a failed stage's output that its record keeps
 
 
@@ -52,14 +56,12 @@ class Stage:
         command: what runs, behind the Python that runs this script.
         figures: reads what the command has left; raises :class:`StageError` where it failed although it ended well.
         needs: modules it imports beside the library's own.
-        environment: variables it gets beside ours.
     """
 
     name: str
     command: list[str]
     figures: Callable[[], dict[str, Any]]
     needs: tuple[str, ...] = ()
-    environment: dict[str, str] = field(default_factory=dict)
 
 
 def stages(profile: str, work: Path, out: Path) -> list[Stage]:
@@ -100,7 +102,7 @@ def benchmark(name: str, quick: list[str], work: Path) -> Stage:
 def notebook(number: str, profile: str, work: Path) -> Stage:
     """A notebook, executed as ``make notebooks`` does."""
     source = next((ROOT / "notebooks").glob(f"{number}_*.ipynb"))
-    folder, results = work / "notebooks", work / "results"
+    folder, results = work / "notebooks", work / RESULTS
     folder.mkdir(parents=True, exist_ok=True)
     report = folder / f"{source.stem}.json"
 
@@ -111,19 +113,25 @@ def notebook(number: str, profile: str, work: Path) -> Stage:
         return {"process": process, "notebook": read(results / f"{source.stem}.json")["figures"]}
 
     command = ["tools/run_notebook.py", str(source), str(folder / source.name), profile, str(report)]
-    return Stage(f"notebook-{number}", command, figures, ("papermill", "ipykernel"), {"RREC_RESULTS_DIR": str(results)})
+    return Stage(f"notebook-{number}", command, figures, ("papermill", "ipykernel"))
 
 
 def reference(profile: str, work: Path, out: Path) -> Stage:
     """SmolLM2 with and without reasoning, one seed, minutes of training; it goes on from its own checkpoints."""
     reports = out / "reference"
     command = ["scripts/reference_run.py", "--profile", profile, "--seeds", "0"]
-    command += ["--hours", str(HOURS), "--runs", str(work / "reference"), "--out", str(reports)]
-    if profile == "smoke":
-        command += ["--hours", "0.0005", "--every", "2", "2", "--rows", "8", "--set", "training.users_per_step=2"]
+    command += ["--runs", str(work / "reference"), "--out", str(reports)]
+    tiny = ["--hours", "0.0005", "--every", "2", "2", "--rows", "8", "--set", "training.users_per_step=2"]
+    command += tiny if profile == "smoke" else ["--hours", str(HOURS)]
 
     def figures() -> dict[str, Any]:
-        return {path.stem: read(path)["figures"] for path in sorted(reports.glob(f"*-{profile}/*.json"))}
+        """The whole reports stand beside this record, in reference/."""
+        found = [read(path)["figures"] for path in sorted(reports.glob(f"*-{profile}/*.json"))]
+        return {
+            name: {"rows": report["rows"], **{key: report["metrics"][key] for key in ("ndcg@20", "hit@20")}}
+            for reports_of_run in found
+            for name, report in reports_of_run.items()
+        }
 
     return Stage("reference", command, figures)
 
@@ -181,7 +189,8 @@ def run(arguments: argparse.Namespace) -> int:
         outcomes.append(record["outcome"])
         if record["outcome"] != "cut":
             write_json(path, {"name": stage.name, "profile": arguments.profile, **provenance(0), **record})
-        print(f"{head}: {record['outcome']}, {record['seconds']:.0f} s {record.get('error', '')}".rstrip(), flush=True)
+        why = record.get("error", "longer than was left of --minutes" if record["outcome"] == "cut" else "")
+        print(f"{head}: {record['outcome']}, {record['seconds']:.0f} s {why}".rstrip(), flush=True)
     print({True: "all stages are recorded", False: "run the same command again to go on"}[set(outcomes) <= {"passed"}])
     return 1 if "failed" in outcomes else 2 if "cut" in outcomes else 0
 
@@ -212,12 +221,12 @@ def execute(stage: Stage, log: Path, seconds: float) -> dict[str, Any]:
         ``figures`` or ``error``.
     """
     start = time.monotonic()
-    record: dict[str, Any] = {"stage_command": " ".join(["python", *map(_below, stage.command)])}
+    record: dict[str, Any] = {"stage_command": _no_folders(" ".join(["python", *stage.command]))}
     try:
         if missing := [name for name in stage.needs if importlib.util.find_spec(name) is None]:
             raise StageError(f"needs {', '.join(missing)}: install it into the environment of {sys.executable}")
         with tempfile.TemporaryDirectory(prefix="rrec-") as sockets:
-            code = call([sys.executable, *stage.command], log, environment(stage, sockets), seconds)
+            code = call([sys.executable, *stage.command], log, environment(log.parent / RESULTS, sockets), seconds)
         if code is None:
             record |= {"outcome": "cut"}
         elif code:
@@ -226,7 +235,7 @@ def execute(stage: Stage, log: Path, seconds: float) -> dict[str, Any]:
         else:
             record |= {"outcome": "passed", "figures": plain(stage.figures(), stage.name)}
     except (StageError, OSError, ValueError, KeyError) as problem:
-        record |= {"outcome": "failed", "error": _below(str(problem))}
+        record |= {"outcome": "failed", "error": _no_folders(str(problem))}
     return record | {"seconds": round(time.monotonic() - start, 1)}
 
 
@@ -258,31 +267,20 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def environment(stage: Stage, sockets: str) -> dict[str, str]:
+def environment(results: Path, sockets: str) -> dict[str, str]:
     """Variables of a stage's processes: no network, this tree's library, a kernel of this environment."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return {
-        **os.environ,
-        "PYTHONPATH": path,
-        "HF_HUB_OFFLINE": "1",
-        "HF_DATASETS_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "RREC_PROGRESS": "off",
-        "RREC_CACHE": str(cache_dir()),  # the tests', too: a model is converted once
-        "JUPYTER_RUNTIME_DIR": sockets,  # a short path: socket names have a limit
-        "JUPYTER_PLATFORM_DIRS": "1",
-        "JUPYTER_PREFER_ENV_PATH": "1",
-        **stage.environment,
-    }
+    cache = str(cache_dir())  # the tests', too: a model is converted once
+    return {**kernel_environment("cpu", results, sockets), "PYTHONPATH": path, "RREC_CACHE": cache}
 
 
 def read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _below(text: str) -> str:
-    """Without the folder that the project lies in, which names its owner."""
-    return text.replace(f"{ROOT}{os.sep}", "")
+def _no_folders(text: str) -> str:
+    """Paths from the project's folder on, of others the last part: records are passed on, folders name their owner."""
+    return re.sub(r"(?<![\w.:/])/[^\s\"']*/", "", text.replace(f"{ROOT}{os.sep}", ""))
 
 
 if __name__ == "__main__":
