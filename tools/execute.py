@@ -58,7 +58,8 @@ def inputs(name: str, profile: str, root: Path = ROOT) -> list[Path]:
         if path.name != "cli.py" and not (path.name.startswith("nb") and path.name != own)
     ]
     shipped = [path for folder in ("data", "results") for path in (root / folder).rglob("*") if path.is_file()]
-    shipped = [path for path in shipped if path != root / "results" / "times.json"]
+    unread = (root / "results" / "times.json", root / "results" / "gpu")  # of runs elsewhere; no notebook reads them
+    shipped = [path for path in shipped if not any(path.is_relative_to(other) for other in unread)]
     notebook = root / "notebooks" / f"{name}.ipynb"
     return [notebook, root / "notebooks" / "profiles" / f"{profile}.yaml", *sorted(library), *sorted(shipped)]
 

@@ -66,9 +66,12 @@ def test_killed_kernel_is_a_failure_too(project):
         ("rrec_lib/exercises/nb02.py", False),
         ("data/ratings.csv", True),
         ("book/welcome.md", False),
+        ("results/gpu/device/tests.json", False),
     ],
 )
 def test_key_changes_with_what_the_notebook_depends_on(project, file, counts):
+    (project / file).parent.mkdir(parents=True, exist_ok=True)
+    (project / file).touch()
     before = execute.key_of("01_first", "cpu", project)
     (project / file).write_text((project / file).read_text() + " ")
     assert (execute.key_of("01_first", "cpu", project) != before) is counts
