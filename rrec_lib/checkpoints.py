@@ -52,8 +52,14 @@ class CheckpointMixin:
         self.item_embeddings: Tensor | None = None  # (N, d), as of item_table_step
         self.item_table_step = -1
 
-    def log_to_file(self) -> None:
-        """Log to ``log.jsonl`` in the output folder rather than to the screen."""
+    def finish_setup(self) -> None:
+        """Log to ``log.jsonl`` in the output folder rather than to the screen, and refuse activation checkpointing."""
+        names = ("gradient_checkpointing", "activation_checkpointing")  # of an argument and of modules, by version
+        if any(getattr(where, name, None) for where in (self.args, *self.policy.model.modules()) for name in names):
+            raise ValueError(
+                "activation checkpointing (gradient_checkpointing) runs layers again in the backward pass, when the item"
+                " encoder no longer feeds them; leave it off, and save memory with fewer users at once"
+            )
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
         self.add_callback(LogFile(Path(self.args.output_dir) / "log.jsonl"))
@@ -216,8 +222,8 @@ def _explain(error: BaseException, step: int) -> str | None:
         isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in text
     ):  # a CPU has no class for it
         return (
-            f"out of memory at step {step}; use fewer users at a time and more gradient_accumulation_steps, shorter"
-            " reasonings, or activation_checkpointing"
+            f"out of memory at step {step}; use fewer users at a time and more gradient_accumulation_steps, or shorter"
+            " reasonings"
         )
     if "probability tensor contains" in text:
         return (

@@ -56,7 +56,7 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
             callbacks=callbacks,
             **kwargs,
         )
-        self.log_to_file()
+        self.finish_setup()
 
     # -- data order and progress, so that a resumed run is the run -----------------------------------------------------
 

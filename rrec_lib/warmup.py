@@ -137,7 +137,7 @@ class WarmupTrainer(CheckpointMixin, Trainer):
             data_collator=lambda blocks: {"blocks": [[train[row] for row in rows] for rows in blocks]},
             callbacks=callbacks,
         )
-        self.log_to_file()
+        self.finish_setup()
 
     def _get_train_sampler(self, dataset: Any = None) -> Sampler:
         size = self.args.train_batch_size * self.args.world_size
