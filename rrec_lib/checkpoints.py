@@ -57,8 +57,8 @@ class CheckpointMixin:
         names = ("gradient_checkpointing", "activation_checkpointing")  # of an argument and of modules, by version
         if any(getattr(where, name, None) for where in (self.args, *self.policy.model.modules()) for name in names):
             raise ValueError(
-                "activation checkpointing (gradient_checkpointing) runs layers again in the backward pass, when the item"
-                " encoder no longer feeds them; leave it off, and save memory with fewer users at once"
+                "activation checkpointing (gradient_checkpointing) runs layers again in the backward pass, when the"
+                " item encoder no longer feeds them; leave it off, and save memory with fewer users at once"
             )
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)

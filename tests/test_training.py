@@ -147,11 +147,11 @@ def test_layers_are_never_run_again_in_the_backward_pass(smoke_dataset, tmp_path
 
     assert train().state.global_step == 1
     assert checkpointed() == 0
-    with pytest.raises(ValueError, match="activation checkpointing .* leave it off"):
+    with pytest.raises(ValueError, match=r"activation checkpointing .* leave it off"):
         train(gradient_checkpointing=True)
     policy.model.get_base_model().gradient_checkpointing_enable()
     assert checkpointed() > 0
-    with pytest.raises(ValueError, match="activation checkpointing .* leave it off"):
+    with pytest.raises(ValueError, match=r"activation checkpointing .* leave it off"):
         train()
 
 
