@@ -25,7 +25,7 @@ from rrec_lib.prompts import encode_users
 from rrec_lib.ranking import mask_items, repeated_targets, score_items, seen_items
 from rrec_lib.rewards import fused_reward, ranking_reward, similarity_reward
 from rrec_lib.rollouts import Rollouts, sample_groups
-from rrec_lib.vllm_rollouts import rollouts_by_vllm
+from rrec_lib.vllm_rollouts import rollouts_by_vllm, sync_without_drift
 
 __all__ = ["RecPOConfig", "RecPOTrainer", "recpo_config"]
 
@@ -57,6 +57,8 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
             **kwargs,
         )
         self.finish_setup()
+        if self.use_vllm:
+            sync_without_drift(self.vllm_generation, policy.model)
 
     # -- data order and progress, so that a resumed run is the run -----------------------------------------------------
 
