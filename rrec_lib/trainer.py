@@ -21,6 +21,7 @@ from rrec_lib.item_tower import choose_items, encode_step, step_seed, token_weig
 from rrec_lib.objective import item_logprobs, recpo_loss
 from rrec_lib.packing import PackedGroups, pack, packed_forward
 from rrec_lib.policy import Policy, language_model
+from rrec_lib.processes import check_launch
 from rrec_lib.prompts import encode_users
 from rrec_lib.ranking import mask_items, repeated_targets, score_items, seen_items
 from rrec_lib.rewards import fused_reward, ranking_reward, similarity_reward
@@ -46,6 +47,7 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
         args: see :class:`RecPOConfig`.
         dataset: splits ``train`` and ``items``, see :mod:`rrec_lib.data.examples`.
         """
+        check_launch(args)
         self.prepare_items(policy, dataset, args.item_refresh_steps)
         super().__init__(
             model=policy.model,

@@ -10,10 +10,11 @@ from transformers import TrainerCallback
 
 from rrec_lib import hardware
 from rrec_lib.adapters import load_adapter, save_adapter
-from rrec_lib.checkpoints import StepLines, last_checkpoint, log_lines
+from rrec_lib.checkpoints import StepLines, last_checkpoint
 from rrec_lib.data.store import catalogue_hash
 from rrec_lib.paths import resource
 from rrec_lib.policy import Policy, load_policy
+from rrec_lib.processes import of_main
 from rrec_lib.profiles import Profile
 from rrec_lib.results import provenance
 from rrec_lib.stopping import StopOnValid
@@ -75,8 +76,8 @@ def _run(trainer: Any, output_dir: Path, stop: StopOnValid | None) -> Any:
     if stop is not None:
         stop.log = trainer.log
         trainer.add_callback(stop)
-    checkpoint = last_checkpoint(output_dir)
-    if checkpoint is not None:
+    checkpoint = of_main(last_checkpoint(output_dir))
+    if checkpoint is not None and trainer.is_world_process_zero():
         print(f"resuming from {checkpoint.name}", flush=True)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return trainer
@@ -90,7 +91,16 @@ def save_stage(
     profile: Profile,
     seed: int = 0,
 ) -> None:
-    """Save a trained stage as an adapter, with how it was made and its log beside it."""
+    """Save a trained stage as an adapter, with how it was made and its log beside it; every process has to call.
+
+    The main process saves, the others wait for it.
+    """
+    if trainer.is_world_process_zero():
+        _save(policy, trainer, folder, dataset, profile, seed)
+    trainer.accelerator.wait_for_everyone()
+
+
+def _save(policy: Policy, trainer: Any, folder: Path, dataset: DatasetDict, profile: Profile, seed: int) -> None:
     history = [row for row in trainer.state.log_history if "loss" in row]
     # Of the weights that are saved: a run that valid judged has its best ones back.
     steps = trainer.judges[0].best_step if trainer.judges else trainer.state.global_step
@@ -100,8 +110,7 @@ def save_stage(
         "peak_memory_mb": round(hardware.peak_memory_mb()),
         **provenance(seed),
     }
-    save_adapter(policy, folder, catalogue_hash(dataset["items"]), notes)
-    log_lines(history, folder / "log.jsonl")
+    save_adapter(policy, folder, catalogue_hash(dataset["items"]), notes, history)
 
 
 def load_stage(profile: Profile, dataset: DatasetDict, stage: str, seed: int = 0) -> Policy:
@@ -164,4 +173,5 @@ def make_adapters(
         train = warm_up if stage == "warmup" else train_recpo
         trainer = train(policy, dataset, profile, out / stage, seed)
         save_stage(policy, trainer, out / f"{stage}-adapter", dataset, profile, seed)
-        print(f"{stage}: {time.monotonic() - start:.0f} s, saved {out / f'{stage}-adapter'}", flush=True)
+        if trainer.is_world_process_zero():
+            print(f"{stage}: {time.monotonic() - start:.0f} s, saved {out / f'{stage}-adapter'}", flush=True)

@@ -180,7 +180,8 @@ def sync_without_drift(generation: Any, model: nn.Module) -> None:
 
 @contextmanager
 def _copies_in_place(model: nn.Module) -> Iterator[None]:
-    adapted = [layer.get_base_layer().weight for layer in model.modules() if isinstance(layer, LoraLayer)]
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    adapted = [layer.get_base_layer().weight for layer in layers]
     before = [weight.data for weight in adapted]
     try:
         for weight in adapted:
