@@ -4,7 +4,7 @@ PROFILE ?= cpu
 PY := .venv/bin/python
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest
 .DEFAULT_GOAL := help
-.PHONY: help book test smoke notebooks lint format test-browser env model colab-like lock colab-links record-times reference-run readme clean
+.PHONY: help book test test-slow smoke notebooks lint format test-browser env model colab-like lock colab-links record-times reference-run readme clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ book: env ## run every notebook on the cpu profile and render the book to _build
 
 test: env ## all tests, the notebooks on the smoke profile included
 	@$(PYTEST) -n 2 --dist loadfile
+
+test-slow: env ## the long matrices that `make test` leaves out; at most 80 minutes
+	@$(PYTEST) -m slow -n 2 --dist loadfile
 
 smoke: env ## run every notebook on the smoke profile
 	@$(PY) tools/execute.py --profile smoke
