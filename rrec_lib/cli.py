@@ -247,8 +247,10 @@ def _inspect(arguments: argparse.Namespace, profile: Profile) -> None:
 
 def _train(arguments: argparse.Namespace, profile: Profile) -> None:
     from rrec_lib.data.examples import prepare_profile
+    from rrec_lib.processes import check_launch
     from rrec_lib.training import STAGES, make_adapters
 
+    check_launch()
     stages = STAGES if arguments.stage == "both" else (arguments.stage,)
     make_adapters(profile, prepare_profile(profile), arguments.out, arguments.seed, stages, arguments.restart)
 

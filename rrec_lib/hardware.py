@@ -141,7 +141,7 @@ def launch_config(name: str) -> Path:
     """A configuration for ``accelerate launch --config_file``.
 
     Args:
-        name: ``"one_gpu"``, ``"four_gpus_zero2"`` (DeepSpeed) or ``"four_gpus_fsdp"``.
+        name: ``"one_gpu"`` or ``"four_gpus_zero2"`` (DeepSpeed).
 
     Raises:
         ValueError: for any other name.

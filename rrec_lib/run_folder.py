@@ -1,7 +1,6 @@
 """A run's folder is tied to all that the run's outcome depends on, and takes no other run."""
 
 import json
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -134,11 +133,6 @@ def _made_alike(kept: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any
     if before is not None and now is not None and now > before:
         alike["training"] = {**kept["training"], "steps": now}
     return alike
-
-
-def forget(folder: Path) -> None:
-    """Delete a run's folder, whatever it holds, to start anew."""
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _flat(settings: dict[str, Any], before: str = "") -> dict[str, Any]:

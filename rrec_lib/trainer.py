@@ -21,11 +21,12 @@ from rrec_lib.item_tower import choose_items, encode_step, step_seed, token_weig
 from rrec_lib.objective import item_logprobs, recpo_loss
 from rrec_lib.packing import PackedGroups, pack, packed_forward
 from rrec_lib.policy import Policy, language_model
+from rrec_lib.processes import check_launch
 from rrec_lib.prompts import encode_users
 from rrec_lib.ranking import mask_items, repeated_targets, score_items, seen_items
 from rrec_lib.rewards import fused_reward, ranking_reward, similarity_reward
 from rrec_lib.rollouts import Rollouts, sample_groups
-from rrec_lib.vllm_rollouts import rollouts_by_vllm
+from rrec_lib.vllm_rollouts import rollouts_by_vllm, sync_without_drift
 
 __all__ = ["RecPOConfig", "RecPOTrainer", "recpo_config"]
 
@@ -46,6 +47,7 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
         args: see :class:`RecPOConfig`.
         dataset: splits ``train`` and ``items``, see :mod:`rrec_lib.data.examples`.
         """
+        check_launch(args)
         self.prepare_items(policy, dataset, args.item_refresh_steps)
         super().__init__(
             model=policy.model,
@@ -56,7 +58,9 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
             callbacks=callbacks,
             **kwargs,
         )
-        self.log_to_file()
+        self.finish_setup()
+        if self.use_vllm:
+            sync_without_drift(self.vllm_generation, policy.model)
 
     # -- data order and progress, so that a resumed run is the run -----------------------------------------------------
 

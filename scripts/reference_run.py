@@ -23,7 +23,6 @@ from datasets import DatasetDict
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rrec_lib.checkpoints import log_lines
 from rrec_lib.checks import check_blind
 from rrec_lib.console import forgive_terminals
 from rrec_lib.data.examples import prepare_profile
@@ -35,7 +34,7 @@ from rrec_lib.prompts import encode_items, encode_users, marker_ids, prompts_has
 from rrec_lib.reasoning import ReasoningRecommender
 from rrec_lib.reference import UNTRAINED, WITH, WITHOUT
 from rrec_lib.reports import data_hash, load_reports, save_reports
-from rrec_lib.results import describe_run
+from rrec_lib.results import describe_run, log_lines
 from rrec_lib.run_folder import check_same, claim, settings_of
 from rrec_lib.stopping import StopOnValid
 from rrec_lib.training import save_stage, train_recpo, warm_up

@@ -133,6 +133,28 @@ def test_configuration_refuses_what_would_be_wrong(smoke_profile, tmp_path):
     assert config.num_generations == smoke_profile.rollouts.group_size
 
 
+@pytest.mark.parametrize("stage", [train_recpo, warm_up])
+def test_layers_are_never_run_again_in_the_backward_pass(smoke_dataset, tmp_path, stage):
+    """Asked of the model: which setting says so depends on the version of Transformers, and TRL's default is on."""
+    profile = load_profile("smoke", {"model.lora_layers": 1})  # the item encoder feeds this layer itself
+    policy = load_policy(profile.model)
+
+    def checkpointed():
+        return sum(getattr(module, "gradient_checkpointing", False) for module in policy.model.modules())
+
+    def train(**settings):
+        return stage(policy, smoke_dataset, profile, tmp_path, max_steps=1, **settings)
+
+    assert train().state.global_step == 1
+    assert checkpointed() == 0
+    with pytest.raises(ValueError, match=r"activation checkpointing .* leave it off"):
+        train(gradient_checkpointing=True)
+    policy.model.get_base_model().gradient_checkpointing_enable()
+    assert checkpointed() > 0
+    with pytest.raises(ValueError, match=r"activation checkpointing .* leave it off"):
+        train()
+
+
 def test_logq_correction_changes_the_recommendation_alone(smoke_profile, smoke_dataset, tmp_path):
     def first_step(correct):
         policy = load_policy(smoke_profile.model)
