@@ -43,16 +43,21 @@ def choose_dtype(requested: str = "auto", seconds: float = 1.0) -> torch.dtype:
     return torch.bfloat16 if rates["bfloat16"] > 1.2 * rates["float32"] else torch.float32
 
 
-@lru_cache(maxsize=1)
-def matmul_rates(seconds: float = 1.0) -> dict[str, float]:
-    """Measure matrix products per type on this CPU, in GFLOP/s: a small size first, a larger one if time allows.
+@lru_cache
+def matmul_rates(seconds: float = 1.0, dtypes: tuple[str, ...] = ("float32", "bfloat16")) -> dict[str, float]:
+    """Measure matrix products per type on the device, in GFLOP/s: a small size first, a larger one if time allows.
 
     The best of many repeats counts, and of both sizes: a busy machine makes single ones slow, none too fast.
+
+    Args:
+        seconds: rough budget of the measurement.
+        dtypes: keys of :data:`DTYPES`.
     """
-    rates = dict.fromkeys(("float32", "bfloat16"), 0.0)
+    where = device()
+    rates = dict.fromkeys(dtypes, 0.0)
     for name in rates:
-        for size in (256, 1024):
-            a = torch.ones(size, size, dtype=DTYPES[name])
+        for size in (256, 1024) if where.type == "cpu" else (1024, 8192):
+            a = torch.ones(size, size, dtype=DTYPES[name], device=where)
             start, times = time.perf_counter(), list[float]()
             while len(times) < 3 or time.perf_counter() - start < seconds / 8:
                 times.append(_time(partial(torch.mm, a, a)))
@@ -63,8 +68,10 @@ def matmul_rates(seconds: float = 1.0) -> dict[str, float]:
 
 
 def _time(work: Callable[[], object]) -> float:
+    synchronize()
     start = time.perf_counter()
     work()
+    synchronize()
     return time.perf_counter() - start
 
 

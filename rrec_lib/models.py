@@ -22,14 +22,14 @@ TINY_RANDOM = "tiny-random"
 
 
 def load_language_model(
-    name: str, dtype: torch.dtype = torch.float32, seed: int = 0
+    name: str, dtype: torch.dtype | str = torch.float32, seed: int = 0
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model and its tokenizer.
 
     Args:
         name: a local folder, a key of :data:`PACKAGED`, ``"tiny-random"`` (a random two-layer Qwen2 with SmolLM2's
             tokenizer, for tests), or a hub id. Tried in this order.
-        dtype: type of the weights in memory.
+        dtype: type of the weights in memory; ``"auto"`` for the one that they were saved in.
         seed: of the random weights of ``"tiny-random"``.
 
     Raises:
@@ -39,9 +39,20 @@ def load_language_model(
     if name == TINY_RANDOM:
         return _tiny_random(tokenizer, seed), tokenizer
     try:
-        return AutoModelForCausalLM.from_pretrained(resolve(name), dtype=dtype), tokenizer
+        model = AutoModelForCausalLM.from_pretrained(resolve(name), dtype=dtype)
+        return with_soft_caps(model), tokenizer
     except OSError as problem:
         raise FileNotFoundError(_not_found(name)) from problem
+
+
+def with_soft_caps(model: PreTrainedModel) -> PreTrainedModel:
+    """Let attention be computed step by step where its scores are soft-capped, as Gemma 2's are, and return the model.
+
+    Transformers before 5.21 takes PyTorch's fused attention for it, which drops the caps without a word.
+    """
+    if getattr(model.config, "attn_logit_softcapping", None):
+        model.set_attn_implementation("eager")
+    return model
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:

@@ -67,10 +67,12 @@ def load_policy(profile: ModelProfile, seed: int = 0) -> Policy:
     compute_dtype = hardware.choose_dtype(profile.dtype)
     # On a GPU the frozen weights take the compute type; on a CPU autocast does better from float32.
     weights_dtype = compute_dtype if torch.cuda.is_available() and profile.lora_rank else torch.float32
-    model, tokenizer = load_language_model(profile.name, weights_dtype, seed)
-    base_hash = weights_hash(model)
+    model, tokenizer = load_language_model(profile.name, "auto", seed)
+    base_hash = weights_hash(model)  # as they were saved: a cast to half precision would give each device its own
+    for parameter in model.parameters():  # alone: the rotary frequencies beside them stay in float32
+        parameter.data = parameter.data.to(weights_dtype)
     torch.manual_seed(seed)
-    trained = add_lora(float32_stream(model), profile).to(hardware.device())  # type: ignore[arg-type]
+    trained = add_lora(refuse_overflow(float32_stream(model), compute_dtype), profile).to(hardware.device())  # type: ignore[arg-type]
     return Policy(trained, tokenizer, compute_dtype, base_hash)
 
 
@@ -81,6 +83,27 @@ def float32_stream(model: PreTrainedModel) -> PreTrainedModel:
     equal, and their differences would be lost in rounding.
     """
     model.get_input_embeddings().register_forward_hook(_as_float32)
+    return model
+
+
+def refuse_overflow(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """Let the first forward pass end in a sentence if its states are no numbers, and return the model.
+
+    float16 ends at 65,504, and some models trained in bfloat16 have larger states.
+    """
+
+    def check(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        handle.remove()
+        if output.last_hidden_state.isfinite().all():
+            return
+        if dtype == torch.float16:
+            raise ValueError(
+                "the model's states overflow in float16; compute in float32: `--set model.dtype=float32`, or in a"
+                ' notebook overrides = {"model.dtype": "float32"}; or use a GPU that has bfloat16'
+            )
+        raise ValueError("the model's states are no numbers: its weights are damaged; load or train it again")
+
+    handle = model.get_decoder().register_forward_hook(check)
     return model
 
 

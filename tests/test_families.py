@@ -4,7 +4,8 @@ import copy
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma2Config, LlamaConfig, Qwen2Config
+from families import FAMILIES, SIZE
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rrec_lib.item_encoder import ItemEncoder, frozen_layers
 from rrec_lib.models import resolve
@@ -27,16 +28,6 @@ EXAMPLES = [
         "target_timestamp": 10**7,
     },
 ]
-SIZE = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-SIZE |= {"num_key_value_heads": 1, "head_dim": 12}
-PLAIN = (
-    "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}[end]{% endfor %}"
-    "{% if add_generation_prompt %}[assistant]{% endif %}"
-)
-NO_SYSTEM = (
-    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + PLAIN
-)
-FAMILIES = {"qwen2": (Qwen2Config, PLAIN), "llama": (LlamaConfig, PLAIN), "gemma2": (Gemma2Config, NO_SYSTEM)}
 
 
 @pytest.fixture(scope="module")
