@@ -49,7 +49,7 @@ def kept(folder: str | Path) -> Path:
     """
     path = Path(folder).absolute()
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path.parent}, where {path.name} is to be kept, is missing: mount it, or make it first")
+        raise FileNotFoundError(f"{path.parent}, where {path.name} is to be kept, is missing: mount it or make it")
     path.mkdir(exist_ok=True)
     return path
 

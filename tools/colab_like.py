@@ -34,7 +34,6 @@ FOUND_THERE = [  # what transformers, peft and accelerate import where they find
     "diffusers", "scikit-learn", "scipy", "sentencepiece", "tensorboard", "tiktoken", "torchao", "torchvision", "wandb",
 ]  # fmt: skip
 RUNNER = "papermill>=2.6"  # Colab runs the cells itself
-STUB = "import sys, types\nsys.modules['google.colab'] = types.ModuleType('google.colab')\n"
 NEXT = """\
 from rrec_lib.policy import load_policy
 from rrec_lib.profiles import load_profile
@@ -63,7 +62,7 @@ def warning(text: str, today: date) -> str | None:
     days = (today - date.fromisoformat(noted(text, "Date"))).days
     if days <= STALE:
         return None
-    return f"warning: {LISTED.name} is {days} days old; Colab's list is renewed weekly, see the file's head"
+    return f"warning: {LISTED.name} is {days} days old; put Colab's newest list in its place, as its head says"
 
 
 def constraints(pins: dict[str, str]) -> list[str]:
@@ -152,8 +151,11 @@ def copy_repository() -> None:
 def as_in_colab() -> dict[str, str]:
     """The environment of a session: ``google.colab`` in its kernels, and the copy behind the repository's address."""
     startup = HOME / "ipython" / "profile_default" / "startup" / "colab.py"
-    startup.parent.mkdir(parents=True, exist_ok=True)
-    startup.write_text(STUB, encoding="utf-8")
+    stub = HOME / "stub" / "google" / "colab" / "__init__.py"
+    imports = f"import sys\n\nsys.path.append({str(stub.parents[2])!r})\nimport google.colab\n"
+    for file, text in ((stub, ""), (startup, imports)):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
     rule = {f"url.{COPY.as_uri()}.insteadOf": setup_cell.repository()}
     first = int(os.environ.get("GIT_CONFIG_COUNT", 0))
     variables = {"IPYTHONDIR": str(startup.parents[2]), "GIT_CONFIG_COUNT": str(first + len(rule))}
