@@ -1,5 +1,6 @@
 """The set-up cell, run with a real pip that finds packages of a few bytes and no network."""
 
+import inspect
 import os
 import shutil
 import subprocess
@@ -14,38 +15,34 @@ import setup_cell
 STUB = "import sys, types\nsys.modules['google.colab'] = types.ModuleType('google.colab')\n"
 AFTER = "\nimport rrec_lib, trl, gguf\nprint('from the', rrec_lib.WHERE)\n"
 BACKEND = """\
-import os
-from pack import write_wheel
+import os, zipfile
 
 def build_wheel(folder, config_settings=None, metadata_directory=None):
     return write_wheel(folder, "rrec_lib", "0.1.0", open("rrec_lib/__init__.py").read())
+
 """
-PACK = '''\
-import os, zipfile
+
 
 def write_wheel(folder, name, version, text=""):
-    """A wheel of one module."""
+    """A wheel of one module; the repository's build has a copy."""
     info = f"{name}-{version}.dist-info"
     files = {
         f"{name}/__init__.py": text,
-        f"{info}/METADATA": f"Metadata-Version: 2.1\\nName: {name}\\nVersion: {version}\\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
-    record = "".join(f"{path},,\\n" for path in [*files, f"{info}/RECORD"])
+    files[f"{info}/RECORD"] = "".join(f"{path},,\n" for path in [*files, f"{info}/RECORD"])
     with zipfile.ZipFile(os.path.join(folder, f"{name}-{version}-py3-none-any.whl"), "w") as wheel:
-        for path, content in {**files, f"{info}/RECORD": record}.items():
+        for path, content in files.items():
             wheel.writestr(path, content)
     return f"{name}-{version}-py3-none-any.whl"
-'''
-exec(PACK)  # the repository's build needs the same lines
 
 
 def write_repository(folder: Path, where: str) -> Path:
     """A repository that builds without hatchling, and whose library says where it is from."""
     (folder / "rrec_lib").mkdir(parents=True)
     (folder / "rrec_lib" / "__init__.py").write_text(f"WHERE = {where!r}\n")
-    (folder / "pack.py").write_text(PACK)
-    (folder / "backend.py").write_text(BACKEND)
+    (folder / "backend.py").write_text(BACKEND + inspect.getsource(write_wheel))
     (folder / "pyproject.toml").write_text(
         '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
     )
@@ -80,7 +77,7 @@ def session(venv, tmp_path, monkeypatch):
         (tmp_path / folder).mkdir()
     for pin in setup_cell.source().split():
         if "==" in pin:
-            write_wheel(tmp_path / "wheels", *pin.strip("\"']").replace("-", "_").split("=="))  # noqa: F821
+            write_wheel(tmp_path / "wheels", *pin.strip("\"']").replace("-", "_").split("=="))
     upstream = write_repository(tmp_path / "upstream" / "book", "address")
     git = ["git", "-c", "user.name=n", "-c", "user.email=e@localhost"]
     for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all"]):
@@ -97,7 +94,7 @@ def session(venv, tmp_path, monkeypatch):
 
     def run(torchao: str | None = None, colab: bool = True, after: str = AFTER):
         if torchao:
-            wheel = write_wheel(tmp_path, "torchao", torchao)  # noqa: F821
+            wheel = write_wheel(tmp_path, "torchao", torchao)
             zipfile.ZipFile(tmp_path / wheel).extractall(packages)
         cell = setup_cell.source().replace('"/content"', repr(str(tmp_path / "content")))
         done = subprocess.run(
