@@ -46,7 +46,7 @@ env: ## the environment in .venv; does nothing when it is up to date
 model: ## install the language model's package into PYTHON's own environment (for conda)
 	@"$(PYTHON)" tools/install.py --model-only
 
-colab-like: ## run the notebooks on smoke beside Colab's versions of everything (downloads them)
+colab-like: ## run the notebooks as Colab would, set-up cell included, beside Colab's versions (downloads 3 GB)
 	@"$(PYTHON)" tools/colab_like.py
 
 lock: env ## resolve pyproject.toml afresh into requirements.lock

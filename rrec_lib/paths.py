@@ -62,6 +62,20 @@ def _cache_path() -> Path:
         raise OSError("this user has no home directory; set RREC_CACHE to a folder that you may write") from problem
 
 
+def kept(folder: str | Path) -> Path:
+    """A folder of the reader's that outlives the session, such as one on a mounted drive; made if need be.
+
+    Raises:
+        FileNotFoundError: if the folder it would lie in is not there. A drive that isn't mounted is not to be replaced
+            by a folder of the same name, which would go with the session.
+    """
+    path = Path(folder).absolute()
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent}, where {path.name} is to be kept, is missing: mount it or make it")
+    path.mkdir(exist_ok=True)
+    return path
+
+
 @contextmanager
 def replacing(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
     """A new file beside ``path`` to write to, which takes its place once the block ends well and is gone otherwise.

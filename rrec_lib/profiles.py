@@ -1,5 +1,6 @@
 """Profiles: every size and hyperparameter of a run and its range, read from ``notebooks/profiles/*.yaml``."""
 
+import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
@@ -136,6 +137,12 @@ def load_profile(name: str, overrides: dict[str, Any] | Sequence[str] | str | No
     for key, value in overrides.items():
         profile = _override(profile, key, value)
     return profile
+
+
+def run_name(profile: Profile, stage: str, seed: int) -> str:
+    """A folder's name for a run from a stage: another for every other setting, so that none resumes another's."""
+    settings = hashlib.sha256(repr((profile, stage, seed)).encode()).hexdigest()
+    return f"{profile.name}-from-{stage}-seed-{seed}-{settings[:8]}"
 
 
 _PLAIN = {"name", "adapters", "lab"}

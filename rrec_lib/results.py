@@ -53,7 +53,9 @@ def describe_run(profile: str) -> str:
     return f"{describe_device()}, commit {_commit()}, profile {profile}"
 
 
-def record(name: str, figures: dict[str, Any], profile: str, seed: int | None = None) -> Path:
+def record(
+    name: str, figures: dict[str, Any], profile: str, seed: int | None = None, keep: str | Path | None = None
+) -> Path:
     """Write one result as JSON, atomically.
 
     Args:
@@ -61,14 +63,17 @@ def record(name: str, figures: dict[str, Any], profile: str, seed: int | None = 
         figures: what was measured: numbers, strings, lists and dicts of them, or scalars from torch and NumPy.
         profile: the profile it was measured on.
         seed: the seed of the run.
+        keep: a folder that outlives the session; its ``results`` take the place of :func:`results_dir`.
 
     Returns:
-        The path written, ``results_dir() / f"{name}.json"``.
+        The path written, ``f"{name}.json"`` in that folder.
 
     Raises:
+        FileNotFoundError: if ``keep`` lies on a drive that is not there.
         ValueError: if a figure is not finite: a result with NaN in it is a failed measurement.
     """
-    path = results_dir() / f"{name}.json"
+    folder = results_dir() if keep is None else paths.kept(keep) / "results"
+    path = folder / f"{name}.json"
     write_json(path, {"name": name, "profile": profile, **provenance(seed), "figures": plain(figures, name)})
     return path
 

@@ -12,7 +12,7 @@ import stage
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NAMES = execute.notebook_names(ROOT)
-PARAMETERS = 'profile = "cpu"\nseed = 0\noverrides = {}'
+PARAMETERS = 'profile = "cpu"\nseed = 0\noverrides = {}\nkeep = None  # or a folder that outlives this session'
 DIRECTIVE = re.compile(r"^(```|:::+)\s*\{|\{(ref|doc|cite|cite:\w|term|eq|numref)\}`", re.MULTILINE)
 
 
