@@ -25,8 +25,9 @@ def watch(folder: Path) -> list[str]:
 
     def hook(event: str, arguments: tuple) -> None:
         written = event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+")
-        if (written or event in CHANGES) and str(arguments[0]).startswith(str(folder)):
-            changes.append(f"{event} {Path(str(arguments[0])).relative_to(folder)}")
+        path = Path(str(arguments[1 if event == "os.rename" else 0])) if written or event in CHANGES else None
+        if path is not None and path.is_relative_to(folder):
+            changes.append(f"{event} {path.relative_to(folder)}")
 
     sys.addaudithook(hook)
     return changes
