@@ -109,12 +109,12 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         new.mkdir()
         yield new
         if folder.exists():
-            folder.rename(old)
+            os.replace(folder, old)
         try:
-            new.rename(folder)
+            os.replace(new, folder)
         except OSError:
             if old.exists():  # put back what was there
-                old.rename(folder)
+                os.replace(old, folder)
             raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -3,6 +3,7 @@
 import importlib
 import os
 import socket
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -39,6 +40,27 @@ def load_script():
     sys.path.insert(0, folder)
     yield importlib.import_module
     sys.path.remove(folder)
+
+
+@pytest.fixture(scope="session")
+def launch(tmp_path_factory):
+    """Start a command in several processes on the CPU, with `accelerate launch`, plain or under DeepSpeed's ZeRO."""
+
+    def start(processes: int, *command: str, zero: int | None = None, timeout: int = 300):
+        configuration = tmp_path_factory.mktemp("launch") / "cpu.yaml"  # options alone start one process on a CPU
+        kind = f"DEEPSPEED, deepspeed_config: {{zero_stage: {zero}}}" if zero else "MULTI_GPU"
+        configuration.write_text(
+            f"{{distributed_type: {kind}, use_cpu: true, num_machines: 1, num_processes: {processes},"
+            " main_process_port: 0, mixed_precision: 'no'}"
+        )
+        launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(configuration)]
+        root = str(Path(__file__).parents[1])
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root, "DS_ACCELERATOR": "cpu"}
+        return subprocess.run(
+            [*launcher, *command], env=environment, timeout=timeout, capture_output=True, text=True, check=False
+        )
+
+    return start
 
 
 @pytest.fixture(scope="session")
