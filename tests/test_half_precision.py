@@ -92,7 +92,7 @@ def gemma(softcap):
         vocab_size=64, pad_token_id=2, eos_token_id=2, bos_token_id=1, attn_logit_softcapping=softcap,
         initializer_range=1.0, **SIZE,
     )  # fmt: skip
-    return AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="sdpa").eval()
+    return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
 
 
 def test_soft_caps_are_kept_in_every_version():
@@ -109,7 +109,8 @@ def test_soft_caps_are_kept_in_every_version():
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
         uncapped = packed_forward(free, groups).logprobs
     assert (found - uncapped).abs().max() > 1e-3  # the cap matters here
-    assert with_soft_caps(gemma(None)).config._attn_implementation == "sdpa"
+    plain = load_language_model("tiny-random")[0].config  # a family without caps keeps fused attention
+    assert plain._attn_implementation == "sdpa"
 
 
 def test_states_that_overflow_end_in_a_sentence(smoke_profile, tmp_path, pretend_cuda):
@@ -180,9 +181,9 @@ def test_a_step_of_each_trainer(family, half, smoke_profile, smoke_dataset, tmp_
         )
         policy = load_policy(profile.model)
         before = weights_hash(policy.model, only_trainable=True)
-        warm_up(policy, smoke_dataset, profile, tmp_path / dtype / "warmup", max_steps=1)
+        warm_up(policy, smoke_dataset, profile, tmp_path / dtype / "warmup", max_steps=2)
         warmed = weights_hash(policy.model, only_trainable=True)
-        trainer = train_recpo(policy, smoke_dataset, profile, tmp_path / dtype / "recpo", max_steps=1, callbacks=[])
+        trainer = train_recpo(policy, smoke_dataset, profile, tmp_path / dtype / "recpo", max_steps=2, callbacks=[])
         assert len({before, warmed, weights_hash(policy.model, only_trainable=True)}) == 3
         log = json.loads((tmp_path / dtype / "warmup" / "log.jsonl").read_text().splitlines()[0])
         losses[dtype] = log["item_loss"], trainer.state.log_history[0]["item_loss"]
