@@ -33,8 +33,6 @@ def check_tallies(answer: Callable[[Sequence[int], Sequence[int], Sequence[int]]
     first = [CLASS_DIGIT] * HISTORY + [SLOT_DIGIT] * HISTORY
     for history, tokens in zip(world.train.histories, write_tallies(world, world.train.histories), strict=True):
         given = answer(history.tolist(), list(classes), list(slots))
-        if given is None:
-            raise NotImplementedError
         given, right = [int(number) for number in given], (tokens - tokens.new_tensor(first)).tolist()
         assert len(given) == 2 * HISTORY, f"four class sums and four slot sums make 8 numbers, got {len(given)}"
         assert all(0 <= number < 8 for number in given), f"a tally runs from 0 to 7, got {given}: take it modulo 8"
@@ -52,8 +50,6 @@ def check_clip_knobs(answer: Callable[[], Mapping[str, Any]]) -> None:
             none.
     """
     given = answer()
-    if given is None:
-        raise NotImplementedError
     knobs = dict(given)
     strange = sorted(set(knobs) - set(KNOBS))
     assert not strange, f"{', '.join(strange)}: turn knobs of RecPO only: {', '.join(KNOBS)}"
