@@ -1,7 +1,7 @@
 """Bring the README up to the last `make book`: times, main figure and its caption, picture of the book.
 
-`make readme`, after `make book`. Times come from the executed notebooks, figure and table from the recorded runs that the
-page "Does it work?" shows; tests keep what the README says equal to what is in results/.
+`make readme`, after `make book`. Times come from the executed notebooks, figure and table from the recorded runs that
+the page "Does it work?" shows; tests keep what the README says equal to what is in results/.
 """
 
 import json
