@@ -40,7 +40,8 @@ def published_tables() -> str:
 def _published_row(table: str, name: str, figures: Sequence[float]) -> str:
     wrong = contradictions(figures)
     cells = [
-        f"{figure}" + " ‡" * (head in {f"N@{k}" for k in wrong}) for head, figure in zip(HEADS, figures, strict=True)
+        f"{figure}" + "\u00a0‡" * (head in {f"N@{k}" for k in wrong})
+        for head, figure in zip(HEADS, figures, strict=True)
     ]
     label = re.sub(r"R_(\w)", r"$R_\1$", name)
     cited = CITED.get(name.split()[-1])

@@ -96,6 +96,5 @@ def check_impossible(answer: Callable[[Sequence[int]], bool]) -> None:
         assert not answer(list(row)), f"{row} is refused, and can be right: {hint}"
     for table, place, name, figures in published_rows():
         expected = contradictions(figures)
-        assert bool(answer(list(figures))) == bool(expected), (
-            f"{table}, {place}, {name}, {list(figures)}: {'; '.join(expected.values()) or 'nothing in it is impossible'}"
-        )
+        why = "; ".join(expected.values()) or "nothing in it is impossible"
+        assert bool(answer(list(figures))) == bool(expected), f"{table}, {place}, {name}, {list(figures)}: {why}"
