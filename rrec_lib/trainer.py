@@ -16,7 +16,7 @@ from trl.models.utils import unwrap_model_for_generation
 from rrec_lib.advantages import ADVANTAGES
 from rrec_lib.checkpoints import CheckpointMixin
 from rrec_lib.configuration import RecPOConfig, recpo_config
-from rrec_lib.hardware import autocast
+from rrec_lib.hardware import autocast, synchronize
 from rrec_lib.item_tower import choose_items, encode_step, step_seed, token_weights
 from rrec_lib.objective import item_logprobs, recpo_loss
 from rrec_lib.packing import PackedGroups, pack, packed_forward
@@ -118,6 +118,7 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
         if args.item_softmax == "catalogue":
             extra["excluded_items"] = seen_items(seen, targets, len(self.items))
         groups = pack(prompts, [c.ids for c in closed], [c.sampled for c in closed], pad_id, device)
+        synchronize()
         self._log_rollouts(rollouts, rewards, ranking, similarity, advantages, time.perf_counter() - start)
         self._log_metric_value("repeated_target_fraction", repeated_targets(seen, targets.cpu()).float().mean())
         return {**vars(groups), "advantages": advantages, "best": best, "targets": targets, **extra}
