@@ -255,6 +255,9 @@ class FakeClient:
         assert {name for name, _, _ in metadata} == {name for name, _ in self.engine.model.named_parameters()}
         assert self.engine.load(named) == {}
 
+    def update_named_param(self, name, value):  # of TRL's earlier versions
+        self.engine.load([(name, value)])
+
     def reset_prefix_cache(self):
         self.engine.syncs += 1
 
