@@ -83,7 +83,7 @@ def check_clip_knobs(answer: Callable[[], Mapping[str, Any]]) -> None:
 
 
 @report
-def check_impossible(answer: Callable[[Sequence[int]], bool]) -> None:
+def check_impossible(answer: Callable[[Sequence[float]], bool]) -> None:
     """Right: so 22 of the paper's 60 rows, as they were read, can't be right with one target per example.
 
     Args:
