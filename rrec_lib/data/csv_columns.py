@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rrec_lib.data.amazon_rows import valid_id
 from rrec_lib.data.csv_lines import Lines, split_fields
 
 DELIMITERS = (",", "\t", ";", "|", "::")
@@ -75,6 +76,11 @@ class Layout:
     place: Mapping[str, int]
     movielens: bool
     genres_by: str
+
+
+def plain_id(text: str) -> bool:
+    """Whether a field can be an id: as anywhere, and without a quotation mark, for that is a stray one."""
+    return valid_id(text) and '"' not in text
 
 
 def whole_number(text: str) -> str:

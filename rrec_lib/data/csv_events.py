@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from rrec_lib.data.amazon_rows import number, valid_id
-from rrec_lib.data.csv_columns import CsvSource, Layout, read_layout, whole_number
+from rrec_lib.data.amazon_rows import number
+from rrec_lib.data.csv_columns import CsvSource, Layout, plain_id, read_layout, whole_number
 from rrec_lib.data.csv_lines import Shape, open_lines, records
 from rrec_lib.data.encodings import BAD
 from rrec_lib.data.events import copies
@@ -94,7 +94,7 @@ def _add(
     table: _Table, line: int, fields: list[str], source: CsvSource, item_rows: dict[str, int], faults: Faults
 ) -> None:
     user, item = fields[0].strip(), fields[1].strip()
-    if not (valid_id(user) and valid_id(item)):
+    if not (plain_id(user) and plain_id(item)):
         kind = "invalid_utf8_id" if BAD.search(user + item) else "bad_id"
         faults.add(kind, source.events, line, ascii(f"{user}, {item}"))
         return
@@ -126,7 +126,7 @@ def _rating(text: str) -> float | None:
 def _shape(layout: Layout, places: list[int]) -> Shape:
     def whole(fields: list[str]) -> bool:
         user, item, rating, time = (fields[place].strip() for place in places)
-        return valid_id(user) and valid_id(item) and _rating(rating) is not None and read_time(time) is not None
+        return plain_id(user) and plain_id(item) and _rating(rating) is not None and read_time(time) is not None
 
     return Shape(layout.columns, set(range(layout.columns)) - set(places), whole)
 

@@ -5,8 +5,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from rrec_lib.data.amazon_rows import number, valid_id
-from rrec_lib.data.csv_columns import Columns, CsvSource, Layout, read_layout
+from rrec_lib.data.amazon_rows import number
+from rrec_lib.data.csv_columns import Columns, CsvSource, Layout, plain_id, read_layout
 from rrec_lib.data.csv_lines import Shape, open_lines, records
 from rrec_lib.data.encodings import BAD
 from rrec_lib.data.faults import Faults
@@ -45,7 +45,7 @@ def read_csv_items(source: CsvSource, faults: Faults) -> list[dict[str, Any]]:
         for line, record in records(lines, layout.delimiter, _shape(layout, outlines), faults):
             found = {name: record[at] for name, at in layout.place.items()}
             item = found["item"].strip()
-            if not valid_id(item):
+            if not plain_id(item):
                 faults.add("invalid_utf8_id" if BAD.search(item) else "bad_id", path, line, ascii(item))
             elif source.key(item) in rows:
                 faults.add("item_twice", path, line, item)
@@ -117,7 +117,7 @@ def _shape(layout: Layout, outlines: set[tuple[str, bool]]) -> Shape:
         item, title = fields[place["item"]].strip(), plain_text(fields[place["title"]])
         year = read_year(fields[place["year"]]) if "year" in place else 0
         alike = not outlines or _outline(item, fields) in outlines
-        return valid_id(item) and bool(title) and year is not None and alike
+        return plain_id(item) and bool(title) and year is not None and alike
 
     prose = set(range(layout.columns)) - {place[name] for name in ("item", "year") if name in place}
     return Shape(layout.columns, prose, whole)

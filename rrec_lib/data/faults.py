@@ -35,7 +35,11 @@ RULES = {
     "wrong_columns": Rule("dropped", "a CSV row with missing or extra columns, or an open quotation mark"),
     "bad_json": Rule("dropped", "a line that is not JSON"),
     "not_an_object": Rule("dropped", "a line whose JSON is not an object"),
-    "bad_id": Rule("dropped", f"an id that is empty, no text, over {MAX_ID} characters, or has a control character"),
+    "bad_id": Rule(
+        "dropped",
+        f"an id that is empty, no text, over {MAX_ID} characters, or has a control character or, in CSV "
+        "files of your own, a quotation mark",
+    ),
     "bad_rating": Rule("dropped", "a rating that is no number or lies outside the scale, 1 to 5 at Amazon"),
     "bad_time": Rule("dropped", "a time that can't be read, or lies before 1995 or after 2099"),
     "invalid_utf8_id": Rule("dropped", "an id with bytes that don't belong to the file's encoding"),
