@@ -24,14 +24,14 @@ TINY_RANDOM = "tiny-random"
 
 
 def load_language_model(
-    name: str, dtype: torch.dtype = torch.float32, seed: int = 0
+    name: str, dtype: torch.dtype | str = torch.float32, seed: int = 0
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model and its tokenizer.
 
     Args:
         name: a local folder, a key of :data:`PACKAGED`, ``"tiny-random"`` (a random two-layer Qwen2 with SmolLM2's
             tokenizer, for tests), or a hub id. Tried in this order.
-        dtype: type of the weights in memory.
+        dtype: type of the weights in memory; ``"auto"`` is the one they are stored in.
         seed: of the random weights of ``"tiny-random"``.
 
     Raises:
@@ -44,6 +44,21 @@ def load_language_model(
         return AutoModelForCausalLM.from_pretrained(resolve(name), dtype=dtype), tokenizer
     except OSError as problem:
         raise FileNotFoundError(_not_found(name)) from problem
+
+
+def keep_soft_capping(model: PreTrainedModel) -> PreTrainedModel:
+    """Give a model whose attention scores are soft-capped (Gemma 2) eager attention, and return it.
+
+    SDPA can't cap, and Transformers before 5.21 chose it for Gemma 2 and left the capping out without a word.
+
+    Raises:
+        ValueError: if the model keeps another attention.
+    """
+    if getattr(model.config, "attn_logit_softcapping", None):
+        model.set_attn_implementation("eager")
+        if (chosen := model.config._attn_implementation) != "eager":
+            raise ValueError(f"{model.config.model_type} needs eager attention for its soft-capping, got {chosen}")
+    return model
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:

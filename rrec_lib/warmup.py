@@ -28,7 +28,7 @@ from rrec_lib.blocks import (
     successive_targets,
 )
 from rrec_lib.checkpoints import CheckpointMixin
-from rrec_lib.hardware import autocast, users_of_a_process
+from rrec_lib.hardware import autocast, needs_loss_scaling, users_of_a_process
 from rrec_lib.item_tower import check_item_softmax, choose_items, step_seed
 from rrec_lib.objective import item_logprobs
 from rrec_lib.packing import PackedGroups, group_states, pack, packed_forward
@@ -99,6 +99,7 @@ def warmup_arguments(profile: Profile, output_dir: Path, seed: int = 0, **overri
         "report_to": "none",
         "disable_tqdm": True,
         "remove_unused_columns": False,
+        "fp16": needs_loss_scaling(profile.model.dtype),
         "use_cpu": not torch.cuda.is_available(),
     }
     return TrainingArguments(**{**settings, **overrides})
