@@ -176,7 +176,7 @@ class CheckpointMixin:
         if not losses.isfinite().all():
             raise self.stopped(
                 f"the loss of step {self.state.global_step + 1} is {losses[~losses.isfinite()][0].item()}; lower the"
-                " learning rate, or set the model's dtype to float32"
+                " learning rate, or set model.dtype=float32"
             )
         return loss
 
@@ -230,7 +230,8 @@ def _explain(error: BaseException, step: int) -> str | None:
         )
     if "probability tensor contains" in text:
         return (
-            f"the token probabilities of step {step} are no numbers, so nothing can be sampled; lower the learning rate"
+            f"the token probabilities of step {step} are no numbers, so nothing can be sampled; lower the learning rate,"
+            " or set model.dtype=float32"
         )
     return None
 

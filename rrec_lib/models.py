@@ -29,7 +29,7 @@ def load_language_model(
     Args:
         name: a local folder, a key of :data:`PACKAGED`, ``"tiny-random"`` (a random two-layer Qwen2 with SmolLM2's
             tokenizer, for tests), or a hub id. Tried in this order.
-        dtype: type of the weights in memory; ``"auto"`` for the one that they were saved in.
+        dtype: type of the weights in memory; ``"auto"`` is the one they are stored in.
         seed: of the random weights of ``"tiny-random"``.
 
     Raises:
@@ -45,13 +45,18 @@ def load_language_model(
         raise FileNotFoundError(_not_found(name)) from problem
 
 
-def with_soft_caps(model: PreTrainedModel) -> PreTrainedModel:
-    """Let attention be computed step by step where its scores are soft-capped, as Gemma 2's are, and return the model.
+def keep_soft_capping(model: PreTrainedModel) -> PreTrainedModel:
+    """Give a model whose attention scores are soft-capped (Gemma 2) eager attention, and return it.
 
-    Transformers before 5.21 takes PyTorch's fused attention for it, which drops the caps without a word.
+    SDPA can't cap, and Transformers before 5.21 chose it for Gemma 2 and left the capping out without a word.
+
+    Raises:
+        ValueError: if the model keeps another attention.
     """
     if getattr(model.config, "attn_logit_softcapping", None):
         model.set_attn_implementation("eager")
+        if (chosen := model.config._attn_implementation) != "eager":
+            raise ValueError(f"{model.config.model_type} needs eager attention for its soft-capping, got {chosen}")
     return model
 
 

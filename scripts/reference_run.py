@@ -28,7 +28,7 @@ from rrec_lib.console import forgive_terminals
 from rrec_lib.data.examples import prepare_profile
 from rrec_lib.evaluation import Example, evaluate_scores, mean_ndcg, sample_examples, training_counts
 from rrec_lib.paths import REPOSITORY, replacing
-from rrec_lib.policy import Policy, load_policy, weights_hash
+from rrec_lib.policy import Policy, load_policy
 from rrec_lib.profiles import Profile, available_profiles, load_profile, parse_overrides
 from rrec_lib.prompts import encode_items, encode_users, marker_ids, prompts_hash
 from rrec_lib.reasoning import ReasoningRecommender
@@ -224,8 +224,7 @@ def chunked_states(
     """
     policy, rollouts = recommender.policy, recommender.profile.rollouts
     marker = len(marker_ids(policy.tokenizer))
-    made_by = f"{policy.base_hash} {weights_hash(policy.model, True)} {policy.compute_dtype}"
-    made_by += f" {prompts_hash(policy.tokenizer)} {rollouts} {control}"
+    made_by = f"{policy.made_by} {prompts_hash(policy.tokenizer)} {rollouts} {control}"
     order = np.random.default_rng(0).permutation(len(examples))
     parts: list[dict[str, Tensor]] = []
     for numbers in np.array_split(order, -(-len(order) // size)):
