@@ -3,7 +3,6 @@
 import argparse
 import json
 import statistics
-import time
 import timeit
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -71,20 +70,14 @@ def unrounded_weights() -> AbstractContextManager[object]:
     return mock.patch.object(policy_module, "merged_lora", lambda model, dtype=None: merged(model))
 
 
-def now() -> float:
-    """The clock, once the device has done all it was given."""
-    hardware.synchronize()
-    return time.perf_counter()
-
-
 def in_turn(rivals: dict[str, Callable[[], Any]], rounds: int, warm_up: bool = True) -> dict[str, list[float]]:
     """Seconds of every rival in every round; a round 0 that warms up is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in rivals}
     for number in range(0 if warm_up else 1, rounds + 1):
         for name, work in rivals.items():
-            start = now()
+            start = hardware.now()
             own = work()  # a rival that times itself returns its seconds
-            waited = now() - start
+            waited = hardware.now() - start
             elapsed = own if isinstance(own, float) else waited
             if number:
                 seconds[name].append(elapsed)

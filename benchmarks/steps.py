@@ -6,7 +6,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from common import fixed_lengths, forward_flops, now, pairs_behind, random_prompts, rollout_flops, sizes
+from common import fixed_lengths, forward_flops, pairs_behind, random_prompts, rollout_flops, sizes
 from datasets import Dataset, DatasetDict
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
@@ -29,10 +29,10 @@ class Clock(TrainerCallback):
     seconds = 0.0
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
-        self.start = now()
+        self.start = hardware.now()
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        self.seconds = now() - self.start
+        self.seconds = hardware.now() - self.start
 
 
 class FixedPrompts(GRPOTrainer):
@@ -96,9 +96,9 @@ class Steps:
             shared = self._shared(folder)
             args = recpo_config(self.profile, Path(shared.pop("output_dir")), **shared)
             trainer = RecPOTrainer(self.policy, args, self.data, [clock])
-            start = now()
+            start = hardware.now()
             trainer.refresh_item_table()
-            self.refresh_seconds = now() - start
+            self.refresh_seconds = hardware.now() - start
             trainer.train()
         return clock.seconds + self.refresh_seconds / args.item_refresh_steps
 

@@ -81,12 +81,6 @@ def now() -> float:
     return time.perf_counter()
 
 
-def synchronize() -> None:
-    """Wait until a GPU has done what it was given: a clock that is read before measures the giving alone."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
 def autocast(dtype: torch.dtype, where: torch.device) -> AbstractContextManager[None]:
     """Matrix products in ``dtype``, the residual stream in float32; nothing to do for float32."""
     if dtype == torch.float32:

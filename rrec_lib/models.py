@@ -40,7 +40,7 @@ def load_language_model(
         return _tiny_random(tokenizer, seed), tokenizer
     try:
         model = AutoModelForCausalLM.from_pretrained(resolve(name), dtype=dtype)
-        return with_soft_caps(model), tokenizer
+        return keep_soft_capping(model), tokenizer
     except OSError as problem:
         raise FileNotFoundError(_not_found(name)) from problem
 

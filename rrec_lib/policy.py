@@ -19,7 +19,7 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from rrec_lib import hardware
 from rrec_lib.console import progress
-from rrec_lib.models import keep_soft_capping, load_language_model
+from rrec_lib.models import load_language_model
 from rrec_lib.paths import cache_dir
 from rrec_lib.profiles import ModelProfile
 from rrec_lib.prompts import encode_items, prompts_hash
@@ -76,7 +76,7 @@ def load_policy(profile: ModelProfile, seed: int = 0) -> Policy:
     weights_dtype = compute_dtype if torch.cuda.is_available() and profile.lora_rank else torch.float32
     model, tokenizer = load_language_model(profile.name, "auto", seed)
     base_hash = weights_hash(model)
-    model = check_first_pass(float32_stream(cast_weights(keep_soft_capping(model), weights_dtype)), compute_dtype)
+    model = check_first_pass(float32_stream(cast_weights(model, weights_dtype)), compute_dtype)
     torch.manual_seed(seed)
     trained = add_lora(model, profile).to(hardware.device())  # type: ignore[arg-type]
     return Policy(trained, tokenizer, compute_dtype, base_hash)
@@ -136,27 +136,6 @@ def float32_stream(model: PreTrainedModel) -> PreTrainedModel:
     equal, and their differences would be lost in rounding.
     """
     model.get_input_embeddings().register_forward_hook(_as_float32)
-    return model
-
-
-def refuse_overflow(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
-    """Let the first forward pass end in a sentence if its states are no numbers, and return the model.
-
-    float16 ends at 65,504, and some models trained in bfloat16 have larger states.
-    """
-
-    def check(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        handle.remove()
-        if output.last_hidden_state.isfinite().all():
-            return
-        if dtype == torch.float16:
-            raise ValueError(
-                "the model's states overflow in float16; compute in float32: `--set model.dtype=float32`, or in a"
-                ' notebook overrides = {"model.dtype": "float32"}; or use a GPU that has bfloat16'
-            )
-        raise ValueError("the model's states are no numbers: its weights are damaged; load or train it again")
-
-    handle = model.get_decoder().register_forward_hook(check)
     return model
 
 
