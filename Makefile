@@ -4,7 +4,7 @@ PROFILE ?= cpu
 PY := .venv/bin/python
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest
 .DEFAULT_GOAL := help
-.PHONY: help book test test-slow smoke notebooks lint format test-browser env model colab-like lock colab-links record-times reference-run readme clean
+.PHONY: help book test test-slow smoke notebooks lint format test-browser env model colab-like test-versions lock colab-links record-times reference-run plan-page readme clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ model: ## install the language model's package into PYTHON's own environment (fo
 colab-like: ## run the notebooks on smoke beside Colab's versions of everything (downloads them)
 	@"$(PYTHON)" tools/colab_like.py
 
+test-versions: ## run the notebooks on smoke at both ends of the allowed versions; END=lowest or newest for one (downloads)
+	@"$(PYTHON)" tools/versions.py $(END)
+
 lock: env ## resolve pyproject.toml afresh into requirements.lock
 	@$(PY) tools/lock.py
 
@@ -59,6 +62,9 @@ record-times: env ## keep the times of the last run of PROFILE in results/times.
 
 reference-run: env ## train R²ec with and without reasoning, three seeds each, with a CPU budget; goes on where it stopped
 	@$(PY) scripts/reference_run.py
+
+plan-page: env ## bring the plans on book/gpus.md up to what `rrec plan` prints
+	@$(PY) tools/plan_page.py
 
 readme: env ## bring the README's times and pictures up to the last `make book`
 	@$(PY) tools/readme.py

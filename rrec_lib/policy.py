@@ -67,7 +67,7 @@ def load_policy(profile: ModelProfile, seed: int = 0) -> Policy:
     compute_dtype = hardware.choose_dtype(profile.dtype)
     # On a GPU the frozen weights take the compute type; on a CPU autocast does better from float32.
     weights_dtype = compute_dtype if torch.cuda.is_available() and profile.lora_rank else torch.float32
-    model, tokenizer = load_language_model(profile.name, weights_dtype, seed)
+    model, tokenizer = load_language_model(profile.name, weights_dtype, seed, profile.revision)
     base_hash = weights_hash(model)
     torch.manual_seed(seed)
     trained = add_lora(float32_stream(model), profile).to(hardware.device())  # type: ignore[arg-type]

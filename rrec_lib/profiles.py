@@ -17,6 +17,7 @@ class ModelProfile:
     lora_rank: int | None  # None or 0 trains all weights instead
     lora_alpha: int
     lora_layers: int | None  # adapt only the last n layers, so that gradients stop below them; None adapts all
+    revision: str | None = None  # commit, tag or branch of a hub id; None takes the newest
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,8 @@ def load_profile(name: str, overrides: dict[str, Any] | None = None) -> Profile:
     sections = {key: _section(hints[key], raw.get(key), f"{path.name}: {key}") for key in hints if key not in _PLAIN}
     profile = Profile(name=name, adapters=raw.get("adapters") or {}, lab=raw.get("lab") or {}, **sections)
     for key, value in (overrides or {}).items():
+        if key == "model.name" and value != profile.model.name and "model.revision" not in (overrides or {}):
+            profile = _override(profile, "model.revision", None)  # it is of the other model
         profile = _override(profile, key, value)
     return profile
 
