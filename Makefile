@@ -4,7 +4,7 @@ PROFILE ?= cpu
 PY := .venv/bin/python
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest
 .DEFAULT_GOAL := help
-.PHONY: help book test test-slow smoke notebooks lint format test-browser env model colab-like lock colab-links record-times reference-run gpu-run readme clean
+.PHONY: help book test test-slow smoke notebooks lint format test-browser env model colab-like test-versions lock colab-links record-times reference-run gpu-run plan-page readme clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ model: ## install the language model's package into PYTHON's own environment (fo
 colab-like: ## run the notebooks as Colab would, set-up cell included, beside Colab's versions (downloads 3 GB)
 	@"$(PYTHON)" tools/colab_like.py
 
+test-versions: ## run the notebooks on smoke at both ends of the allowed versions; END=lowest or newest for one (downloads)
+	@"$(PYTHON)" tools/versions.py $(END)
+
 lock: env ## resolve pyproject.toml afresh into requirements.lock
 	@$(PY) tools/lock.py
 
@@ -63,6 +66,9 @@ reference-run: env ## train R²ec with and without reasoning, three seeds each, 
 
 gpu-run: $(if $(filter .venv/bin/python,$(PY)),env) ## on a GPU: its tests, notebooks, benchmarks and a reference run, into results/gpu; goes on where it stopped
 	@PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" "$(PY)" scripts/gpu_run.py $(ARGS)
+
+plan-page: env ## bring the plans on book/gpus.md up to what `rrec plan` prints
+	@$(PY) tools/plan_page.py
 
 readme: env ## bring the README's times and pictures up to the last `make book`
 	@$(PY) tools/readme.py

@@ -5,21 +5,26 @@ that is measured at one small shape, so that it follows the installed libraries.
 """
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from accelerate.utils import convert_outputs_to_fp32
 from peft import PeftModel
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from rrec_lib.console import quiet_libraries
+from rrec_lib.hardware import DTYPES, autocast
 from rrec_lib.models import keep_soft_capping
 from rrec_lib.packing import PackedGroups, TokenLogprobs, packed_forward
 from rrec_lib.policy import add_lora, float32_stream
 from rrec_lib.profiles import ModelProfile
 
 HALF, FULL = 2, 4  # bytes of bfloat16 or float16, and of float32
+WIDTH = {"bfloat16": HALF, "float16": HALF, "float32": FULL}  # of what is multiplied
 _BLOCK, _SMALLEST = 256, 4096  # bitsandbytes: values per scale; smaller tensors keep a float32 state
 
 
@@ -48,8 +53,20 @@ class Shape:
 CALIBRATION = Shape(users=1, group_size=2, prompt_tokens=24, new_tokens=20)
 
 
+def arithmetic(profile: ModelProfile) -> str:
+    """The type of matrix products that is planned for: ``"auto"`` is bfloat16.
+
+    Raises:
+        ValueError: for an unknown type.
+    """
+    dtype = "bfloat16" if profile.dtype == "auto" else profile.dtype
+    if dtype not in WIDTH:
+        raise ValueError(f"unknown dtype {dtype!r}; choose auto, {', '.join(WIDTH)}")
+    return dtype
+
+
 def build(config: PretrainedConfig, profile: ModelProfile, device: str) -> PreTrainedModel | PeftModel:
-    """A model as it is trained on a GPU: bfloat16 under float32 LoRA, or all of it in float32.
+    """A model as it is trained on a GPU: frozen weights in the profile's type under float32 LoRA, or all in float32.
 
     Args:
         config: its architecture.
@@ -58,7 +75,7 @@ def build(config: PretrainedConfig, profile: ModelProfile, device: str) -> PreTr
     """
     quiet_libraries()
     with torch.device(device), torch.random.fork_rng(devices=[]):
-        dtype = torch.bfloat16 if profile.lora_rank else torch.float32
+        dtype = DTYPES[arithmetic(profile)] if profile.lora_rank else torch.float32
         model: PreTrainedModel = AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=dtype)
         return add_lora(float32_stream(keep_soft_capping(model)), profile).train()
 
@@ -75,33 +92,40 @@ def adam_bytes(sizes: list[int], bits: int = 32) -> int:
     return sum(2 * FULL * size if size < _SMALLEST else 2 * (size + FULL * -(-size // _BLOCK)) for size in sizes)
 
 
-def layer_bytes(config: Any, shape: Shape, lora_rank: int | None) -> int:
+def layer_bytes(config: Any, shape: Shape, lora_rank: int | None, dtype: str = "bfloat16") -> int:
     """Bytes that one decoder layer keeps for its backward pass, without its attention over pairs of tokens.
 
-    Counted for matrix products in half precision and norms in float32, over the layer's widths: d hidden, q all query
+    Counted for matrix products in a type and norms in float32, over the layer's widths: d hidden, q all query
     heads together, f feed-forward.
 
     Args:
         config: the architecture.
         shape: what goes through.
         lora_rank: None or 0 trains all weights.
+        dtype: of matrix products, a key of :data:`WIDTH`.
     """
     full, eager = not lora_rank, _eager(config)
     norms = 4 if config.model_type == "gemma2" else 2
     half = 5 * config.hidden_size + (4 if eager or full else 5) * _query_width(config) + 4 * config.intermediate_size
     float32 = (2 * norms + 1 if full else norms) * config.hidden_size
     adapters = 7 * (lora_rank or 0)  # the narrow state inside each of seven adapted products
-    return shape.tokens * (HALF * (half + adapters) + FULL * float32)
+    return shape.tokens * (WIDTH[dtype] * (half + adapters) + FULL * float32)
 
 
-def attention_bytes(config: Any, shape: Shape) -> int:
+def attention_bytes(config: Any, shape: Shape, dtype: str = "bfloat16") -> int:
     """Bytes that one layer keeps per pair of tokens: the mask, and with eager attention every head's scores."""
     pairs = shape.users * shape.row**2
-    return pairs * (config.num_attention_heads * (FULL + 2 * HALF) if _eager(config) else HALF)
+    return pairs * (config.num_attention_heads * (FULL + 2 * WIDTH[dtype]) if _eager(config) else WIDTH[dtype])
 
 
 def kept_bytes(
-    config: Any, shape: Shape, layers: int, lora_rank: int | None, trained: int, factor: float = 1.0
+    config: Any,
+    shape: Shape,
+    layers: int,
+    lora_rank: int | None,
+    trained: int,
+    factor: float = 1.0,
+    dtype: str = "bfloat16",
 ) -> dict[str, int]:
     """What one forward pass keeps for its backward pass.
 
@@ -110,28 +134,37 @@ def kept_bytes(
         shape: what goes through.
         layers: how many layers gradients reach.
         lora_rank: None or 0 trains all weights.
-        trained: number of trained values; each is kept once more in half precision, as autocast made it.
+        trained: number of trained values; autocast keeps each once more in half precision.
         factor: see :func:`calibrate`.
+        dtype: of matrix products, a key of :data:`WIDTH`.
 
     Returns:
         Bytes by part: ``layers``, ``attention``, ``logits``.
     """
-    logits = logits_bytes(config, shape) * (2 if getattr(config, "final_logit_softcapping", None) else 1)
+    copies = 0 if dtype == "float32" else HALF * trained
+    capped = WIDTH[dtype] * _logits(config, shape) if getattr(config, "final_logit_softcapping", None) else 0
     return {
-        "layers": round(factor * (layers * layer_bytes(config, shape, lora_rank) + HALF * trained)),
-        "attention": round(factor * layers * attention_bytes(config, shape)),
-        "logits": logits,
+        "layers": round(factor * (layers * layer_bytes(config, shape, lora_rank, dtype) + copies)),
+        "attention": round(factor * layers * attention_bytes(config, shape, dtype)),
+        "logits": logits_bytes(config, shape, dtype) + capped,
     }
 
 
-def logits_bytes(config: Any, shape: Shape) -> int:
-    """Half-precision logits of every completion token and of each prompt's last."""
-    return (shape.completion_tokens + shape.users) * config.vocab_size * HALF
+def logits_bytes(config: Any, shape: Shape, dtype: str = "bfloat16") -> int:
+    """Logits of every completion token and of each prompt's last, as the loss gets them.
+
+    Under float16 the loss is scaled, by Accelerate, which then turns what the model returns into float32.
+    """
+    return _logits(config, shape) * (HALF if dtype == "bfloat16" else FULL)
 
 
-def working_bytes(config: Any, shape: Shape) -> int:
+def _logits(config: Any, shape: Shape) -> int:
+    return (shape.completion_tokens + shape.users) * config.vocab_size
+
+
+def working_bytes(config: Any, shape: Shape, dtype: str = "bfloat16") -> int:
     """What :class:`rrec_lib.packing.TokenLogprobs` needs for a moment: the logits' gradient, and a chunk in float32."""
-    return logits_bytes(config, shape) + 3 * FULL * TokenLogprobs.CHUNK * config.vocab_size
+    return logits_bytes(config, shape, dtype) + 3 * FULL * TokenLogprobs.CHUNK * config.vocab_size
 
 
 def calibrate(config: PretrainedConfig, profile: ModelProfile) -> float:
@@ -143,8 +176,9 @@ def calibrate(config: PretrainedConfig, profile: ModelProfile) -> float:
     """
     small = narrow(config)
     model = build(small, replace(profile, lora_layers=None), "cpu")
-    formula = kept_bytes(small, CALIBRATION, small.num_hidden_layers, profile.lora_rank, trained_values(model))
-    return (saved_bytes(model, CALIBRATION) - formula["logits"]) / (formula["layers"] + formula["attention"])
+    dtype, count = arithmetic(profile), trained_values(model)
+    formula = kept_bytes(small, CALIBRATION, small.num_hidden_layers, profile.lora_rank, count, dtype=dtype)
+    return (saved_bytes(model, CALIBRATION, dtype) - formula["logits"]) / (formula["layers"] + formula["attention"])
 
 
 def narrow(config: Any, hidden: int = 128, layers: int = 2, vocabulary: int = 512) -> PretrainedConfig:
@@ -161,9 +195,22 @@ def narrow(config: Any, hidden: int = 128, layers: int = 2, vocabulary: int = 51
     return small
 
 
-def saved_bytes(model: nn.Module, shape: Shape) -> int:
+def saved_bytes(model: nn.Module, shape: Shape, dtype: str = "bfloat16") -> int:
     """Count what :func:`packed_forward` really keeps for its backward pass, each storage once, weights left out."""
-    groups = ones(shape)
+    forward = model.forward
+    if dtype == "float16":
+        model.forward = convert_outputs_to_fp32(forward)  # as Accelerate does where it scales the loss
+    try:
+        with counted(model) as kept, autocast(DTYPES[dtype], torch.device("cpu")):
+            packed_forward(model, ones(shape))
+    finally:
+        model.forward = forward
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+@contextmanager
+def counted(model: nn.Module) -> Iterator[dict[int, Any]]:
+    """Collect what is kept for a backward pass meanwhile: each storage once, the model's weights left out."""
     weights = {id(t.untyped_storage()) for t in [*model.parameters(), *model.buffers()]}
     kept: dict[int, Any] = {}
 
@@ -173,9 +220,8 @@ def saved_bytes(model: nn.Module, shape: Shape) -> int:
             kept[id(storage)] = storage
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor), torch.autocast("cpu", torch.bfloat16):
-        packed_forward(model, groups)
-    return sum(storage.nbytes() for storage in kept.values())
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        yield kept
 
 
 def ones(shape: Shape) -> PackedGroups:
@@ -191,10 +237,10 @@ def trained_values(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def kv_cache_bytes(config: Any, sequences: int, tokens: int) -> int:
-    """Keys and values of sequences of a length, in half precision."""
+def kv_cache_bytes(config: Any, sequences: int, tokens: int, dtype: str = "bfloat16") -> int:
+    """Keys and values of sequences of a length."""
     width = config.num_key_value_heads * _head_width(config)
-    return 2 * HALF * config.num_hidden_layers * width * sequences * tokens
+    return 2 * WIDTH[dtype] * config.num_hidden_layers * width * sequences * tokens
 
 
 def _head_width(config: Any) -> int:

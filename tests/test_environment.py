@@ -8,6 +8,7 @@ from pathlib import Path
 import colab_like
 import pytest
 import setup_cell
+import versions
 import yaml
 from install import MODEL_PACKAGE
 from lock import lock_lines
@@ -66,10 +67,35 @@ def test_lock_satisfies_the_loose_bounds():
     ]
 
 
-def test_loose_bounds_are_lower_bounds():
+def test_four_libraries_have_upper_bounds_just_above_what_is_tested_and_the_others_none():
+    limits = versions.bounds()
+    assert set(limits) == {"transformers", "trl", "peft", "datasets"}
     for requirement in LOOSE:
         operators = {specifier.operator for specifier in requirement.specifier}
-        assert operators == {">="}, f"{requirement}: Colab and others bring their own versions"
+        expected = {">=", "<"} if requirement.name in limits else {">="}
+        assert operators == expected, f"{requirement}: Colab and others bring their own versions"
+
+
+def test_both_ends_are_within_the_bounds_and_leave_trls_wishes_aside():
+    for end in versions.ENDS:
+        resolved, trl = versions.requirements(end)
+        every = {Requirement(line).name: Requirement(line) for line in [*resolved, trl]}
+        assert {requirement.name for requirement in LOOSE} <= set(every)
+        assert str(every["torch"]) == f"torch=={LOCK['torch']}"
+        for requirement in LOOSE:
+            if requirement.name not in versions.bounds():
+                continue
+            lowest, refused = versions.bounds()[requirement.name]
+            assert requirement.specifier.contains(lowest)
+            assert not requirement.specifier.contains(refused)
+            assert every[requirement.name].specifier.contains(lowest)
+            assert every[requirement.name].specifier.contains(LOCK[requirement.name]) == (end == "newest")
+
+
+def test_an_end_that_is_none_is_refused(monkeypatch):
+    monkeypatch.setattr(versions.sys, "argv", ["versions.py", "middle"])
+    with pytest.raises(SystemExit, match="no end 'middle'; choose lowest or newest"):
+        versions.main()
 
 
 def test_lock_pins_torch_and_lists_no_cuda_package():
@@ -114,7 +140,7 @@ def test_set_up_cell_installs_the_versions_of_the_lock():
 def test_the_library_needs_nothing_that_colab_and_the_set_up_cell_lack():
     after = {**COLAB, **{name: LOCK[name] for name in setup_cell.PINNED}}
     assert unsatisfied(LOOSE, after) == []
-    assert unsatisfied(LOOSE, COLAB) == ["gguf>=0.17", "trl>=1.10"], "then the set-up cell can be shorter"
+    assert unsatisfied(LOOSE, COLAB) == ["gguf>=0.17", "trl<1.17,>=1.10"], "then the set-up cell can be shorter"
 
 
 @pytest.mark.parametrize("package", ["gguf", "peft", "trl"])

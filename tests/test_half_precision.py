@@ -44,9 +44,9 @@ STAGES = {"warmup": warm_up, "recpo": train_recpo}
 def pretended_gpu(kind):
     """A card that multiplies in ``kind``: an A100 in bfloat16, a T4 in float16."""
     with (
-        mock.patch.object(torch.cuda, "is_available", lambda: True),
-        mock.patch.object(torch.cuda, "is_bf16_supported", lambda including_emulation: kind == "bfloat16"),
-        mock.patch.object(hardware, "device", lambda: torch.device("cpu")),
+        mock.patch.object(torch.cuda, "is_available", return_value=True),
+        mock.patch.object(torch.cuda, "is_bf16_supported", return_value=kind == "bfloat16"),
+        mock.patch.object(hardware, "device", return_value=torch.device("cpu")),
     ):
         yield
 
@@ -82,7 +82,7 @@ def saved_family(family, tmp_path_factory):
     return save
 
 
-# -- one hash everywhere ------------------------------------------------------------------------------------------------
+# -- one hash everywhere --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("stored", hardware.DTYPES)
@@ -170,7 +170,7 @@ def test_recorded_adapters_rank_in_half_precision_as_in_float32(recorded, stage)
     assert abs(untrained - figures["float32"]) > 0.01  # another model's ranking would be seen
 
 
-# -- a step of each trainer, and the notebooks ----------------------------------------------------------------------------
+# -- a step of each trainer, and the notebooks ---------------------------------------------------
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -215,7 +215,7 @@ def run_notebook(name, folder, monkeypatch, overrides):
     return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
 
 
-# -- loss scaling -------------------------------------------------------------------------------------------------------
+# -- loss scaling --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("arguments", [warmup_arguments, recpo_config])
@@ -253,7 +253,7 @@ def test_a_scaled_loss_keeps_small_gradients(saved_family, smoke_dataset, tmp_pa
     assert gradient("float16", False) < 0.5 * expected
 
 
-# -- overflow -----------------------------------------------------------------------------------------------------------
+# -- overflow --------------------------------------------------------------------------------
 
 
 def overflowing(model):
@@ -303,5 +303,5 @@ def test_later_passes_wait_for_nothing_and_tables_are_still_checked(saved_family
 def test_a_loss_that_is_no_number_names_the_type(saved_family, smoke_dataset, tmp_path, monkeypatch):
     profile = saved_family("qwen2")
     monkeypatch.setattr("rrec_lib.warmup.item_logprobs", lambda states, *_, **__: states.sum(1) * float("nan"))
-    with pytest.raises(TrainingError, match="model.dtype=float32"):
+    with pytest.raises(TrainingError, match=r"model\.dtype=float32"):
         warm_up(load_policy(profile.model), smoke_dataset, profile, tmp_path, max_steps=1)

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from rrec_lib import profiles
+from rrec_lib.plan import with_model
 from rrec_lib.profiles import available_profiles, load_profile, parse_overrides
 
 
@@ -27,6 +28,21 @@ def test_overrides_change_one_key_and_nothing_else():
     assert load_profile("smoke", {"warmup.sentence_every": 0}).warmup.sentence_every == 0
     restored = dataclasses.replace(changed, training=plain.training, model=plain.model)
     assert restored == plain
+
+
+def test_a_hub_model_is_pinned_and_another_one_is_not_looked_for_at_its_commit():
+    for name in available_profiles():
+        model = load_profile(name).model
+        assert (len(model.revision or "") == 40) == ("/" in model.name)
+    pinned = load_profile("t4").model
+    assert load_profile("t4", {"model.name": "owner/other"}).model.revision is None
+    assert with_model(load_profile("t4"), "owner/other").model.revision is None
+    assert load_profile("t4", {"model.name": pinned.name}).model == pinned == with_model(load_profile("t4")).model
+    for overrides in (
+        {"model.revision": "v1", "model.name": "owner/other"},
+        {"model.name": "x", "model.revision": "v1"},
+    ):
+        assert load_profile("t4", overrides).model.revision == "v1"
 
 
 @pytest.mark.parametrize("key", ["steps", "training.speed", "trainer.steps", "name.first", "adapters.recpo"])
