@@ -137,8 +137,8 @@ def load_profile(name: str, overrides: dict[str, Any] | Sequence[str] | str | No
         overrides = parse_overrides([overrides] if isinstance(overrides, str) else overrides or [])
     for key, value in overrides.items():
         if key == "model.name" and value != profile.model.name and "model.revision" not in overrides:
-            profile = _override(profile, "model.revision", None)  # it is of the other model
-        profile = _override(profile, key, value)
+            profile = override(profile, "model.revision", None)  # it is of the other model
+        profile = override(profile, key, value)
     return profile
 
 
@@ -209,7 +209,8 @@ def parse_overrides(settings: Sequence[str]) -> dict[str, Any]:
     return overrides
 
 
-def _override(profile: Profile, key: str, value: Any) -> Profile:
+def override(profile: Profile, key: str, value: Any) -> Profile:
+    """The profile with one value changed; ``ValueError`` for an unknown key or a value outside its range."""
     section, _, field = key.partition(".")
     current = getattr(profile, section, None)
     if current is None or section in _PLAIN or field not in {f.name for f in fields(current)}:
