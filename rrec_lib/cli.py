@@ -118,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
         _command(
             commands, "plan", _plan, "estimate memory, tokens and hours of a run on GPUs",
             "rrec plan --profile paper --gpus 4 --users-at-once 1",
-            "rrec plan --profile paper --gpus 4 --model Qwen/Qwen2.5-3B-Instruct --full --zero 3",
+            "rrec plan --profile paper --gpus 4 --model Qwen/Qwen2.5-3B-Instruct --full",
         )
     )  # fmt: skip
     return parser

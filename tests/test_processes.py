@@ -53,7 +53,7 @@ def test_one_process_writes_and_all_end_alike(launch, tmp_path, smoke_profile, s
 def test_no_run_fails(launch, tmp_path, processes):
     for number in range(20):
         out = tmp_path / str(number)
-        done = launch(processes, *TRAIN, "--out", str(out), "--set", "training.users_per_step=4")
+        done = launch(processes, *TRAIN, "--out", str(out))
         assert done.returncode == 0, f"run {number}: {done.stderr[-2000:]}"
         assert sorted(path.name for path in out.iterdir()) == ["recpo", "recpo-adapter", "warmup", "warmup-adapter"]
 

@@ -31,7 +31,7 @@ def contents(folder):
         (["--seed", "1"], "seed 0, now 1"),
         (["--set", "warmup.learning_rate=0.01"], "warmup.learning_rate 0.001, now 0.01"),
         (["--set", "training.learning_rate=0.01"], "training.learning_rate 0.001, now 0.01"),
-        (["--set", "training.users_per_step=4"], "training.users_per_step 2, now 4"),
+        (["--set", "training.users_per_step=2"], "training.users_per_step 4, now 2"),
         (["--set", "rollouts.group_size=2"], "rollouts.group_size 4, now 2"),
         (["--set", "model.lora_rank=2"], "model.lora_rank 4, now 2"),
         (["--set", "data.max_users=30"], "data.max_users 40, now 30"),

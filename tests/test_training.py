@@ -183,7 +183,7 @@ def test_accumulated_micro_batches_keep_groups_whole(smoke_dataset, tmp_path):
     profile = load_profile("smoke", {"training.users_at_once": 1})
     policy, size = load_policy(profile.model), profile.rollouts.group_size
     trainer = train_recpo(policy, smoke_dataset, profile, tmp_path, callbacks=[], max_steps=1)
-    assert len(trainer._buffered_inputs) == profile.training.users_per_step == 2
+    assert len(trainer._buffered_inputs) == profile.training.users_per_step == 4
     for batch in trainer._buffered_inputs:
         assert batch["completion_ids"].shape[:2] == (1, size)
         # A whole group's advantages sum to zero, a part's would not.
