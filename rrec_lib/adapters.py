@@ -3,6 +3,7 @@
 A policy trained in full is saved the same way; its file holds all weights, in float32.
 """
 
+import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ def save_adapter(
 ) -> None:
     """Save the LoRA weights in bfloat16, or all weights in float32, with a card of what they are tied to.
 
-    The folder appears whole or not at all.
+    The folder appears whole or not at all. LoRA weights can be loaded by ``PeftModel.from_pretrained`` as well.
 
     Args:
         policy: the trained policy.
@@ -40,9 +41,19 @@ def save_adapter(
     card = {"tied_to": identity(policy, catalogue), "rank": rank, "alpha": alpha, **notes}
     with replacing_folder(folder) as new:
         save_file(weights, new / WEIGHTS)
+        if rank:
+            _peft_config(policy).save_pretrained(str(new))
         (new / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
         if log:
             log_lines(log, new / LOG)
+
+
+def _peft_config(policy: Policy) -> Any:
+    """What plain PEFT needs to load the weights, ``adapter_config.json``; it names no base, which the card ties down."""
+    config: Any = copy.copy(policy.model.peft_config["default"])  # type: ignore[union-attr]
+    config.base_model_name_or_path, config.inference_mode = None, True
+    config.target_modules = sorted(config.target_modules)
+    return config
 
 
 def load_adapter(policy: Policy, folder: Path, catalogue: str) -> dict[str, Any]:

@@ -7,10 +7,15 @@ import os
 
 import pytest
 import torch
+from peft import PeftConfig, PeftModel
+from safetensors.torch import load_file
 
 from rrec_lib import adapters
 from rrec_lib.adapters import CARD, WEIGHTS, load_adapter, save_adapter
+from rrec_lib.models import load_language_model
+from rrec_lib.paths import resource
 from rrec_lib.policy import load_policy, weights_hash
+from rrec_lib.profiles import load_profile
 
 
 @pytest.fixture
@@ -39,6 +44,29 @@ def test_an_adapter_comes_back_as_it_was_saved(smoke_profile, trained, tmp_path)
     for (_, a), (_, b) in zip(trained.model.named_parameters(), first.model.named_parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=2**-8, atol=0)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
+
+
+def test_plain_peft_loads_an_adapter(trained, tmp_path):
+    save_adapter(trained, tmp_path / "a", "catalogue", {})
+    base, tokenizer = load_language_model("tiny-random")
+    ids = tokenizer("Alien (1979)", return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        alone = base(ids).logits.clone()
+        plain = PeftModel.from_pretrained(base, str(tmp_path / "a")).eval()(ids).logits
+        own = trained.model.eval()(ids).logits
+    torch.testing.assert_close(plain, own, atol=2e-2, rtol=2e-2)  # rounded to bfloat16 as it was saved
+    assert (plain - alone).abs().max() > 10 * (plain - own).abs().max()
+    config = json.loads((tmp_path / "a" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] is None  # a path of the machine that trained it says nothing elsewhere
+
+
+@pytest.mark.parametrize("stage", ["warmup", "recpo"])
+def test_plain_peft_reads_the_shipped_adapters(stage):
+    folder = resource(load_profile("cpu").adapters[stage])
+    config, card = PeftConfig.from_pretrained(str(folder)), json.loads((folder / CARD).read_text())
+    assert (config.r, config.lora_alpha) == (card["rank"], card["alpha"])
+    names = {name.rpartition(".lora_")[0].removeprefix("base_model.model.") for name in load_file(folder / WEIGHTS)}
+    assert set(config.target_modules) == names
 
 
 @pytest.mark.parametrize("step", ["write", "rename"])
