@@ -10,6 +10,8 @@ for a process of its own, see ``pretend_run.py``, which calls :func:`install` on
 
 import traceback
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ NAME = "pretend"
 DEVICE: torch.device = torch.device("cpu")  # set by install
 LIBRARY = str(Path(__file__).resolve().parents[1] / "rrec_lib")
 CPU = torch.device("cpu")
+CHOSEN = [CPU]  # the last is the device that the library takes
 aten = torch.ops.aten
 
 
@@ -227,9 +230,20 @@ def install() -> None:
 
     registration._setup_privateuseone_for_python_backend(NAME, backend_module=Backend(), device_guard=Guard())
     DEVICE = torch.device(NAME, 0)
+    CHOSEN.append(DEVICE)
     torch.__future__.set_swap_module_params_on_conversion(True)
     _patch_torch()
     _patch_others()
+
+
+@contextmanager
+def chosen(device: torch.device) -> Iterator[None]:
+    """Let the library take another device for a while."""
+    CHOSEN.append(device)
+    try:
+        yield
+    finally:
+        CHOSEN.pop()
 
 
 def _patch_torch() -> None:
@@ -272,10 +286,10 @@ def _patch_others() -> None:
 
     from rrec_lib import hardware
 
-    hardware.device = lambda: DEVICE  # type: ignore[assignment]
+    hardware.device = lambda: CHOSEN[-1]  # type: ignore[assignment]
     set_up = transformers.TrainingArguments.device.fget  # type: ignore[attr-defined]
-    transformers.TrainingArguments.device = property(lambda self: (set_up(self), DEVICE)[1])  # type: ignore[assignment]
-    accelerate.Accelerator.device = property(lambda self: DEVICE)  # type: ignore[assignment]
+    transformers.TrainingArguments.device = property(lambda self: (set_up(self), CHOSEN[-1])[1])  # type: ignore[assignment]
+    accelerate.Accelerator.device = property(lambda self: CHOSEN[-1])  # type: ignore[assignment]
     states = peft.peft_model.get_peft_model_state_dict  # safetensors tells tensors apart by their memory; ours have none
     peft.peft_model.get_peft_model_state_dict = lambda *args, **kwargs: {  # type: ignore[assignment]
         name: value.cpu() for name, value in states(*args, **kwargs).items()
