@@ -5,7 +5,7 @@ processor can't draw on it. And it counts: how often the processor would have to
 often something is copied to the device (:attr:`Counts.sent`).
 
 It patches PyTorch for the whole process, by private parts of it; :func:`missing` says whether they are there. So it is
-for a process of its own, see ``pretend_run.py``, which calls :func:`install` once and works within :class:`Accelerator`.
+for a process of its own, such as ``pretend_run.py``: :func:`install` once, then work within :class:`Accelerator`.
 """
 
 import traceback
@@ -141,12 +141,11 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     known = {id(tensor.held): tensor for tensor in ours}  # what an operation in place returns
 
     def wrapped(value: Any) -> Any:
-        return known.get(id(value)) or PretendTensor(value) if isinstance(value, torch.Tensor) else value
+        if not isinstance(value, torch.Tensor):
+            return value
+        return known[id(value)] if id(value) in known else PretendTensor(value)
 
-    def as_known(value: Any) -> Any:
-        return known[id(value)] if id(value) in known else wrapped(value)
-
-    return tree_map(lambda value: as_known(value) if isinstance(value, torch.Tensor) else value, result)
+    return tree_map(wrapped, result)
 
 
 def _check(func: Any, name: str, args: Any, tensors: list[torch.Tensor]) -> None:
@@ -179,14 +178,17 @@ def _count(name: str, args: Any) -> None:
 def _count_copy(name: str, args: Any, kwargs: dict[str, Any], asked: str | None) -> None:
     """A copy to the processor waits; one to the device does, unless it was asked not to."""
     if name == "_to_copy":
-        source, target = isinstance(args[0], PretendTensor), asked == NAME if asked else isinstance(args[0], PretendTensor)
+        source, target = (
+            isinstance(args[0], PretendTensor),
+            asked == NAME if asked else isinstance(args[0], PretendTensor),
+        )
         waits = not kwargs.get("non_blocking")
     else:
         source, target = isinstance(args[1], PretendTensor), isinstance(args[0], PretendTensor)
-        waits = not (kwargs.get("non_blocking") or len(args) > 2 and args[2])
+        waits = not (kwargs.get("non_blocking") or (len(args) > 2 and args[2]))
     if target and not source:
         COUNTS.note(COUNTS.sent, "sent")
-    if source and not target or target and not source and waits:
+    if source != target and (source or waits):
         COUNTS.note(COUNTS.waits, "to the processor" if source else "sent")
 
 
@@ -197,7 +199,8 @@ class Accelerator(TorchDispatchMode):
         kwargs = kwargs or {}
         asked = kwargs.get("device")
         leaves = tree_leaves((args, kwargs))
-        if asked is not None and torch.device(asked).type == NAME or any(isinstance(x, PretendTensor) for x in leaves):
+        ours = asked is not None and torch.device(asked).type == NAME
+        if ours or any(isinstance(leaf, PretendTensor) for leaf in leaves):
             return run(func, args, kwargs)
         return func(*args, **kwargs)
 
@@ -231,7 +234,6 @@ def install() -> None:
     registration._setup_privateuseone_for_python_backend(NAME, backend_module=Backend(), device_guard=Guard())
     DEVICE = torch.device(NAME, 0)
     CHOSEN.append(DEVICE)
-    torch.__future__.set_swap_module_params_on_conversion(True)
     _patch_torch()
     _patch_others()
 
@@ -260,23 +262,43 @@ def _patch_torch() -> None:
 
         return made
 
+    apply, future = torch.nn.Module._apply, torch.__future__
+
+    def apply_by_swapping(self: torch.nn.Module, *args: Any, **kwargs: Any) -> torch.nn.Module:
+        before = future.get_swap_module_params_on_conversion()
+        future.set_swap_module_params_on_conversion(True)  # to() assigns data, which a wrapper can't take
+        try:
+            return apply(self, *args, **kwargs)
+        finally:
+            future.set_swap_module_params_on_conversion(before)
+
+    torch.nn.Module._apply = apply_by_swapping  # type: ignore[method-assign]
     torch.tensor, torch.as_tensor = through_cpu(torch.tensor), through_cpu(torch.as_tensor)
     load = torch.load
 
     def load_here(*args: Any, map_location: Any = None, **kwargs: Any) -> Any:
         found = load(*args, map_location="cpu" if is_ours(map_location) else map_location, **kwargs)
-        return tree_map(lambda x: x.to(DEVICE) if isinstance(x, torch.Tensor) else x, found) if is_ours(map_location) else found
+        return (
+            tree_map(lambda x: x.to(DEVICE) if isinstance(x, torch.Tensor) else x, found)
+            if is_ours(map_location)
+            else found
+        )
 
     torch.load = load_here
     global _LIBRARY
     _LIBRARY = torch.library.Library("aten", "IMPL")  # as long as it lives
-    _LIBRARY.impl("empty_strided", lambda size, stride, dtype=None, **_: PretendTensor(torch.empty_strided(size, stride, dtype=dtype)), "PrivateUse1")  # fmt: skip
-    _LIBRARY.impl("empty.memory_format", lambda size, dtype=None, **_: PretendTensor(torch.empty(size, dtype=dtype)), "PrivateUse1")  # fmt: skip
+
+    def empty_strided(size: Any, stride: Any, dtype: Any = None, **_: Any) -> PretendTensor:
+        return PretendTensor(torch.empty_strided(size, stride, dtype=dtype))
+
+    def empty(size: Any, dtype: Any = None, **_: Any) -> PretendTensor:
+        return PretendTensor(torch.empty(size, dtype=dtype))
 
     def copy_from(source: Any, target: Any, non_blocking: bool = False) -> Any:
         return run(aten.copy_.default, (target, source, non_blocking), {})
 
-    _LIBRARY.impl("_copy_from", copy_from, "PrivateUse1")
+    for name, function in (("empty_strided", empty_strided), ("empty.memory_format", empty), ("_copy_from", copy_from)):
+        _LIBRARY.impl(name, function, "PrivateUse1")
 
 
 def _patch_others() -> None:
@@ -290,7 +312,9 @@ def _patch_others() -> None:
     set_up = transformers.TrainingArguments.device.fget  # type: ignore[attr-defined]
     transformers.TrainingArguments.device = property(lambda self: (set_up(self), CHOSEN[-1])[1])  # type: ignore[assignment]
     accelerate.Accelerator.device = property(lambda self: CHOSEN[-1])  # type: ignore[assignment]
-    states = peft.peft_model.get_peft_model_state_dict  # safetensors tells tensors apart by their memory; ours have none
+    states = (
+        peft.peft_model.get_peft_model_state_dict
+    )  # safetensors tells tensors apart by their memory; ours have none
     peft.peft_model.get_peft_model_state_dict = lambda *args, **kwargs: {  # type: ignore[assignment]
         name: value.cpu() for name, value in states(*args, **kwargs).items()
     }

@@ -1,16 +1,20 @@
 """Scenarios on the processor and on the pretend accelerator: prints a JSON object of what each found.
 
-``pretend_run.py NAME...`` runs the scenarios of these names, all without any; ``test_pretend_accelerator.py`` reads it.
+``pretend_run.py NAME...`` runs the scenarios of these names, without any all but the benchmarks;
+``test_pretend_accelerator.py`` reads what they found.
 """
 
+import contextlib
+import io
 import json
 import re
+import runpy
 import shutil
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -20,20 +24,22 @@ import torch
 from datasets import DatasetDict
 from safetensors.torch import load_file
 
-from rrec_lib import hardware, policy as policy_module, rollouts, trainer as trainer_module
+from rrec_lib import hardware, rollouts
+from rrec_lib import policy as policy_module
+from rrec_lib import trainer as trainer_module
 from rrec_lib.adapters import load_adapter
 from rrec_lib.baselines.encoders import ENCODERS, SequenceSettings
 from rrec_lib.baselines.registry import Splits, fitted_baselines
 from rrec_lib.baselines.sequence import SequenceRecommender
 from rrec_lib.data.examples import prepare_profile
 from rrec_lib.data.store import catalogue_hash
-from rrec_lib.evaluation import evaluate, training_counts
+from rrec_lib.evaluation import evaluate, evaluate_scores, training_counts
 from rrec_lib.lab import LabConfig, run_arm, taught_model
 from rrec_lib.lab.model import read_out, sample
 from rrec_lib.policy import Policy, encode, item_table, language_model, load_policy
 from rrec_lib.profiles import Profile, load_profile
 from rrec_lib.prompts import encode_items, encode_users
-from rrec_lib.ranking import mask_items, score_items, target_rank
+from rrec_lib.ranking import score_items, target_rank
 from rrec_lib.reasoning import ReasoningRecommender
 from rrec_lib.recommend import FilmRecommender
 from rrec_lib.rollouts import sample_groups
@@ -184,7 +190,10 @@ def waits() -> dict[str, Any]:
     policy = policy_here()
 
     def cost(length: int) -> dict[str, int]:
-        with mock.patch.object(rollouts, "_has_marker", return_value=False), mock.patch.object(rollouts, "eos_ids", return_value=[]):
+        with (
+            mock.patch.object(rollouts, "_has_marker", return_value=False),
+            mock.patch.object(rollouts, "eos_ids", return_value=[]),
+        ):
             return counted(lambda: write(policy, length=length))
 
     def per_step() -> dict[str, float]:
@@ -268,7 +277,11 @@ def recommend() -> dict[str, Any]:
 
     here, there = both(answer)
     scores = [[item.pop("score") for item in found["items"]] for found in (here, there)]
-    return {"same": here == there, "items": len(here["items"]), "scores": max(abs(a - b) for a, b in zip(*scores))}
+    return {
+        "same": here == there,
+        "items": len(here["items"]),
+        "scores": max(abs(a - b) for a, b in zip(*scores, strict=True)),
+    }
 
 
 def trained(policy: Policy) -> dict[str, torch.Tensor]:
@@ -315,9 +328,8 @@ def a_step(stage: str, **settings: Any) -> dict[str, Any]:
 
     here, there = both(run)
     losses = zip(here.pop("losses"), there.pop("losses"), strict=True)
-    return {
-        "gap": largest_gap(here.pop("whole"), there.pop("whole")), "loss gap": max(abs(a - b) for a, b in losses), **there
-    }  # fmt: skip
+    weights = largest_gap(here.pop("whole"), there.pop("whole"))
+    return {"gap": weights, "loss gap": max(abs(a - b) for a, b in losses), **there}
 
 
 RATE = {"learning_rate": 1e-3, "lr_scheduler_type": "constant", "warmup_steps": 0}
@@ -344,6 +356,7 @@ def catalogue_step() -> dict[str, Any]:
 def baselines() -> dict[str, Any]:
     splits = Splits.of(DATA)
     result: dict[str, Any] = {}
+    few = list(splits.train)[:200]
     for name, recommender in fitted_baselines(DATA).items():
         with pretend.chosen(pretend.CPU):
             here = evaluate(recommender, TEST, name, 20).n_greater
@@ -353,23 +366,12 @@ def baselines() -> dict[str, Any]:
 
         def scores(encoder: str = encoder, settings: SequenceSettings = settings) -> torch.Tensor:
             recommender = SequenceRecommender(encoder, splits.n_items, settings).to(hardware.device())
-            return recommender.fit(splits.train, splits.valid).scores(TEST)
+            return recommender.fit(few, TEST).scores(TEST)
 
         here, there = both(scores)
-        ranks = evaluate(_Fixed(there), TEST, encoder, 20).n_equal
-        result[encoder] = {"gap": gap(here, there), "there": on_device(there), "rows": len(ranks)}
+        ranks = [evaluate_scores(scores, TEST, encoder, 20).n_greater.tolist() for scores in (here, there)]
+        result[encoder] = {"gap": gap(here, there), "there": on_device(there), "ranks": ranks[0] == ranks[1]}
     return result
-
-
-class _Fixed:
-    """Scores that are there already."""
-
-    def __init__(self, scores: torch.Tensor) -> None:
-        self.rows = {id(example): row for example, row in zip(TEST, scores, strict=True)}
-        self.kept = scores
-
-    def scores(self, examples: Any) -> torch.Tensor:
-        return self.kept[: len(examples)]
 
 
 LAB = LabConfig(
@@ -391,7 +393,7 @@ def lab() -> dict[str, Any]:
         states, again = read_out(model, histories.repeat_interleave(2, 0), written)
         scores = score_items(states, model.item_states())
         (scores.logsumexp(-1).mean() - again.mean()).backward()
-        greater, _ = target_rank(scores, torch.arange(12))
+        target_rank(scores, torch.arange(12))
         gradient = next(p.grad for p in model.parameters() if p.grad is not None)
         return {"written": written, "logprobs": logprobs, "again": again, "scores": scores, "gradient": gradient}
 
@@ -442,16 +444,42 @@ def mistakes() -> dict[str, str]:
         return found
 
 
+# -- what a GPU run measures ------------------------------------------------------------------------------------------
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+def benchmark(name: str) -> Callable[[], Any]:
+    """A benchmark on tiny sizes, whose last line is its result."""
+
+    def measure() -> dict[str, Any]:
+        said = io.StringIO()
+        with (
+            mock.patch.object(sys, "path", [str(BENCHMARKS), *sys.path]),
+            mock.patch.object(sys, "argv", [name, "--quick"]),
+            contextlib.redirect_stdout(said),
+        ):
+            runpy.run_path(str(BENCHMARKS / f"{name}.py"), run_name="__main__")
+        return dict(json.loads(said.getvalue().splitlines()[-1]))
+
+    return measure
+
+
+MEASURED = {f"benchmark {name}": benchmark(name) for name in ("rollouts", "item_encoding", "recpo_step")}
+
+
 def main(names: list[str]) -> None:
     pretend.install()
     torch.set_num_threads(1)
     found: dict[str, Any] = {}
     with pretend.Accelerator():
         for name in names or list(SCENARIOS):
+            start = time.monotonic()
             try:
-                found[name] = SCENARIOS[name]()
+                found[name] = {**SCENARIOS, **MEASURED}[name]()
             except Exception:
                 found[name] = {"error": traceback.format_exc()}
+            print(f"{name}: {time.monotonic() - start:.1f} s", file=sys.stderr)
     print("\n" + json.dumps(found))
 
 

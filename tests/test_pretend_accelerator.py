@@ -17,15 +17,14 @@ SCRIPT = Path(__file__).with_name("pretend_run.py")
 ROUNDING = 1e-4
 
 
-@pytest.fixture(scope="module")
-def found():
+def run(*scenarios):
+    """What the scenarios found, by name; an error in one of them fails the tests that ask for it."""
     if reason := pretend_accelerator.missing():
         pytest.skip(reason)
     path = os.pathsep.join([str(SCRIPT.parents[1]), str(SCRIPT.parent)])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT)], capture_output=True, text=True, timeout=600, env=environment, check=False
-    )
+    command = [sys.executable, str(SCRIPT), *scenarios]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     results = json.loads(done.stdout.splitlines()[-1])
 
@@ -34,6 +33,11 @@ def found():
         return results[name]
 
     return of
+
+
+@pytest.fixture(scope="module")
+def found():
+    return run()
 
 
 def test_mixing_devices_raises_as_on_a_gpu(found):
@@ -114,6 +118,7 @@ def test_baselines_give_the_processors_scores(found):
     assert all(value is True for name, value in result.items() if name not in networks)
     for value in networks.values():
         assert value["there"]
+        assert value["ranks"]
         assert value["gap"] < ROUNDING
 
 
@@ -130,3 +135,10 @@ def test_a_tensor_left_on_the_processor_is_noticed(found):
     result = found("mistakes")
     assert len(result) >= 5
     assert set(result.values()) == {"DeviceMixError"}
+
+
+@pytest.mark.slow
+def test_what_a_gpu_run_measures_runs_on_the_device():
+    names = [f"benchmark {name}" for name in ("rollouts", "item_encoding", "recpo_step")]
+    found = run(*names)
+    assert all(found(name)["ratio"] > 0 for name in names)
