@@ -5,9 +5,10 @@ import os
 import resource as process_resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache, partial
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -79,6 +80,17 @@ def now() -> float:
     """Seconds of a clock that waits for the GPU; the difference of two is what the work between them took."""
     synchronize()
     return time.perf_counter()
+
+
+def send(lists: Sequence[Sequence[int]], where: torch.device) -> tuple[torch.Tensor, ...]:
+    """Lists of whole numbers as tensors on a device, by one copy, which nothing waits for."""
+    values = torch.tensor(list(chain.from_iterable(lists)), dtype=torch.long, pin_memory=where.type == "cuda")
+    return values.to(where, non_blocking=True).split([len(numbers) for numbers in lists])
+
+
+def batch_tokens(where: torch.device) -> int:
+    """How many tokens to encode at once: as many as stay in a CPU's caches, or keep an accelerator busy."""
+    return 1024 if where.type == "cpu" else 16_384
 
 
 def autocast(dtype: torch.dtype, where: torch.device) -> AbstractContextManager[None]:

@@ -256,7 +256,7 @@ def pad_right(sequences: Sequence[Sequence[int]], pad_id: int, device: torch.dev
 
 
 def encode(
-    policy: Policy, sequences: Sequence[Sequence[int]], batch_tokens: int = 1024, description: str = "encoding"
+    policy: Policy, sequences: Sequence[Sequence[int]], batch_tokens: int | None = None, description: str = "encoding"
 ) -> Tensor:
     """Final hidden states of many sequences, without gradients.
 
@@ -266,7 +266,7 @@ def encode(
     Args:
         policy: the policy.
         sequences: n lists of token ids.
-        batch_tokens: how many tokens a batch may hold.
+        batch_tokens: how many tokens a batch may hold; what suits the device, if not given.
 
     Returns:
         (n, d) float32 states, on the policy's device.
@@ -278,6 +278,7 @@ def encode(
         return torch.empty(0, policy.hidden_size, device=policy.device)
     prefix = common_prefix(sequences)
     order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
+    limit = batch_tokens or hardware.batch_tokens(policy.device)
     states = torch.empty(len(sequences), policy.hidden_size, device=policy.device)
     decoder = language_model(policy.model).get_decoder()
     with policy.inference(), plain_attention(policy):
@@ -285,7 +286,7 @@ def encode(
         if prefix:
             ids = torch.tensor([sequences[0][:prefix]], device=policy.device)
             shared = decoder(input_ids=ids, use_cache=True).past_key_values
-        for batch in progress(list(_batches(order, sequences, prefix, batch_tokens)), description):
+        for batch in progress(list(_batches(order, sequences, prefix, limit)), description):
             ids, mask = pad_right([sequences[i][prefix:] for i in batch], 0, policy.device)
             cache = _expand(shared, len(batch)) if shared is not None else None
             mask = torch.cat([mask.new_ones(len(batch), prefix), mask], 1)

@@ -6,11 +6,14 @@ the token loss because the policy did not choose them.
 
 A user's G reasonings are written in one row behind the prompt, the layout in which :mod:`rrec_lib.packing` trains them,
 so that the prompt stands in the cache once. A finished reasoning leaves its row, a finished row leaves the batch.
+
+A GPU waits for the processor once a step, when the drawn tokens are read; what goes the other way goes in one piece.
 """
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import torch
@@ -18,6 +21,7 @@ from torch import Tensor
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer
 
+from rrec_lib.hardware import send
 from rrec_lib.packing import attention_mask, final_states
 from rrec_lib.prompts import MARKER, marker_ids
 
@@ -104,8 +108,7 @@ def sample_groups(
         logits, states = rows.feed(writing)
         for member, state in zip(writing, states, strict=True):
             member.state = state  # in the end that of the marker's last token
-        going_on = [i for i, member in enumerate(writing) if member.closed is None]
-        writing, logits = [writing[i] for i in going_on], logits[going_on]
+        writing = [member for member in writing if member.closed is None]
     return Rollouts([m.closed for m in members], torch.stack([m.state for m in members]))  # type: ignore[misc]
 
 
@@ -137,40 +140,46 @@ class _Rows:
         self.logits = self._forward(ids, mask, self.positions, logits_to_keep=1)[0][:, 0]
 
     def feed(self, members: list[_Member]) -> tuple[Tensor, Tensor]:
-        """Compute all pending tokens of the members; (n, V) logits and (n, d) float32 states at each one's last."""
-        self._keep(sorted({member.row for member in members}))
-        fed: list[list[tuple[int, int, int]]] = [[] for _ in self.rows]
-        last = []
+        """Compute all pending tokens of the members.
+
+        Returns:
+            (m, V) logits at the last token of each member that goes on, and (n, d) float32 states at each one's last.
+        """
         for member in members:
             if member.closed is not None:
                 self._forget(member, member.closed.sampled)
-            row = self.rows.index(member.row)
-            first = member.start + member.fed
-            fed[row] += [(token, member.number, first + i) for i, token in enumerate(member.pending())]
+        rows = sorted({member.row for member in members})
+        fed: dict[int, list[tuple[int, int, int]]] = {row: [] for row in rows}
+        last = []
+        for member in members:
+            first, row = member.start + member.fed, fed[member.row]
+            row += [(token, member.number, first + i) for i, token in enumerate(member.pending())]
             member.fed += len(member.pending())
-            last.append((row, len(fed[row]) - 1))
-        width = max(map(len, fed))
-        at = torch.tensor([row * width + column for row, column in last]).to(self.owner.device)
-        columns = torch.tensor([row + [(0, -1, 0)] * (width - len(row)) for row in fed]).to(self.owner.device)
-        ids, owner, positions = columns.unbind(-1)
+            last.append((rows.index(member.row), len(row) - 1))
+        width = max(map(len, fed.values()))
+        at = [row * width + column for row, column in last]
+        going_on = [place for place, member in zip(at, members, strict=True) if member.closed is None]
+        columns = [column for row in fed.values() for column in row + [(0, -1, 0)] * (width - len(row))]
+        # What the device has to know of this step goes there at once.
+        kept, ends, predicting, flat = send(
+            [[self.rows.index(row) for row in rows], at, going_on, list(chain.from_iterable(columns))],
+            self.owner.device,
+        )
+        if rows != self.rows:  # the others are finished
+            self.cache.batch_select_indices(kept)
+            self.rows, self.owner, self.positions = rows, self.owner[kept], self.positions[kept]
+        ids, owner, positions = flat.view(len(rows), width, 3).unbind(-1)
         self.owner = torch.cat([self.owner, owner], 1)
         self.positions = torch.cat([self.positions, positions], 1)
         mask = attention_mask(self.model, owner, positions, self.owner, self.positions)
         logits, states = self._forward(ids, mask, positions)
-        return logits.flatten(0, 1).index_select(0, at), states.flatten(0, 1)[at].float()
+        return logits.flatten(0, 1).index_select(0, predicting), states.flatten(0, 1)[ends].float()
 
     def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor, **options: int) -> tuple[Tensor, Tensor]:
         inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
         with final_states(self.model) as captured:
             logits = self.model(**inputs, past_key_values=self.cache, use_cache=True, **options).logits
         return logits, captured[0]
-
-    def _keep(self, rows: list[int]) -> None:
-        """Drop all other rows."""
-        if rows != self.rows:
-            at = torch.tensor([self.rows.index(row) for row in rows]).to(self.owner.device)
-            self.cache.batch_select_indices(at)
-            self.rows, self.owner, self.positions = rows, self.owner[at], self.positions[at]
 
     def _forget(self, member: _Member, length: int) -> None:
         """Hide what a member has written beyond a length, so that it can be written anew."""

@@ -40,6 +40,10 @@ class SequenceRecommender(nn.Module):
         self.encoder = ENCODERS[encoder](settings)
         self.history: list[dict[str, float]] = []  # an entry per epoch
 
+    @property
+    def device(self) -> torch.device:
+        return self.items.weight.device
+
     def forward(self, histories: Tensor) -> Tensor:
         """States (B, L, d) of histories (B, L), padded behind with N."""
         return self.encoder(self.items(histories) * self.settings.hidden**0.5)
@@ -47,7 +51,7 @@ class SequenceRecommender(nn.Module):
     def fit(self, train: Sequence[Example], valid: Sequence[Example]) -> "SequenceRecommender":
         """Train until NDCG@20 on a part of valid has not grown for ``patience`` epochs; the best weights are kept."""
         s = self.settings
-        inputs, labels = training_windows(train, s.length, self.n_items)
+        inputs, labels = (rows.to(self.device) for rows in training_windows(train, s.length, self.n_items))
         asked = stopping_rows(valid)
         optimizer = torch.optim.AdamW(self.parameters(), s.learning_rate, (0.9, 0.98), weight_decay=s.weight_decay)
         generator = torch.Generator().manual_seed(self.seed)
@@ -55,7 +59,7 @@ class SequenceRecommender(nn.Module):
         for epoch in progress(range(s.epochs), "training"):
             self.train()
             total = 0.0
-            for rows in torch.randperm(len(inputs), generator=generator).split(s.batch_size):
+            for rows in torch.randperm(len(inputs), generator=generator).to(self.device).split(s.batch_size):
                 loss = self._loss(inputs[rows], labels[rows])
                 optimizer.zero_grad()
                 loss.backward()
@@ -85,8 +89,8 @@ class SequenceRecommender(nn.Module):
         parts = []
         for begin in range(0, len(examples), 512):
             histories = [recent(example, self.settings.length) for example in examples[begin : begin + 512]]
-            last = torch.tensor([len(history) - 1 for history in histories])
-            states = self(pad(histories, self.n_items))[torch.arange(len(histories)), last]
+            last = [len(history) - 1 for history in histories]
+            states = self(pad(histories, self.n_items).to(self.device))[range(len(histories)), last]
             parts.append(states @ self.items.weight[: self.n_items].T)
         return torch.cat(parts)
 
@@ -97,7 +101,7 @@ def sampled_softmax(logits: Tensor, targets: Tensor, negatives: int) -> Tensor:
     Takes the logits (P, N) of the whole catalogue: for one of thousands of items that costs less than to gather the
     embeddings of P · ``negatives`` items.
     """
-    drawn = torch.randint(logits.shape[1], (len(targets), negatives))
+    drawn = torch.randint(logits.shape[1], (len(targets), negatives), device=logits.device)
     kept = logits.gather(1, drawn).masked_fill(drawn == targets[:, None], -torch.inf)
     own = logits.gather(1, targets[:, None])
     return (torch.cat([own, kept], 1).logsumexp(1) - own.squeeze(1)).mean()

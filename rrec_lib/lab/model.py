@@ -111,7 +111,7 @@ class LabModel(nn.Module):
         """The item table H_V, (N, d): the state behind ``<item> v <answer>`` of every item v, or its learned row."""
         if self.classes is not None:
             return self.classes.weight
-        items = torch.arange(N_ITEMS)
+        items = torch.arange(N_ITEMS, device=self.tokens.weight.device)
         return self(torch.stack([torch.full_like(items, ITEM), items, torch.full_like(items, ANSWER)], 1))[0][:, -1]
 
 
@@ -168,7 +168,7 @@ def sample(
     tokens, logprobs = [], []
     for place in range(REASONING):
         table = torch.log_softmax(model.lm_logits(state) / temperature, -1)
-        token = torch.multinomial(table.exp(), 1, generator=generator)
+        token = torch.multinomial(table.exp().to(generator.device), 1, generator=generator).to(histories.device)
         tokens.append(token)
         logprobs.append(table.gather(1, token))
         if place < REASONING - 1:
