@@ -49,7 +49,7 @@ def save_adapter(
 
 
 def _peft_config(policy: Policy) -> Any:
-    """What plain PEFT needs to load the weights, ``adapter_config.json``; it names no base, which the card ties down."""
+    """What plain PEFT needs to load the weights, ``adapter_config.json``; it names no base: the card does."""
     config: Any = copy.copy(policy.model.peft_config["default"])  # type: ignore[union-attr]
     config.base_model_name_or_path, config.inference_mode = None, True
     config.target_modules = sorted(config.target_modules)

@@ -20,7 +20,8 @@ from rrec_lib.console import quiet_libraries
 from rrec_lib.hardware import DTYPES, autocast
 from rrec_lib.models import keep_soft_capping
 from rrec_lib.packing import PackedGroups, TokenLogprobs, packed_forward
-from rrec_lib.policy import add_lora, float32_stream
+from rrec_lib.policy import add_lora
+from rrec_lib.precision import float32_stream
 from rrec_lib.profiles import ModelProfile
 
 HALF, FULL = 2, 4  # bytes of bfloat16 or float16, and of float32

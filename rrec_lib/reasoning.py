@@ -14,7 +14,8 @@ from transformers import PreTrainedTokenizerBase
 from rrec_lib.checks import Finding, check_item_table, check_trained
 from rrec_lib.console import progress
 from rrec_lib.evaluation import Example
-from rrec_lib.policy import Policy, check_finite, encode, item_table, language_model
+from rrec_lib.policy import Policy, encode, item_table, language_model
+from rrec_lib.precision import check_finite
 from rrec_lib.profiles import Profile
 from rrec_lib.prompts import encode_items, encode_users, marker_ids
 from rrec_lib.ranking import score_items

@@ -19,7 +19,8 @@ from rrec_lib.checkpoints import CheckpointMixin
 from rrec_lib.console import TrainingError
 from rrec_lib.data.examples import prepare_profile
 from rrec_lib.evaluation import mean_ndcg, sample_examples
-from rrec_lib.policy import cast_weights, encode, identity, item_table, language_model, load_policy, weights_hash
+from rrec_lib.policy import encode, identity, item_table, language_model, load_policy, weights_hash
+from rrec_lib.precision import cast_weights
 from rrec_lib.profiles import load_profile
 from rrec_lib.prompts import encode_users, marker_ids
 from rrec_lib.ranking import unit_rows

@@ -13,7 +13,6 @@ from rrec_lib.models import load_language_model
 from rrec_lib.policy import (
     common_prefix,
     encode,
-    float32_stream,
     item_table,
     language_model,
     last_hidden_states,
@@ -21,6 +20,7 @@ from rrec_lib.policy import (
     pad_right,
     weights_hash,
 )
+from rrec_lib.precision import float32_stream
 from rrec_lib.prompts import encode_items
 
 
