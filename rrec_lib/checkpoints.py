@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from datasets import DatasetDict
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import Sampler
@@ -164,7 +165,7 @@ class CheckpointMixin:
             return None
         try:
             return super().train(str(checkpoint) if checkpoint else None, *args, **kwargs)  # type: ignore[misc]
-        except (MemoryError, RuntimeError) as error:
+        except (MemoryError, RuntimeError, OSError, SafetensorError) as error:
             reason = _explain(error, self.state.global_step + 1)
             if reason is None:
                 raise
@@ -219,7 +220,7 @@ def _complete(output_dir: Path) -> list[Path]:
 
 
 def _explain(error: BaseException, step: int) -> str | None:
-    """Why a step failed and what to do, for the two failures that a reader can mend; None for any other."""
+    """Why a step failed and what to do, for the failures that a reader can mend; None for any other."""
     text = str(error)
     if (
         isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in text
@@ -228,6 +229,8 @@ def _explain(error: BaseException, step: int) -> str | None:
             f"out of memory at step {step}; use fewer users at a time and more gradient_accumulation_steps, or shorter"
             " reasonings"
         )
+    if "No space left on device" in text:
+        return f"the disk was full at step {step}; make room and start the same run again"
     if "probability tensor contains" in text:
         return (
             f"the token probabilities of step {step} are no numbers, so nothing can be sampled; lower the learning"

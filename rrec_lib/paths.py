@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 _PACKAGE = Path(__file__).resolve().parent
 REPOSITORY = _PACKAGE.parent if (_PACKAGE.parent / "pyproject.toml").is_file() else None
 
@@ -77,6 +79,15 @@ def kept(folder: str | Path) -> Path:
 
 
 @contextmanager
+def _said(path: Path) -> Iterator[None]:
+    """A full disk is an ``OSError`` that names the path, whichever library finds it out."""
+    try:
+        yield
+    except SafetensorError as problem:
+        raise OSError(f"{path} can't be written ({problem}); make room there") from problem
+
+
+@contextmanager
 def replacing(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
     """A new file beside ``path`` to write to, which takes its place once the block ends well and is gone otherwise.
 
@@ -89,7 +100,8 @@ def replacing(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
     os.close(descriptor)
     temporary = Path(name)
     try:
-        yield temporary
+        with _said(path):
+            yield temporary
         temporary.chmod(0o644)
         temporary.replace(path)
     finally:
@@ -107,7 +119,8 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     new, old = staging / "new", staging / "old"
     try:
         new.mkdir()
-        yield new
+        with _said(folder):
+            yield new
         if folder.exists():
             os.replace(folder, old)
         try:

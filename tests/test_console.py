@@ -4,6 +4,7 @@ import io
 import json
 
 import pytest
+from safetensors import SafetensorError
 
 from rrec_lib import console, paths
 
@@ -69,6 +70,20 @@ def test_a_cache_folder_that_cannot_be_made_is_named_with_the_reason(monkeypatch
         monkeypatch.setenv("RREC_CACHE", str(given))
         with pytest.raises(OSError, match=f"cache folder .*file.* {reason}"):
             paths.cache_dir()
+
+
+@pytest.mark.parametrize("writer", [paths.replacing, paths.replacing_folder])
+def test_a_full_disk_is_named_and_leaves_what_was_there(tmp_path, writer):
+    with writer(tmp_path / "kept") as new:
+        (new / "a" if new.is_dir() else new).write_text("old")
+    with (
+        pytest.raises(OSError, match=r"kept can't be written \(.*No space left.*\); make room"),
+        writer(tmp_path / "kept"),
+    ):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    kept = tmp_path / "kept"
+    assert (kept / "a" if kept.is_dir() else kept).read_text() == "old"
 
 
 def test_a_terminal_that_cannot_show_a_character_gets_an_escape(monkeypatch):
