@@ -4,11 +4,12 @@ PROFILE ?= cpu
 PY := .venv/bin/python
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest
 .DEFAULT_GOAL := help
-.PHONY: help book test test-slow smoke notebooks lint format test-browser env model colab-like test-versions lock colab-links record-times reference-run plan-page readme clean
+.PHONY: help book test test-slow smoke notebooks lint format test-browser env model colab-like test-versions lock colab-links record-times reference-run gpu-run plan-page readme clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  options: PYTHON=python3.12 (which Python makes .venv), PROFILE=smoke|cpu|t4|paper (make notebooks)"
+	@echo "           PY=python3 ARGS=... (make gpu-run: an environment that has the packages; --help among its options)"
 
 book: env ## run every notebook on the cpu profile and render the book to _build/html
 	@$(PY) tools/execute.py --profile cpu
@@ -45,7 +46,7 @@ env: ## the environment in .venv; does nothing when it is up to date
 model: ## install the language model's package into PYTHON's own environment (for conda)
 	@"$(PYTHON)" tools/install.py --model-only
 
-colab-like: ## run the notebooks on smoke beside Colab's versions of everything (downloads them)
+colab-like: ## run the notebooks as Colab would, set-up cell included, beside Colab's versions (downloads 3 GB)
 	@"$(PYTHON)" tools/colab_like.py
 
 test-versions: ## run the notebooks on smoke at both ends of the allowed versions; END=lowest or newest for one (downloads)
@@ -62,6 +63,9 @@ record-times: env ## keep the times of the last run of PROFILE in results/times.
 
 reference-run: env ## train R²ec with and without reasoning, three seeds each, with a CPU budget; goes on where it stopped
 	@$(PY) scripts/reference_run.py
+
+gpu-run: $(if $(filter .venv/bin/python,$(PY)),env) ## on a GPU: its tests, notebooks, benchmarks and a reference run, into results/gpu; goes on where it stopped
+	@PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" "$(PY)" scripts/gpu_run.py $(ARGS)
 
 plan-page: env ## bring the plans on book/gpus.md up to what `rrec plan` prints
 	@$(PY) tools/plan_page.py

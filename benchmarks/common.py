@@ -3,7 +3,6 @@
 import argparse
 import json
 import statistics
-import time
 import timeit
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -13,20 +12,24 @@ from unittest import mock
 
 import torch
 
+from rrec_lib import hardware, rollouts
 from rrec_lib import policy as policy_module
-from rrec_lib import rollouts
-from rrec_lib.policy import Policy, load_policy
+from rrec_lib.policy import Policy, language_model, load_policy
 from rrec_lib.profiles import Profile, load_profile
 from rrec_lib.results import provenance, write_json
 
 THREADS = 2
+FLOPS = (
+    "the model's, nothing that padding adds: 2 x weights x tokens, and 4 x queries' width x layers x pairs of tokens"
+)
 
 
 def options(description: str | None) -> argparse.Namespace:
-    """``--quick`` (tiny sizes on random weights, nothing written) and ``--rounds``."""
+    """``--quick`` (tiny sizes on random weights, nothing written unless asked for), ``--rounds`` and ``--out``."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--quick", action="store_true", help="tiny sizes on random weights; nothing is written")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes on random weights; only --out is written")
     parser.add_argument("--rounds", type=int, default=5, help="how often each rival runs")
+    parser.add_argument("--out", type=Path, help="the result's file (default: in results/benchmarks)")
     chosen = parser.parse_args()
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)
@@ -72,9 +75,10 @@ def in_turn(rivals: dict[str, Callable[[], Any]], rounds: int, warm_up: bool = T
     seconds: dict[str, list[float]] = {name: [] for name in rivals}
     for number in range(0 if warm_up else 1, rounds + 1):
         for name, work in rivals.items():
-            start = time.perf_counter()
+            start = hardware.now()
             own = work()  # a rival that times itself returns its seconds
-            elapsed = own if isinstance(own, float) else time.perf_counter() - start
+            waited = hardware.now() - start
+            elapsed = own if isinstance(own, float) else waited
             if number:
                 seconds[name].append(elapsed)
             print(f"round {number} {name}: {elapsed:.2f} s", flush=True)
@@ -87,16 +91,24 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def machine(dtype: torch.dtype, quick: bool) -> dict[str, float]:
-    """Peak of matrix products in GFLOP/s (best of sizes 1,024 to 8,192) and of memory in GB/s (a copy's reads and
-    writes)."""
-    peak = 0.0
+    """The device's measured peak of matrix products in ``dtype`` in GFLOP/s (best of sizes from 1,024) and of memory
+    in GB/s (a copy's reads and writes)."""
+    where, peak = hardware.device(), 0.0
+
+    def fastest(work: Callable[[], object], repeat: int) -> float:
+        def wait() -> None:
+            work()
+            hardware.synchronize()
+
+        wait()
+        return min(timeit.repeat(wait, number=1, repeat=repeat))
+
     for size in (128,) if quick else (1024, 2048, 4096, 8192):
-        a = torch.ones(size, size, dtype=dtype)
-        best = min(timeit.repeat(lambda a=a: a @ a, number=1, repeat=2 if size > 4096 else 4))  # type: ignore[misc]
-        peak = max(peak, 2 * size**3 / best / 1e9)
-    source = torch.ones(2**20 if quick else 2**26)
+        a = torch.randn(size, size).to(where, dtype)  # a GPU multiplies ones faster than it can multiply numbers
+        peak = max(peak, 2 * size**3 / fastest(lambda a=a: a @ a, 2 if size > 4096 else 4) / 1e9)  # type: ignore[misc]
+    source = torch.ones(2**20 if quick else 2**26, device=where)
     target = torch.empty_like(source)
-    copying = min(timeit.repeat(lambda: target.copy_(source), number=1, repeat=5))
+    copying = fastest(lambda: target.copy_(source), 5)
     return {"matrix_gflops": peak, "memory_gb_per_s": 2 * source.nbytes / copying / 1e9}
 
 
@@ -110,11 +122,39 @@ def linear_flops(policy: Policy) -> int:
     return 2 * sum(module.weight.numel() for module in linear)
 
 
+def forward_flops(policy: Policy, tokens: int, pairs: int, logits: int = 0) -> int:
+    """Floating-point operations of a forward pass, see :data:`FLOPS`.
+
+    Args:
+        tokens: that go through the decoder.
+        pairs: of a token and one that it sees, itself included.
+        logits: tokens that go through ``lm_head``.
+    """
+    config: Any = language_model(policy.model).config
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    attention = 4 * config.num_attention_heads * head * config.num_hidden_layers
+    return linear_flops(policy) * tokens + attention * pairs + 2 * config.hidden_size * config.vocab_size * logits
+
+
+def pairs_behind(prefix: int, length: int) -> int:
+    """Pairs of a sequence's tokens with those that they see: a prefix, each other's earlier ones and themselves."""
+    return prefix * length + length * (length + 1) // 2
+
+
+def rollout_flops(policy: Policy, users: int, group_size: int, prompt: int, new: int) -> int:
+    """Floating-point operations of sampling a group per user, the prompt computed once."""
+    tokens, pairs = (
+        users * (prompt + group_size * new),
+        pairs_behind(0, prompt) + group_size * pairs_behind(prompt, new),
+    )
+    return forward_flops(policy, tokens, users * pairs, users * group_size * new)
+
+
 def finish(name: str, ratios: list[float], figures: dict[str, Any], chosen: argparse.Namespace) -> None:
     """Write a full run to ``results/benchmarks`` and print the result; the last line is the short form."""
     short = {"name": name, "ratio": statistics.median(ratios), "spread": [min(ratios), max(ratios)]}
-    if not chosen.quick:
-        path = Path(__file__).resolve().parents[1] / "results" / "benchmarks" / f"{name}.json"
+    if chosen.out or not chosen.quick:
+        path = chosen.out or Path(__file__).resolve().parents[1] / "results" / "benchmarks" / f"{name}.json"
         write_json(path, {**short, "rounds": len(ratios), "figures": figures, **provenance(0)})
     print(json.dumps(figures, indent=1))
     print(json.dumps(short))

@@ -5,7 +5,18 @@ from contextlib import AbstractContextManager, nullcontext
 from unittest import mock
 
 import torch
-from common import finish, in_turn, linear_flops, load, machine, options, spread, unrounded_weights
+from common import (
+    FLOPS,
+    finish,
+    forward_flops,
+    in_turn,
+    load,
+    machine,
+    options,
+    pairs_behind,
+    spread,
+    unrounded_weights,
+)
 
 from rrec_lib import policy as policy_module
 from rrec_lib.data.examples import prepare_profile
@@ -45,9 +56,12 @@ def main() -> None:
         limits = machine(policy.compute_dtype, chosen.quick)
         seconds = in_turn({"encode": lambda part=part: encode(policy, part)}, 1, warm_up=False)["encode"][0]  # type: ignore[misc]
         prefix = common_prefix(part)
-        tokens = prefix + sum(len(sequence) - prefix for sequence in part)  # those that are computed, no padding
+        own = [len(sequence) - prefix for sequence in part]
+        flops = forward_flops(
+            policy, prefix + sum(own), pairs_behind(0, prefix) + sum(pairs_behind(prefix, length) for length in own)
+        )
         rates.append(len(part) / seconds)
-        shares.append(linear_flops(policy) * tokens / seconds / 1e9 / limits["matrix_gflops"])
+        shares.append(flops / seconds / 1e9 / limits["matrix_gflops"])
         print(
             f"{len(part)} items in {seconds:.2f} s, {shares[-1]:.0%} of {limits['matrix_gflops']:.0f} GFLOP/s",
             flush=True,
@@ -55,6 +69,7 @@ def main() -> None:
     figures = {
         "dtype": str(policy.compute_dtype),
         "machine": limits,
+        "flops": FLOPS,
         "items": len(items),
         "items_per_second": spread(rates),
         **levers(policy, parts[0][:200]),

@@ -1,6 +1,6 @@
 """One RecPO step, item tower included, against one step of TRL's stock ``GRPOTrainer``."""
 
-from common import finish, in_turn, load, machine, options, spread
+from common import FLOPS, finish, in_turn, load, machine, options, spread
 from steps import Steps
 
 
@@ -16,6 +16,10 @@ def main() -> None:
         "dtype": str(policy.compute_dtype),
         "machine": limits,
         "trajectories_per_second": {n: spread([trajectories / s for s in v]) for n, v in seconds.items()},
+        "share_of_matrix_peak": {
+            n: steps.flops() / spread(v)["median"] / 1e9 / limits["matrix_gflops"] for n, v in seconds.items()
+        },
+        "flops": f"{FLOPS}; backward down to the first adapted layer; without the items' encoding",
         "item_table_refresh_seconds": steps.refresh_seconds,
         "lever_packed_update": lever["apart"][0] / lever["ours"][0],
     }

@@ -2,14 +2,15 @@
 
 import torch
 from common import (
+    FLOPS,
     finish,
     fixed_lengths,
     in_turn,
-    linear_flops,
     load,
     machine,
     options,
     random_prompts,
+    rollout_flops,
     sizes,
     spread,
     unrounded_weights,
@@ -35,7 +36,7 @@ def unrounded(policy: Policy, prompts: list[list[int]], group_size: int, length:
 
 def generate(policy: Policy, prompts: list[list[int]], group_size: int, length: int) -> None:
     """The rival."""
-    ids = torch.tensor(prompts).repeat_interleave(group_size, 0)
+    ids = torch.tensor(prompts, device=policy.device).repeat_interleave(group_size, 0)
     policy.model.eval()
     with torch.no_grad(), hardware.autocast(policy.compute_dtype, policy.device):
         output = policy.model.generate(  # type: ignore[operator]
@@ -66,14 +67,17 @@ def main() -> None:
     }
     lever = in_turn(levers, 1, warm_up=False)
     tokens = users * group_size * length
-    flops = linear_flops(policy) * (users * prompt_length + tokens) + 2 * tokens * policy.hidden_size * len(
-        policy.tokenizer
-    )
+    share = {
+        name: rollout_flops(policy, users, group_size, prompt_length, length) / second / 1e9 / limits["matrix_gflops"]
+        for name, second in ((name, spread(values)["median"]) for name, values in seconds.items())
+    }
     figures = {
         "dtype": str(policy.compute_dtype),
         "machine": limits,
         "tokens_per_second": {name: spread([tokens / s for s in values]) for name, values in seconds.items()},
-        "share_of_matrix_peak": flops / spread(seconds["ours"])["median"] / 1e9 / limits["matrix_gflops"],
+        "share_of_matrix_peak": share["ours"],
+        "share_of_matrix_peak_generate": share["generate"],  # of the same operations: the prompt counts once
+        "flops": FLOPS,
         "lever_weights_rounded_once": lever["unrounded"][0] / lever["ours"][0],
         "lever_side_by_side_in_one_row": lever["apart"][0] / lever["ours"][0],
     }

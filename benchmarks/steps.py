@@ -1,13 +1,12 @@
 """One training step of RecPO and of TRL's stock ``GRPOTrainer`` on the same model, prompts, G and lengths."""
 
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
-from common import fixed_lengths, random_prompts, sizes
+from common import fixed_lengths, forward_flops, pairs_behind, random_prompts, rollout_flops, sizes
 from datasets import Dataset, DatasetDict
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
@@ -16,11 +15,11 @@ from rrec_lib import hardware, packing
 from rrec_lib import trainer as trainer_module
 from rrec_lib.data.examples import prepare_profile
 from rrec_lib.packing import PackedGroups, PackedOutput
-from rrec_lib.policy import Policy
+from rrec_lib.policy import Policy, language_model
 from rrec_lib.profiles import Profile
 from rrec_lib.trainer import RecPOTrainer, recpo_config
 
-SHARED = {"max_steps": 1, "save_strategy": "no", "report_to": "none", "disable_tqdm": True, "use_cpu": True}
+SHARED = {"max_steps": 1, "save_strategy": "no", "report_to": "none", "disable_tqdm": True}
 SHARED |= {"gradient_checkpointing": False, "top_k": 50, "temperature": 1.0, "num_iterations": 1, "logging_steps": 1}
 
 
@@ -30,10 +29,10 @@ class Clock(TrainerCallback):
     seconds = 0.0
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
-        self.start = time.perf_counter()
+        self.start = hardware.now()
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        self.seconds = time.perf_counter() - self.start
+        self.seconds = hardware.now() - self.start
 
 
 class FixedPrompts(GRPOTrainer):
@@ -46,7 +45,8 @@ class FixedPrompts(GRPOTrainer):
         return [self.token_ids[int(prompt)] for prompt in prompts], None, {}
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
-        with hardware.autocast(torch.bfloat16 if self.args.bf16 else torch.float32, self.accelerator.device):
+        half = torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else torch.float32
+        with hardware.autocast(half, self.accelerator.device):
             return super()._prepare_inputs(generation_batch)
 
 
@@ -55,8 +55,8 @@ class Steps:
 
     def __init__(self, profile: Profile, policy: Policy, quick: bool) -> None:
         self.profile, self.policy = profile, policy
-        self.users, self.group_size, length, self.length = sizes(quick)
-        self.prompts = random_prompts(policy, self.users, length)
+        self.users, self.group_size, self.prompt_length, self.length = sizes(quick)
+        self.prompts = random_prompts(policy, self.users, self.prompt_length)
         data = prepare_profile(profile)
         self.data = DatasetDict({**data, "train": data["train"].select(range(self.users))})
         self.refresh_seconds = 0.0
@@ -64,10 +64,26 @@ class Steps:
     def _shared(self, folder: str) -> dict[str, Any]:
         return SHARED | {
             "output_dir": folder,
+            "use_cpu": self.policy.device.type == "cpu",
             "per_device_train_batch_size": self.users * self.group_size,
             "num_generations": self.group_size,
             "max_completion_length": self.length,
         }
+
+    def flops(self) -> int:
+        """Of sampling and of the update, forward and backward down to the first adapted layer; the items' encoding and
+        what LoRA adds are left out, so that shares are a little too small."""
+        shape = self.users, self.group_size, self.prompt_length, self.length
+        forward, logits = rollout_flops(self.policy, *shape), self.users * self.group_size * self.length
+        head = forward_flops(self.policy, 0, 0, logits)
+        layers = int(language_model(self.policy.model).config.num_hidden_layers)
+        reached = (self.profile.model.lora_layers or layers) / layers
+        # Through frozen weights a product has one gradient, its input's; attention's two products have two each.
+        pairs = self.users * (
+            pairs_behind(0, self.prompt_length) + self.group_size * pairs_behind(self.prompt_length, self.length)
+        )
+        attention = forward_flops(self.policy, 0, pairs)
+        return 2 * forward + head + round(reached * (forward - head + attention))
 
     def ours(self) -> float:
         """The item table's refresh, due every n steps, counts as an n-th."""
@@ -80,9 +96,9 @@ class Steps:
             shared = self._shared(folder)
             args = recpo_config(self.profile, Path(shared.pop("output_dir")), **shared)
             trainer = RecPOTrainer(self.policy, args, self.data, [clock])
-            start = time.perf_counter()
+            start = hardware.now()
             trainer.refresh_item_table()
-            self.refresh_seconds = time.perf_counter() - start
+            self.refresh_seconds = hardware.now() - start
             trainer.train()
         return clock.seconds + self.refresh_seconds / args.item_refresh_steps
 
@@ -99,8 +115,9 @@ class Steps:
     def stock(self) -> float:
         clock = Clock()
         with tempfile.TemporaryDirectory() as folder:
-            half = self.policy.compute_dtype == torch.bfloat16
-            args = GRPOConfig(**self._shared(folder), bf16=half, generation_kwargs={"min_new_tokens": self.length})
+            computed = self.policy.compute_dtype
+            half = {"bf16": computed == torch.bfloat16, "fp16": computed == torch.float16}
+            args = GRPOConfig(**self._shared(folder), **half, generation_kwargs={"min_new_tokens": self.length})
             trainer = FixedPrompts(
                 model=self.policy.model,
                 reward_funcs=random_reward,

@@ -4,12 +4,14 @@ A folder of report files (:func:`rrec_lib.reports.save_reports`, ``rrec evaluate
 row per line, over all seeds found. A line without a report reads *not run*.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rrec_lib.comparison import SAMPLES, Comparison, arm_interval, compare, group_reports
 from rrec_lib.paths import resource
+from rrec_lib.published import TABLE_2
 from rrec_lib.ranking import Interval
 from rrec_lib.reports import load_reports
 
@@ -40,27 +42,13 @@ LINES = {
     "shuffled history": "the history's films in random order",
 }
 CONTROLS = ("random text", "another user's reasoning", "shuffled history")
-PAPER_SETS = ("Instruments", "CDs", "Games")
-# R²ec (arXiv 2505.16994, v3), Table 2: (Hit, NDCG) at 5, 10 and 20, in units of 1e-4, for the three sets.
-PAPER = {
-    FULL: (((264, 161), (397, 203), (615, 257)), ((588, 388), (804, 457), (1086, 525)),
-           ((326, 205), (531, 271), (853, 363))),
-    "without reasoning": (((176, 121), (296, 153), (511, 200)), ((469, 321), (692, 393), (945, 456)),
-                          ((277, 174), (441, 227), (748, 303))),
-    "classification head": (((44, 23), (102, 33), (179, 67)), ((30, 25), (45, 27), (95, 44)),
-                            ((12, 8), (22, 11), (133, 32))),
-    "without R_d": (((198, 124), (338, 164), (560, 224)), ((521, 338), (766, 404), (974, 486)),
-                    ((302, 196), (487, 254), (798, 332))),
-    "without R_c": (((244, 160), (394, 208), (605, 258)), ((543, 382), (774, 456), (1012, 515)),
-                    ((316, 202), (534, 264), (814, 355))),
-}  # fmt: skip
-# The same paper's comparison of embedding positions, on CDs alone, at 5 and 10. "full" takes the special token there.
+# The paper's comparison of embedding positions, on CDs alone: Hit and NDCG at 5 and 10, in units of 1e-4. "full" takes
+# the special token there.
 PAPER_STATES = {
-    FULL: ((509, 353), (737, 432)),
-    "mean state": ((528, 368), (796, 453)),
-    "last-token state": ((588, 388), (804, 457)),
+    FULL: (509, 353, 737, 432),
+    "mean state": (528, 368, 796, 453),
+    "last-token state": (588, 388, 804, 457),
 }
-Pairs = Sequence[tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -134,23 +122,21 @@ def report_files(folder: Path | None = None) -> list[Path]:
     return sorted(folder.glob("*.json"))
 
 
-def exceeds_hit(pairs: Pairs) -> bool:
-    """Whether an NDCG is above the Hit beside it, which one target per example doesn't allow."""
-    return any(ndcg > hit for hit, ndcg in pairs)
-
-
-def paper_table() -> dict[str, dict[str, int]]:
-    """The paper's ablation, in units of 1e-4."""
-    heads = [f"{metric}@{k}" for k in (5, 10, 20) for metric in ("H", "N")]
-    return {
-        f"{place}, {name}": dict(zip(heads, [figure for pair in sets[number] for figure in pair], strict=True))
-        for number, place in enumerate(PAPER_SETS)
-        for name, sets in PAPER.items()
-    }
-
-
 def paper_cell(name: str) -> str:
     """NDCG@10 on the three sets, or on CDs alone; empty where the paper has no such row."""
-    if name in PAPER:
-        return " / ".join(str(pairs[1][1]) for pairs in PAPER[name])
-    return f"– / {PAPER_STATES[name][1][1]} / –" if name in PAPER_STATES else ""
+    if name in TABLE_2:
+        return " / ".join(str(figures[3]) for figures in TABLE_2[name])
+    return f"– / {PAPER_STATES[name][3]} / –" if name in PAPER_STATES else ""
+
+
+def lab_cells(recorded: Mapping[str, Any], name: str) -> dict[str, str]:
+    """A line of the lab's recorded run (``results/lab/lab.json``) in print, as :meth:`Row.cells` is for MovieLens."""
+    row = recorded["table"][name]
+    hit, own = row["hit@1"], [run for run in recorded["runs"] if run["line"] == name]
+    seconds = [sum(run["seconds"].values()) for run in own]
+    return {
+        "Hit@1": f"{hit['mean']:.3f}",
+        "95 %": f"{hit['low']:.3f} to {hit['high']:.3f}",
+        "full against it": row.get("full against it", {}).get("hit@1", ""),
+        "processor s": f"{sum(seconds) / len(own):.0f}" if own else "",
+    }

@@ -4,8 +4,7 @@ A policy trained in full is saved the same way; its file holds all weights, in f
 """
 
 import json
-import shutil
-import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,16 @@ from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from rrec_lib.paths import replacing_folder
 from rrec_lib.policy import Policy, identity
+from rrec_lib.results import log_lines
 
-WEIGHTS, CARD = "adapter_model.safetensors", "adapter_card.json"
+WEIGHTS, CARD, LOG = "adapter_model.safetensors", "adapter_card.json", "log.jsonl"
 
 
-def save_adapter(policy: Policy, folder: Path, catalogue: str, notes: dict[str, Any]) -> None:
+def save_adapter(
+    policy: Policy, folder: Path, catalogue: str, notes: dict[str, Any], log: Sequence[dict[str, Any]] = ()
+) -> None:
     """Save the LoRA weights in bfloat16, or all weights in float32, with a card of what they are tied to.
 
     The folder appears whole or not at all.
@@ -29,19 +32,17 @@ def save_adapter(policy: Policy, folder: Path, catalogue: str, notes: dict[str, 
         folder: replaced if it exists.
         catalogue: hash of the item table it was trained on.
         notes: how it was made: profile, steps, command, commit.
+        log: the run's log lines, to be kept beside the weights.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    temporary.chmod(0o755)
     rank, alpha = _lora_shape(policy)
     dtype = torch.bfloat16 if rank else torch.float32
     weights = {name: value.to(dtype).cpu().contiguous() for name, value in _trained(policy).items()}
-    save_file(weights, temporary / WEIGHTS)
     card = {"tied_to": identity(policy, catalogue), "rank": rank, "alpha": alpha, **notes}
-    (temporary / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
-    if folder.exists():
-        shutil.rmtree(folder)
-    temporary.rename(folder)
+    with replacing_folder(folder) as new:
+        save_file(weights, new / WEIGHTS)
+        (new / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+        if log:
+            log_lines(log, new / LOG)
 
 
 def load_adapter(policy: Policy, folder: Path, catalogue: str) -> dict[str, Any]:
@@ -49,7 +50,8 @@ def load_adapter(policy: Policy, folder: Path, catalogue: str) -> dict[str, Any]
 
     Raises:
         FileNotFoundError: if the folder has no adapter.
-        ValueError: if the adapter was trained on other base weights, prompts or catalogue, or with another LoRA shape.
+        ValueError: if the adapter was trained on other base weights, prompts or catalogue, or with another LoRA shape,
+            or holds NaN.
     """
     if not (folder / CARD).is_file() or not (folder / WEIGHTS).is_file():
         raise FileNotFoundError(f"no adapter in {folder}: {CARD} or {WEIGHTS} is missing; train one with `rrec train`")
@@ -66,6 +68,8 @@ def load_adapter(policy: Policy, folder: Path, catalogue: str) -> dict[str, Any]
         raise ValueError(
             f"the adapter in {folder} adapts other layers than the profile; set model.lora_layers as it was"
         )
+    if not all(value.isfinite().all() for value in weights.values()):
+        raise ValueError(f"the adapter in {folder} holds weights that are no numbers; train it again")
     if rank:
         set_peft_model_state_dict(policy.model, weights)
     else:

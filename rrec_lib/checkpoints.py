@@ -19,7 +19,9 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback, Tra
 from rrec_lib.console import TrainingError
 from rrec_lib.item_encoder import ItemEncoder
 from rrec_lib.policy import Policy, item_table
+from rrec_lib.processes import of_main
 from rrec_lib.prompts import encode_items
+from rrec_lib.results import log_lines
 from rrec_lib.stopping import StopOnValid
 
 COMPLETE, ITEM_TABLE, SAVING = "complete", "item_table.safetensors", ".saving"
@@ -45,6 +47,7 @@ class CheckpointMixin:
 
     def prepare_items(self, policy: Policy, dataset: DatasetDict, refresh_steps: int = 0) -> None:
         """Set up the table; a trainer that scores with it encodes it at its first step."""
+        policy.compute_dtype = of_main(policy.compute_dtype)  # on a CPU each process has measured for itself
         self.policy, self.items, self.refresh_steps = policy, list(dataset["items"]), refresh_steps
         counts = torch.bincount(torch.tensor(dataset["train"]["target"]), minlength=len(self.items))
         self.target_share = counts / counts.sum()  # (N,) of the training targets
@@ -52,8 +55,14 @@ class CheckpointMixin:
         self.item_embeddings: Tensor | None = None  # (N, d), as of item_table_step
         self.item_table_step = -1
 
-    def log_to_file(self) -> None:
-        """Log to ``log.jsonl`` in the output folder rather than to the screen."""
+    def finish_setup(self) -> None:
+        """Log to ``log.jsonl`` in the output folder rather than to the screen, and refuse activation checkpointing."""
+        names = ("gradient_checkpointing", "activation_checkpointing")  # of an argument and of modules, by version
+        if any(getattr(where, name, None) for where in (self.args, *self.policy.model.modules()) for name in names):
+            raise ValueError(
+                "activation checkpointing (gradient_checkpointing) runs layers again in the backward pass, when the"
+                " item encoder no longer feeds them; leave it off, and save memory with fewer users at once"
+            )
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
         self.add_callback(LogFile(Path(self.args.output_dir) / "log.jsonl"))
@@ -148,7 +157,7 @@ class CheckpointMixin:
         run = Path(self.args.output_dir)
         if self.args.should_save:
             shutil.rmtree(run / SAVING, ignore_errors=True)  # what a killed run left
-        checkpoint = last_checkpoint(run) if resume_from_checkpoint is True else resume_from_checkpoint
+        checkpoint = of_main(last_checkpoint(run)) if resume_from_checkpoint is True else resume_from_checkpoint
         if checkpoint is None and resume_from_checkpoint is True:
             raise FileNotFoundError(f"no complete checkpoint in {run} to resume from; train without resuming")
         if checkpoint and self._load_finished(Path(checkpoint)):
@@ -167,7 +176,7 @@ class CheckpointMixin:
         if not losses.isfinite().all():
             raise self.stopped(
                 f"the loss of step {self.state.global_step + 1} is {losses[~losses.isfinite()][0].item()}; lower the"
-                " learning rate, or set the model's dtype to float32"
+                " learning rate, or set model.dtype=float32"
             )
         return loss
 
@@ -216,12 +225,13 @@ def _explain(error: BaseException, step: int) -> str | None:
         isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in text
     ):  # a CPU has no class for it
         return (
-            f"out of memory at step {step}; use fewer users at a time and more gradient_accumulation_steps, shorter"
-            " reasonings, or activation_checkpointing"
+            f"out of memory at step {step}; use fewer users at a time and more gradient_accumulation_steps, or shorter"
+            " reasonings"
         )
     if "probability tensor contains" in text:
         return (
-            f"the token probabilities of step {step} are no numbers, so nothing can be sampled; lower the learning rate"
+            f"the token probabilities of step {step} are no numbers, so nothing can be sampled; lower the learning"
+            " rate, or set model.dtype=float32"
         )
     return None
 
@@ -264,7 +274,7 @@ class StepLines(TrainerCallback):
         self.names, self.every, self.start = names, every, time.monotonic()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        if logs is None or state.global_step % self.every:
+        if logs is None or state.global_step % self.every or not state.is_world_process_zero:
             return
         figures = "  ".join(f"{name} {logs[name]:.4g}" for name in self.names if logs.get(name) is not None)
         if figures:
@@ -272,11 +282,3 @@ class StepLines(TrainerCallback):
             print(
                 f"step {state.global_step}/{state.max_steps}  {elapsed:.0f} s  {figures}", flush=True, file=sys.stdout
             )
-
-
-def log_lines(history: list[dict[str, float]], path: Path) -> None:
-    """Write a trainer's log history as JSON lines, in place of what the file held."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text("".join(json.dumps(row) + "\n" for row in history), encoding="utf-8")
-    temporary.replace(path)

@@ -1,7 +1,6 @@
 """The command line, `rrec COMMAND`: what each command takes, and how mistakes are reported."""
 
 import argparse
-import json
 import os
 import shutil
 import sys
@@ -13,7 +12,7 @@ from typing import NoReturn
 from rrec_lib.cli_baselines import baselines_options, run_baselines
 from rrec_lib.cli_evaluate import compare_options, evaluate_options, run_compare, run_evaluate
 from rrec_lib.cli_prepare import add_prepare, run_prepare
-from rrec_lib.console import TrainingError
+from rrec_lib.console import TrainingError, forgive_terminals, print_json
 from rrec_lib.paths import replacing
 from rrec_lib.profiles import Profile, available_profiles, load_profile, parse_overrides
 
@@ -30,6 +29,7 @@ def main(argv: list[str] | None = None) -> int:
         0; 2 after a mistake, which prints one sentence; 130 after an interruption, which says what remains.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    forgive_terminals()
     arguments = argparse.Namespace(command=None)
     try:
         _parser().parse_args(argv, arguments)
@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     train.add_argument("--out", type=Path, required=True, help="folder of checkpoints and adapters")
     train.add_argument("--stage", default="both", choices=["warmup", "recpo", "both"], help="(default: both)")
+    train.add_argument("--restart", action="store_true", help="delete the checkpoints in OUT and start anew")
     evaluate_options(
         _command(
             commands, "evaluate", run_evaluate, "rank the catalogue for held-out users, beside baselines (notebook 06)",
@@ -117,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
         _command(
             commands, "plan", _plan, "estimate memory, tokens and hours of a run on GPUs",
             "rrec plan --profile paper --gpus 4 --users-at-once 1",
-            "rrec plan --profile paper --gpus 4 --model Qwen/Qwen2.5-3B-Instruct --full --zero 3",
+            "rrec plan --profile paper --gpus 4 --model Qwen/Qwen2.5-3B-Instruct --full",
         )
     )  # fmt: skip
     return parser
@@ -180,11 +181,10 @@ def _plan(arguments: argparse.Namespace, profile: Profile) -> None:
     if (given[0] is None) != (given[1] is None):
         raise ValueError("hours need both --sampled-tokens-per-second and --trained-tokens-per-second")
     plan = make_plan(profile, arguments.gpus, arguments.zero, rates=None if given[0] is None else given, **options)
-    print(
-        json.dumps(plan.as_dict(), indent=1)
-        if arguments.json
-        else plan_table(plan, profile, arguments.gpus, arguments.zero)
-    )
+    if arguments.json:
+        print_json(plan.as_dict())
+    else:
+        print(plan_table(plan, profile, arguments.gpus, arguments.zero))
 
 
 def _recommend(arguments: argparse.Namespace, profile: Profile) -> None:
@@ -201,7 +201,7 @@ def _recommend(arguments: argparse.Namespace, profile: Profile) -> None:
     recommender = load_recommender(profile, arguments.stage, arguments.seed, dataset)
     answer = recommender.recommend(titles, ratings, arguments.k)
     if arguments.json:
-        print(json.dumps(answer.as_dict(), indent=1, ensure_ascii=False))
+        print_json(answer.as_dict())
         return
     fallback = "" if answer.stage == arguments.stage else f" (profile {profile.name} has no {arguments.stage} adapter)"
     left = len(titles) - len(answer.history)
@@ -254,10 +254,12 @@ def _inspect(arguments: argparse.Namespace, profile: Profile) -> None:
 
 def _train(arguments: argparse.Namespace, profile: Profile) -> None:
     from rrec_lib.data.examples import prepare_profile
+    from rrec_lib.processes import check_launch
     from rrec_lib.training import STAGES, make_adapters
 
+    check_launch()
     stages = STAGES if arguments.stage == "both" else (arguments.stage,)
-    make_adapters(profile, prepare_profile(profile), arguments.out, arguments.seed, stages)
+    make_adapters(profile, prepare_profile(profile), arguments.out, arguments.seed, stages, arguments.restart)
 
 
 def _remains(arguments: argparse.Namespace) -> str:

@@ -31,9 +31,11 @@ def add_prepare(parser: argparse.ArgumentParser) -> None:
             "csv",
             help="any log: one CSV of events, one of items",
             description="Prepare two CSV files, plain or gzipped: events with user, item, rating and time, and items "
-            "with a title and, where known, year, genres (parted by |) and description.",
-            epilog="example:\n  rrec prepare csv --events plays.csv --items albums.csv --kind album "
-            "--time-column played_at --out albums",
+            "with a title and, where known, year, genres (parted by |) and description. RecBole's atomic files and "
+            "MovieLens' are read as they are.",
+            epilog="examples:\n  rrec prepare csv --events plays.csv --items albums.csv --kind album "
+            "--time-column played_at --out albums\n"
+            "  rrec prepare csv --events ratings.dat --items movies.dat --encoding cp1252 --kind film --out films",
             formatter_class=raw,
         )
     )
@@ -60,11 +62,16 @@ def _csv_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--items", type=Path, required=True, help="CSV of item, title, and year, genres, description")
     parser.add_argument("--kind", default="item", help='what prompts call an item, such as "album" (default: item)')
     parser.add_argument("--best-rating", type=float, default=5.0, help="highest of the scale (default: 5)")
-    parser.add_argument(
-        "--time-unit", default="auto", choices=["auto", "s", "ms", "iso"], help="(default: that of the first event)"
-    )
+    parser.add_argument("--time-unit", default="auto", choices=["auto", "s", "ms", "us", "ns", "iso"],
+                        help="(default: that of most events)")  # fmt: skip
+    parser.add_argument("--delimiter", metavar="SIGN",
+                        help="what parts fields, such as ; or tab (default: found by the header)")  # fmt: skip
+    parser.add_argument("--encoding", metavar="NAME", help="such as cp1252 (default: UTF-8; others are refused)")
+    parser.add_argument("--integer-ids", action="store_true", help="take ids such as 34.0 and 00034 for 34")
     for name in CSV_COLUMNS:
         parser.add_argument(f"--{name}-column", metavar="NAME", help=f"what the file calls its column of {name}")
+    parser.add_argument("--items-item-column", metavar="NAME",
+                        help="what the file of items calls that of item (default: as in the other)")  # fmt: skip
     _filters(parser)
     parser.set_defaults(prepare=prepare_csv)
 
@@ -134,9 +141,10 @@ def prepare_csv(arguments: argparse.Namespace) -> None:
     from rrec_lib.data.logs import Filters
 
     a = arguments
-    given = {name: getattr(a, f"{name}_column") for name in CSV_COLUMNS}
+    given = {name: getattr(a, f"{name}_column") for name in (*CSV_COLUMNS, "items_item")}
     columns = Columns(**{name: value for name, value in given.items() if value})
-    source = CsvSource(a.events, a.items, columns, a.kind, a.best_rating, a.time_unit)
+    source = CsvSource(a.events, a.items, columns, a.kind, a.best_rating, a.time_unit,
+                       {"tab": "\t", "\\t": "\t"}.get(a.delimiter, a.delimiter), a.encoding, a.integer_ids)  # fmt: skip
     manifest = save_csv(source, Filters(a.k_core, a.window, a.min_target_rating), a.out, a.max_faults)
     _report(a.out, manifest)
     print(f"times read as {manifest['arguments']['time_unit']}, UTC")

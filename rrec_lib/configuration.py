@@ -36,7 +36,10 @@ class RecPOConfig(GRPOConfig):
     item_softmax: str = field(default="batch", metadata={"help": "Of the item term: over the batch, or catalogue."})
     item_refresh_steps: int = field(default=10, metadata={"help": "Encode the whole item table every n steps."})
     grad_norm_limit: float = field(default=GRAD_NORM_LIMIT, metadata={"help": "A larger norm stops the run."})
-    activation_checkpointing: bool | None = field(default=False, metadata={"help": "Trade time for memory."})
+    # TRL turns it on, under the only name that every supported version of Transformers knows.
+    gradient_checkpointing: bool | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": "Refused, see checkpoints."}
+    )
     # TRL's default multiplies a trajectory's ratios; under top-K sampling all are below 1, so the product vanishes.
     vllm_importance_sampling_mode: str = field(default="token_truncate", metadata={"help": "See vllm_rollouts."})
 

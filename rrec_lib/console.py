@@ -1,11 +1,12 @@
 """Progress and quiet: what long work prints, and what libraries must not."""
 
+import json
 import os
 import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -24,6 +25,26 @@ def quiet_libraries() -> None:
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     datasets.disable_progress_bars()
+
+
+def forgive_terminals() -> None:
+    """Let a terminal that can't show a character get an escape for it; else the command would end after all its work.
+
+    Commands and scripts call it first.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a notebook's or a test's stream shows everything
+            stream.reconfigure(errors="backslashreplace")
+
+
+def print_json(content: Any) -> None:
+    """Print JSON for programs; where the output's encoding is not UTF-8, in ASCII, which any can take.
+
+    Raises:
+        ValueError: if a number is not finite, for which JSON has no word.
+    """
+    utf8 = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "").startswith("utf8")
+    print(json.dumps(content, indent=1, ensure_ascii=not utf8, allow_nan=False))
 
 
 def say(message: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+CPU = torch.device("cpu")
 
 
 def device() -> torch.device:
@@ -43,16 +44,16 @@ def choose_dtype(requested: str = "auto", seconds: float = 1.0) -> torch.dtype:
     return torch.bfloat16 if rates["bfloat16"] > 1.2 * rates["float32"] else torch.float32
 
 
-@lru_cache(maxsize=1)
-def matmul_rates(seconds: float = 1.0) -> dict[str, float]:
-    """Measure matrix products per type on this CPU, in GFLOP/s: a small size first, a larger one if time allows.
+@lru_cache(maxsize=2)
+def matmul_rates(seconds: float = 1.0, where: torch.device = CPU) -> dict[str, float]:
+    """Measure matrix products per type, in GFLOP/s: a small size first, larger ones if time allows.
 
-    The best of many repeats counts, and of both sizes: a busy machine makes single ones slow, none too fast.
+    The best of many repeats counts, and of all sizes: a busy machine makes single ones slow, none too fast.
     """
-    rates = dict.fromkeys(("float32", "bfloat16"), 0.0)
+    rates = dict.fromkeys(DTYPES, 0.0)
     for name in rates:
-        for size in (256, 1024):
-            a = torch.ones(size, size, dtype=DTYPES[name])
+        for size in (256, 1024, 4096):
+            a = torch.ones(size, size, dtype=DTYPES[name], device=where)
             start, times = time.perf_counter(), list[float]()
             while len(times) < 3 or time.perf_counter() - start < seconds / 8:
                 times.append(_time(partial(torch.mm, a, a)))
@@ -63,9 +64,21 @@ def matmul_rates(seconds: float = 1.0) -> dict[str, float]:
 
 
 def _time(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
+    start = now()
     work()
-    return time.perf_counter() - start
+    return now() - start
+
+
+def synchronize() -> None:
+    """Wait until a GPU has done what it was given: a clock that is read before measures the giving alone."""
+    if device().type == "cuda":
+        torch.cuda.synchronize()
+
+
+def now() -> float:
+    """Seconds of a clock that waits for the GPU; the difference of two is what the work between them took."""
+    synchronize()
+    return time.perf_counter()
 
 
 def autocast(dtype: torch.dtype, where: torch.device) -> AbstractContextManager[None]:
@@ -84,7 +97,10 @@ def peak_memory_mb() -> float:
 
 
 def needs_loss_scaling(requested: str) -> bool:
-    """Whether a GPU multiplies in float16, whose small gradients vanish unless the loss is scaled up."""
+    """Whether a GPU multiplies in float16, whose small gradients vanish unless the loss is scaled up.
+
+    On a CPU nothing is scaled: bfloat16 is there for training, float16 for trying what a T4 computes.
+    """
     return torch.cuda.is_available() and choose_dtype(requested) == torch.float16
 
 
@@ -135,7 +151,7 @@ def launch_config(name: str) -> Path:
     """A configuration for ``accelerate launch --config_file``.
 
     Args:
-        name: ``"one_gpu"``, ``"four_gpus_zero2"`` (DeepSpeed) or ``"four_gpus_fsdp"``.
+        name: ``"one_gpu"`` or ``"four_gpus_zero2"`` (DeepSpeed).
 
     Raises:
         ValueError: for any other name.

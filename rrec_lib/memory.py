@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from rrec_lib.console import quiet_libraries
 from rrec_lib.hardware import DTYPES, autocast
+from rrec_lib.models import keep_soft_capping
 from rrec_lib.packing import PackedGroups, TokenLogprobs, packed_forward
 from rrec_lib.policy import add_lora, float32_stream
 from rrec_lib.profiles import ModelProfile
@@ -76,7 +77,7 @@ def build(config: PretrainedConfig, profile: ModelProfile, device: str) -> PreTr
     with torch.device(device), torch.random.fork_rng(devices=[]):
         dtype = DTYPES[arithmetic(profile)] if profile.lora_rank else torch.float32
         model: PreTrainedModel = AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=dtype)
-        return add_lora(float32_stream(model), profile).train()
+        return add_lora(float32_stream(keep_soft_capping(model)), profile).train()
 
 
 def adam_bytes(sizes: list[int], bits: int = 32) -> int:

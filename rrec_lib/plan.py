@@ -26,7 +26,7 @@ from rrec_lib.memory import (
     kv_cache_bytes,
     working_bytes,
 )
-from rrec_lib.profiles import Profile
+from rrec_lib.profiles import Profile, override
 
 MODELS = Path(__file__).parent / "configs" / "models"
 # Tokens as SmolLM2 counts MovieLens: a user's instruction and history lines, an item's instruction and its own lines.
@@ -211,8 +211,8 @@ def _hours(tokens: dict[str, int], steps: int, gpus: int, rates: tuple[float, fl
 def with_model(profile: Profile, name: str | None = None, full: bool = False, dtype: str | None = None) -> Profile:
     """The profile with another model, with all weights trained, or with another type of matrix products."""
     model = profile.model if name in (None, profile.model.name) else replace(profile.model, name=name, revision=None)
-    model = replace(model, dtype=dtype or model.dtype)
-    return replace(profile, model=replace(model, lora_rank=0, lora_layers=None) if full else model)
+    profile = replace(profile, model=replace(model, lora_rank=0, lora_layers=None) if full else model)
+    return profile if dtype is None else override(profile, "model.dtype", dtype)
 
 
 def plan_table(plan: Plan, profile: Profile, gpus: int, zero: int) -> str:

@@ -20,7 +20,7 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from rrec_lib import hardware
 from rrec_lib.console import progress
 from rrec_lib.models import load_language_model
-from rrec_lib.paths import cache_dir
+from rrec_lib.paths import cache_dir, replacing
 from rrec_lib.profiles import ModelProfile
 from rrec_lib.prompts import encode_items, prompts_hash
 
@@ -42,6 +42,12 @@ class Policy:
     def hidden_size(self) -> int:
         return int(language_model(self.model).config.hidden_size)
 
+    @property
+    def made_by(self) -> str:
+        """What its states depend on, prompts aside: base and trained weights, their type, and that of products."""
+        weights_dtype = language_model(self.model).dtype
+        return f"{self.base_hash} {weights_hash(self.model, True)} {weights_dtype} {self.compute_dtype}"
+
     @contextmanager
     def inference(self) -> Iterator[None]:
         """No gradients, no dropout, LoRA merged, matrix products in the compute type; all is restored after."""
@@ -62,16 +68,65 @@ def load_policy(profile: ModelProfile, seed: int = 0) -> Policy:
     """Load the language model a profile names and put fresh LoRA weights on the linear layers of its decoder.
 
     Fresh LoRA is the identity, so the policy starts as the base model. Without a LoRA rank all weights are trained, and
-    kept in float32: an update is often smaller than bfloat16's rounding.
+    kept in float32: an update is often smaller than bfloat16's rounding. The base's hash is that of the weights as they
+    are stored, so that it is the same on every machine, whatever type they take there.
     """
     compute_dtype = hardware.choose_dtype(profile.dtype)
     # On a GPU the frozen weights take the compute type; on a CPU autocast does better from float32.
     weights_dtype = compute_dtype if torch.cuda.is_available() and profile.lora_rank else torch.float32
-    model, tokenizer = load_language_model(profile.name, weights_dtype, seed, profile.revision)
+    model, tokenizer = load_language_model(profile.name, "auto", seed, profile.revision)
     base_hash = weights_hash(model)
+    model = check_first_pass(float32_stream(cast_weights(model, weights_dtype)), compute_dtype)
     torch.manual_seed(seed)
-    trained = add_lora(float32_stream(model), profile).to(hardware.device())  # type: ignore[arg-type]
+    trained = add_lora(model, profile).to(hardware.device())  # type: ignore[arg-type]
     return Policy(trained, tokenizer, compute_dtype, base_hash)
+
+
+def cast_weights(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """Round the weights to a type, one after the other and in place, and return the model.
+
+    Buffers stay as they are: rotary frequencies in half precision would put far tokens in wrong places.
+    """
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return model
+
+
+def check_first_pass(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """Let the decoder's first forward pass raise unless its states are numbers, and return the model.
+
+    Where float16 overflows it does so for any text, so one pass tells, and later ones wait for nothing.
+    """
+
+    def check(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+        check_finite(output.last_hidden_state, dtype)
+        handle.remove()
+
+    handle = model.get_decoder().register_forward_hook(check)
+    return model
+
+
+def check_finite(states: Tensor, dtype: torch.dtype) -> Tensor:
+    """Pass on hidden states that are numbers, all of them.
+
+    Args:
+        states: of any shape.
+        dtype: what they were computed in.
+
+    Raises:
+        ValueError: if one is infinite or NaN.
+    """
+    if states.isfinite().all():
+        return states
+    if dtype == torch.float16:
+        raise ValueError(
+            "the model's hidden states are not finite: its products exceed 65,504, float16's largest number; compute in"
+            ' float32: `--set model.dtype=float32`, in a notebook overrides = {"model.dtype": "float32"}'
+        )
+    raise ValueError(
+        f"the model's hidden states are not finite in {str(dtype).removeprefix('torch.')}, so its base weights or its"
+        " adapter hold values that are no numbers; fetch or train them again"
+    )
 
 
 def float32_stream(model: PreTrainedModel) -> PreTrainedModel:
@@ -215,6 +270,9 @@ def encode(
 
     Returns:
         (n, d) float32 states, on the policy's device.
+
+    Raises:
+        ValueError: if a state is not finite, so that none gets into an item table.
     """
     if not sequences:
         return torch.empty(0, policy.hidden_size, device=policy.device)
@@ -234,7 +292,7 @@ def encode(
             states[batch] = last_hidden_states(
                 policy.model, ids, mask, past_key_values=cache, use_cache=cache is not None
             )
-    return states
+    return check_finite(states, policy.compute_dtype)
 
 
 @contextmanager
@@ -261,17 +319,13 @@ def item_table(policy: Policy, items: Sequence[Mapping[str, Any]], use_cache: bo
     sequences = encode_items(policy.tokenizer, items)
     if not use_cache:
         return encode(policy, sequences, description="encoding items")
-    digest = hashlib.sha256(
-        f"{policy.base_hash} {weights_hash(policy.model, True)} {policy.compute_dtype} {sequences}".encode()
-    )
+    digest = hashlib.sha256(f"{policy.made_by} {sequences}".encode())
     path = cache_dir() / "item_tables" / f"{digest.hexdigest()[:32]}.safetensors"
     if path.is_file():
         return load_file(path)["states"].to(policy.device)
     states = encode(policy, sequences, description="encoding items")
-    path.parent.mkdir(exist_ok=True)
-    temporary = path.with_suffix(f".{torch.randint(2**31, (1,), generator=torch.Generator()).item()}.tmp")
-    save_file({"states": states.cpu().contiguous()}, temporary)
-    temporary.rename(path)
+    with replacing(path) as temporary:
+        save_file({"states": states.cpu().contiguous()}, temporary)
     return states
 
 

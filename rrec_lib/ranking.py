@@ -151,8 +151,7 @@ def target_rank(scores: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tens
     size = scores.shape[-1]
     if scores.shape[:-1] != targets.shape:
         raise ValueError(f"scores {tuple(scores.shape)} need targets {tuple(scores.shape[:-1])}, got {targets.shape}")
-    if scores.amax(-1).isnan().any():  # a maximum hands NaN on, and needs no second copy of the scores
-        raise ValueError("scores hold NaN; a ranking of them would mean nothing")
+    _refuse_nan(scores)
     check_items(targets, size, "targets")
     own = scores.gather(-1, targets.to(scores.device).unsqueeze(-1))
     greater, equal = count_true(scores > own), count_true(scores == own)
@@ -180,11 +179,20 @@ def top_k(scores: torch.Tensor, k: int) -> TopK:
 
     Returns:
         Scores and items, (..., min(k, N)); equal scores keep the catalogue's order, so that a run can be repeated.
+
+    Raises:
+        ValueError: for k below 1, or NaN scores, which would come out in the catalogue's order.
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
+    _refuse_nan(scores)
     values, order = torch.sort(scores, dim=-1, descending=True, stable=True)
     return TopK(values[..., :k], order[..., :k])
+
+
+def _refuse_nan(scores: torch.Tensor) -> None:
+    if scores.amax(-1).isnan().any():  # a maximum hands NaN on, and needs no second copy of the scores
+        raise ValueError("scores hold NaN; a ranking of them would mean nothing")
 
 
 def bootstrap_mean_interval(

@@ -10,6 +10,7 @@ from typing import Any
 from datasets import DatasetDict
 
 from rrec_lib.data.examples import prepare_profile
+from rrec_lib.data.movielens import natural_title
 from rrec_lib.profiles import Profile
 from rrec_lib.prompts import item_name
 from rrec_lib.ranking import mask_items, top_k
@@ -168,8 +169,8 @@ def typed_example(
 def find_items(titles: Sequence[str], items: Sequence[Mapping[str, Any]]) -> list[int]:
     """Catalogue rows of titles, whatever their case, accents and spaces.
 
-    ``"Seven (a.k.a. Se7en) (1995)"`` is found as ``"Seven (1995)"`` and ``"Se7en (1995)"`` too. The year may be left
-    out where one film has the title.
+    ``"Seven (a.k.a. Se7en) (1995)"`` is found as ``"Seven (1995)"`` and ``"Se7en (1995)"`` too, ``"The Matrix"`` as
+    MovieLens writes it, ``"Matrix, The"``. The year may be left out where one film has the title.
 
     Raises:
         ValueError: for a title that is not in the catalogue, naming the nearest, or that several films share.
@@ -183,7 +184,8 @@ def find_items(titles: Sequence[str], items: Sequence[Mapping[str, Any]]) -> lis
                 short.setdefault(_key(name), []).append(row)
     found = []
     for title in titles:
-        rows = sorted(set(full.get(_key(title)) or short.get(_key(title), [])))
+        keys = [_key(title), _key(natural_title(title.title()))]
+        rows = sorted(set(next((names[key] for key in keys for names in (full, short) if key in names), [])))
         if len(rows) != 1:
             raise ValueError(_not_found(title, rows, items))
         found.append(rows[0])

@@ -6,6 +6,7 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -52,7 +53,9 @@ def describe_run(profile: str) -> str:
     return f"{describe_device()}, commit {_commit()}, profile {profile}"
 
 
-def record(name: str, figures: dict[str, Any], profile: str, seed: int | None = None) -> Path:
+def record(
+    name: str, figures: dict[str, Any], profile: str, seed: int | None = None, keep: str | Path | None = None
+) -> Path:
     """Write one result as JSON, atomically.
 
     Args:
@@ -60,14 +63,17 @@ def record(name: str, figures: dict[str, Any], profile: str, seed: int | None = 
         figures: what was measured: numbers, strings, lists and dicts of them, or scalars from torch and NumPy.
         profile: the profile it was measured on.
         seed: the seed of the run.
+        keep: a folder that outlives the session; its ``results`` take the place of :func:`results_dir`.
 
     Returns:
-        The path written, ``results_dir() / f"{name}.json"``.
+        The path written, ``f"{name}.json"`` in that folder.
 
     Raises:
+        FileNotFoundError: if ``keep`` lies on a drive that is not there.
         ValueError: if a figure is not finite: a result with NaN in it is a failed measurement.
     """
-    path = results_dir() / f"{name}.json"
+    folder = results_dir() if keep is None else paths.kept(keep) / "results"
+    path = folder / f"{name}.json"
     write_json(path, {"name": name, "profile": profile, **provenance(seed), "figures": plain(figures, name)})
     return path
 
@@ -77,6 +83,12 @@ def write_json(path: Path, content: Any) -> None:
     with paths.replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         json.dump(content, file, indent=1, ensure_ascii=False)
         file.write("\n")
+
+
+def log_lines(history: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write a trainer's log history as JSON lines, in place of what the file held."""
+    with paths.replacing(path) as temporary:
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in history), encoding="utf-8")
 
 
 def read_recorded(relative: str) -> dict[str, Any]:
@@ -107,10 +119,21 @@ def plain(value: Any, where: str) -> Any:
 
 @cache  # HEAD may move on under a long run
 def _commit() -> str | None:
+    """This project's own commit; None in a wheel, or in an unpacked archive, whatever repository lies around it."""
+    if given := os.environ.get("RREC_COMMIT"):  # where the tree was copied without its history
+        return given
     if paths.REPOSITORY is None:
         return None
-    command = ["git", "-C", str(paths.REPOSITORY), "rev-parse", "--short", "HEAD"]
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # a hook sets them
+
+    def git(*command: str) -> str:
+        whole = ["git", "-C", str(paths.REPOSITORY), *command]
+        return subprocess.run(whole, capture_output=True, text=True, check=True, env=variables).stdout.strip()
+
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != paths.REPOSITORY:
+            return None
+        git("ls-files", "--error-unmatch", "rrec_lib/paths.py")
+        return git("rev-parse", "--short", "HEAD")
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
 from rrec_lib.paths import replacing
+from rrec_lib.processes import of_main
 
 BEST = "best.safetensors"
 VALUE, SPENT = "valid_ndcg@20", "cpu_seconds"
@@ -69,7 +70,7 @@ class StopOnValid(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         self._recall(state)
         # A run killed between a checkpoint and its best weights has them in the checkpoint, which is loaded by now.
-        if self.values and self.best_step == state.global_step:
+        if state.is_world_process_zero and self.values and self.best_step == state.global_step:
             self._keep(args, model)
 
     def on_step_begin(
@@ -80,11 +81,11 @@ class StopOnValid(TrainerCallback):
         self.started = _clock()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.spent += _clock() - self.started
+        self.spent = of_main(self.spent + _clock() - self.started)  # all processes stop at one step
         over = self.spent >= self.budget or state.global_step >= state.max_steps
         if state.global_step % self.every and not over:
             return
-        value = self.measure()
+        value = of_main(self.measure())
         self.values[state.global_step] = value
         due = control.should_log  # logging clears it, and the step's own line is still to come
         self.log({VALUE: value, SPENT: self.spent})
@@ -92,11 +93,12 @@ class StopOnValid(TrainerCallback):
         control.should_save, control.should_training_stop = True, self.converged or over
 
     def on_save(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        if self.values and self.best_step == state.global_step:
+        if state.is_world_process_zero and self.values and self.best_step == state.global_step:
             self._keep(args, model)
 
     def on_train_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """Put the best weights back."""
+        of_main(None)  # which has kept them by then
         best = load_file(Path(args.output_dir) / BEST)
         with torch.no_grad():
             for name, parameter in _trained(model).items():

@@ -7,7 +7,7 @@ import torch
 
 @dataclass(frozen=True)
 class ToyWorld:
-    """A world small enough for a pencil.
+    """A world small enough for a pencil. Texts count its users and items from 1, as names; indices start at 0.
 
     Attributes:
         users: names of the B = 3 users.

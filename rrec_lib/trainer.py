@@ -16,16 +16,17 @@ from trl.models.utils import unwrap_model_for_generation
 from rrec_lib.advantages import ADVANTAGES
 from rrec_lib.checkpoints import CheckpointMixin
 from rrec_lib.configuration import RecPOConfig, recpo_config
-from rrec_lib.hardware import autocast
+from rrec_lib.hardware import autocast, now
 from rrec_lib.item_tower import choose_items, encode_step, step_seed, token_weights
 from rrec_lib.objective import item_logprobs, recpo_loss
 from rrec_lib.packing import PackedGroups, pack, packed_forward
 from rrec_lib.policy import Policy, language_model
+from rrec_lib.processes import check_launch
 from rrec_lib.prompts import encode_users
 from rrec_lib.ranking import mask_items, repeated_targets, score_items, seen_items
 from rrec_lib.rewards import fused_reward, ranking_reward, similarity_reward
 from rrec_lib.rollouts import Rollouts, sample_groups
-from rrec_lib.vllm_rollouts import rollouts_by_vllm
+from rrec_lib.vllm_rollouts import rollouts_by_vllm, sync_without_drift
 
 __all__ = ["RecPOConfig", "RecPOTrainer", "recpo_config"]
 
@@ -46,6 +47,7 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
         args: see :class:`RecPOConfig`.
         dataset: splits ``train`` and ``items``, see :mod:`rrec_lib.data.examples`.
         """
+        check_launch(args)
         self.prepare_items(policy, dataset, args.item_refresh_steps)
         super().__init__(
             model=policy.model,
@@ -56,7 +58,9 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
             callbacks=callbacks,
             **kwargs,
         )
-        self.log_to_file()
+        self.finish_setup()
+        if self.use_vllm:
+            sync_without_drift(self.vllm_generation, policy.model)
 
     # -- data order and progress, so that a resumed run is the run -----------------------------------------------------
 
@@ -93,7 +97,7 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Sample a group per user and score it. Every tensor's first dimension is the group: TRL shuffles and splits
         along it, so groups stay whole."""
-        start = time.perf_counter()
+        start = now()
         args, group_size = self.args, int(self.num_generations or 1)
         examples = inputs[::group_size]
         prompts = encode_users(self.policy.tokenizer, examples, self.items)
@@ -114,7 +118,7 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
         if args.item_softmax == "catalogue":
             extra["excluded_items"] = seen_items(seen, targets, len(self.items))
         groups = pack(prompts, [c.ids for c in closed], [c.sampled for c in closed], pad_id, device)
-        self._log_rollouts(rollouts, rewards, ranking, similarity, advantages, time.perf_counter() - start)
+        self._log_rollouts(rollouts, rewards, ranking, similarity, advantages, now() - start)
         self._log_metric_value("repeated_target_fraction", repeated_targets(seen, targets.cpu()).float().mean())
         return {**vars(groups), "advantages": advantages, "best": best, "targets": targets, **extra}
 
@@ -217,6 +221,14 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
         self.token_weights = token_weights(args.token_normalization, masks, self.accelerator)
         assert self.item_embeddings is not None
         self.item_embeddings[ids] = self.step_items.states.detach()
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """TRL's clock stops while a GPU still has the backward pass to do: what is left of it counts too."""
+        loss = super().training_step(*args, **kwargs)
+        start = time.perf_counter()
+        if self._step % self.args.gradient_accumulation_steps == 0:  # it has just noted the optimiser step's seconds
+            self._gathered()["step_time"][-1] += now() - start
+        return loss
 
     # -- logging ----------------------------------------------------------------------------------------------------
 

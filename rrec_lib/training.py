@@ -1,6 +1,7 @@
 """The two training stages as one call each: resume where a run stopped, train, save the adapter with its card."""
 
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,15 @@ from transformers import TrainerCallback
 
 from rrec_lib import hardware
 from rrec_lib.adapters import load_adapter, save_adapter
-from rrec_lib.checkpoints import StepLines, last_checkpoint, log_lines
+from rrec_lib.checkpoints import StepLines, last_checkpoint
 from rrec_lib.data.store import catalogue_hash
+from rrec_lib.hardware import check_optimizer
 from rrec_lib.paths import resource
-from rrec_lib.policy import Policy, load_policy
+from rrec_lib.policy import Policy, load_policy, weights_hash
+from rrec_lib.processes import of_main
 from rrec_lib.profiles import Profile
 from rrec_lib.results import provenance
+from rrec_lib.run_folder import claim, settings_of_stage
 from rrec_lib.stopping import StopOnValid
 from rrec_lib.trainer import RecPOTrainer, recpo_config
 from rrec_lib.warmup import WarmupTrainer, warmup_arguments
@@ -32,6 +36,8 @@ def warm_up(
     output_dir: Path,
     seed: int = 0,
     stop: StopOnValid | None = None,
+    starts_from: str | None = None,
+    restart: bool = False,
     **overrides: Any,
 ) -> WarmupTrainer:
     """Run or resume the warm-up; the policy is trained in place.
@@ -43,11 +49,17 @@ def warm_up(
         output_dir: checkpoints; a complete one there is resumed from.
         seed: of data order.
         stop: ends the run by valid or by a budget, and keeps its best weights.
+        starts_from: hash of the weights it starts from, to which the folder is then tied as well.
+        restart: delete what the folder holds, and start anew.
         overrides: fields of ``TrainingArguments``.
+
+    Raises:
+        ValueError: if the folder is of a run with other settings; see :mod:`rrec_lib.run_folder`.
     """
+    settings = settings_of_stage("warmup", policy, dataset, profile, seed, stop, starts_from, **overrides)
     arguments = warmup_arguments(profile, output_dir, seed, **_saved_at_evaluations(stop), **overrides)
     trainer = WarmupTrainer(policy, arguments, dataset, profile, [StepLines(WARMUP_FIGURES)])
-    return _run(trainer, output_dir, stop)
+    return _run(trainer, output_dir, stop, settings, restart)
 
 
 def train_recpo(
@@ -58,12 +70,16 @@ def train_recpo(
     seed: int = 0,
     callbacks: list[TrainerCallback] | None = None,
     stop: StopOnValid | None = None,
+    starts_from: str | None = None,
+    restart: bool = False,
     **overrides: Any,
 ) -> RecPOTrainer:
     """Run or resume RecPO; the policy is trained in place. Arguments as :func:`warm_up`, callbacks instead of lines."""
     callbacks = [StepLines(RECPO_FIGURES)] if callbacks is None else callbacks
+    settings = settings_of_stage("recpo", policy, dataset, profile, seed, stop, starts_from, **overrides)
     arguments = recpo_config(profile, output_dir, seed, **_saved_at_evaluations(stop), **overrides)
-    return _run(RecPOTrainer(policy, arguments, dataset, callbacks), output_dir, stop)
+    trainer = RecPOTrainer(policy, arguments, dataset, callbacks)
+    return _run(trainer, output_dir, stop, settings, restart)
 
 
 def _saved_at_evaluations(stop: StopOnValid | None) -> dict[str, Any]:
@@ -71,12 +87,20 @@ def _saved_at_evaluations(stop: StopOnValid | None) -> dict[str, Any]:
     return {} if stop is None else {"save_strategy": "no", "lr_scheduler_type": "constant_with_warmup"}
 
 
-def _run(trainer: Any, output_dir: Path, stop: StopOnValid | None) -> Any:
+def _run(
+    trainer: Any, output_dir: Path, stop: StopOnValid | None, settings: dict[str, Any], restart: bool = False
+) -> Any:
+    if restart:
+        if trainer.args.should_save:
+            shutil.rmtree(output_dir, ignore_errors=True)
+        trainer.accelerator.wait_for_everyone()
+    claim(output_dir, settings, trainer.args.should_save)
+    trainer.accelerator.wait_for_everyone()
     if stop is not None:
         stop.log = trainer.log
         trainer.add_callback(stop)
-    checkpoint = last_checkpoint(output_dir)
-    if checkpoint is not None:
+    checkpoint = of_main(last_checkpoint(output_dir))
+    if checkpoint is not None and trainer.is_world_process_zero():
         print(f"resuming from {checkpoint.name}", flush=True)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return trainer
@@ -90,7 +114,16 @@ def save_stage(
     profile: Profile,
     seed: int = 0,
 ) -> None:
-    """Save a trained stage as an adapter, with how it was made and its log beside it."""
+    """Save a trained stage as an adapter, with how it was made and its log beside it; every process has to call.
+
+    The main process saves, the others wait for it.
+    """
+    if trainer.is_world_process_zero():
+        _save(policy, trainer, folder, dataset, profile, seed)
+    trainer.accelerator.wait_for_everyone()
+
+
+def _save(policy: Policy, trainer: Any, folder: Path, dataset: DatasetDict, profile: Profile, seed: int) -> None:
     history = [row for row in trainer.state.log_history if "loss" in row]
     # Of the weights that are saved: a run that valid judged has its best ones back.
     steps = trainer.judges[0].best_step if trainer.judges else trainer.state.global_step
@@ -100,8 +133,7 @@ def save_stage(
         "peak_memory_mb": round(hardware.peak_memory_mb()),
         **provenance(seed),
     }
-    save_adapter(policy, folder, catalogue_hash(dataset["items"]), notes)
-    log_lines(history, folder / "log.jsonl")
+    save_adapter(policy, folder, catalogue_hash(dataset["items"]), notes, history)
 
 
 def load_stage(profile: Profile, dataset: DatasetDict, stage: str, seed: int = 0) -> Policy:
@@ -142,7 +174,12 @@ def _adapter_path(folder: str | Path) -> Path:
 
 
 def make_adapters(
-    profile: Profile, dataset: DatasetDict, out: Path, seed: int = 0, stages: tuple[str, ...] = STAGES
+    profile: Profile,
+    dataset: DatasetDict,
+    out: Path,
+    seed: int = 0,
+    stages: tuple[str, ...] = STAGES,
+    restart: bool = False,
 ) -> None:
     """Train stages one after the other and save each as ``out/STAGE-adapter``.
 
@@ -155,13 +192,22 @@ def make_adapters(
         out: folder of checkpoints and adapters.
         seed: of LoRA weights, data order and sampling.
         stages: of :data:`STAGES`, in that order.
+        restart: delete what the folder holds of these stages first.
+
+    Raises:
+        ValueError: if the folder is of a run with other settings, or the optimiser's package is missing.
     """
+    check_optimizer(profile.training.optimizer)  # RecPO's; better said before the warm-up than behind it
     policy = load_stage(profile, dataset, "warmup" if stages == ("recpo",) else "base", seed)
+    for stage in () if restart else stages:  # before any work
+        claim(out / stage, settings_of_stage(stage, policy, dataset, profile, seed), may_write=False)
     for stage in stages:
         if stage == "warmup" and profile.warmup.steps == 0:
             continue
         start = time.monotonic()
         train = warm_up if stage == "warmup" else train_recpo
-        trainer = train(policy, dataset, profile, out / stage, seed)
+        found = weights_hash(policy.model, only_trainable=True)
+        trainer = train(policy, dataset, profile, out / stage, seed, starts_from=found, restart=restart)
         save_stage(policy, trainer, out / f"{stage}-adapter", dataset, profile, seed)
-        print(f"{stage}: {time.monotonic() - start:.0f} s, saved {out / f'{stage}-adapter'}", flush=True)
+        if trainer.is_world_process_zero():
+            print(f"{stage}: {time.monotonic() - start:.0f} s, saved {out / f'{stage}-adapter'}", flush=True)

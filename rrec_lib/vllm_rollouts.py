@@ -6,11 +6,13 @@ from a packed forward pass without gradients, which also gives the trainer's own
 """
 
 import math
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
@@ -155,6 +157,39 @@ def weighted_rollouts(
     log_ratios = torch.nan_to_num((own - sampler) * mask, nan=0.0)
     weights = importance_weights(own, sampler, mask, **options)
     return WeightedRollouts(Rollouts(list(closed), torch.cat(states)), weights, log_ratios)
+
+
+def sync_without_drift(generation: Any, model: nn.Module) -> None:
+    """Let every weight synchronisation of a generation object leave the adapted weights bit for bit as they were.
+
+    TRL adds the adapters to them in place, sends the sums and subtracts again. Half-precision weights drift with every
+    rounding; here a copy of them does, which is thrown away.
+
+    Args:
+        generation: TRL's ``VLLMGeneration``, changed in place, for it synchronises on its own behalf as well.
+        model: with the LoRA layers whose weights it sends.
+    """
+    sync = generation.sync_weights
+
+    def synchronise() -> None:
+        with _copies_in_place(model):
+            sync()
+
+    generation.sync_weights = synchronise
+
+
+@contextmanager
+def _copies_in_place(model: nn.Module) -> Iterator[None]:
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    adapted = [layer.get_base_layer().weight for layer in layers]
+    before = [weight.data for weight in adapted]
+    try:
+        for weight in adapted:
+            weight.data = weight.data.clone()
+        yield
+    finally:
+        for weight, data in zip(adapted, before, strict=True):
+            weight.data = data
 
 
 def rollouts_by_vllm(trainer: Any, prompts: Sequence[Sequence[int]], group_size: int) -> WeightedRollouts:

@@ -28,11 +28,12 @@ from rrec_lib.blocks import (
     successive_targets,
 )
 from rrec_lib.checkpoints import CheckpointMixin
-from rrec_lib.hardware import autocast, users_of_a_process
+from rrec_lib.hardware import autocast, needs_loss_scaling, users_of_a_process
 from rrec_lib.item_tower import check_item_softmax, choose_items, step_seed
 from rrec_lib.objective import item_logprobs
 from rrec_lib.packing import PackedGroups, group_states, pack, packed_forward
 from rrec_lib.policy import Policy, plain_attention
+from rrec_lib.processes import check_launch
 from rrec_lib.profiles import Profile
 from rrec_lib.prompts import MARKER, encode_users, item_kind
 from rrec_lib.ranking import seen_items
@@ -98,6 +99,8 @@ def warmup_arguments(profile: Profile, output_dir: Path, seed: int = 0, **overri
         "logging_steps": 1,
         "report_to": "none",
         "disable_tqdm": True,
+        "fp16": needs_loss_scaling(profile.model.dtype),
+        "bf16": False,  # autocast is the policy's own choice, see hardware.choose_dtype
         "remove_unused_columns": False,
         "use_cpu": not torch.cuda.is_available(),
     }
@@ -121,6 +124,7 @@ class WarmupTrainer(CheckpointMixin, Trainer):
         dataset: splits ``train`` and ``items``.
         profile: its ``warmup`` section and the item softmax's temperature.
         """
+        check_launch(args)
         check_item_softmax(profile.training.item_softmax, profile.warmup.item_negatives)
         self.prepare_items(policy, dataset, profile.training.item_refresh_steps)
         self.settings, self.temperature = profile.warmup, profile.reward.temperature
@@ -137,7 +141,7 @@ class WarmupTrainer(CheckpointMixin, Trainer):
             data_collator=lambda blocks: {"blocks": [[train[row] for row in rows] for rows in blocks]},
             callbacks=callbacks,
         )
-        self.log_to_file()
+        self.finish_setup()
 
     def _get_train_sampler(self, dataset: Any = None) -> Sampler:
         size = self.args.train_batch_size * self.args.world_size

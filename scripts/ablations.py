@@ -23,7 +23,6 @@ from reference_run import (
     finished,
     judge,
     place,
-    settings_of,
     train_states,
     valid_rows,
     write_report,
@@ -31,12 +30,14 @@ from reference_run import (
 
 from rrec_lib.ablations import FULL, SHIPPED
 from rrec_lib.adapters import load_adapter
+from rrec_lib.console import forgive_terminals
 from rrec_lib.data.examples import prepare_profile
 from rrec_lib.data.store import catalogue_hash
 from rrec_lib.paths import REPOSITORY, resource
 from rrec_lib.policy import load_policy
 from rrec_lib.profiles import available_profiles, load_profile, parse_overrides
 from rrec_lib.results import describe_run
+from rrec_lib.run_folder import settings_of
 from rrec_lib.training import save_stage, train_recpo
 
 WITHOUT, GOES_ON, WARM_UP, FROM_NOTHING = "without reasoning", "warm-up goes on", "warm-up alone", "without warm-up"
@@ -65,6 +66,7 @@ READ = {
 
 
 def main() -> None:
+    forgive_terminals()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", default="cpu", choices=available_profiles())
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another profile value")
@@ -121,10 +123,17 @@ def run(line: str, arguments: argparse.Namespace) -> None:
             print(f"{line}, seed {arguments.seed}: training", flush=True)
             trainer: Any
             if line in (WITHOUT, GOES_ON):
-                trainer = train_states(policy, dataset, profile, folder, arguments.seed, stop)
+                trainer = train_states(policy, dataset, profile, folder / "training", arguments.seed, stop)
             else:
                 trainer = train_recpo(
-                    policy, dataset, profile, folder, arguments.seed, stop=stop, max_steps=ENDLESS, **fields
+                    policy,
+                    dataset,
+                    profile,
+                    folder / "training",
+                    arguments.seed,
+                    stop=stop,
+                    max_steps=ENDLESS,
+                    **fields,
                 )
             save_stage(policy, trainer, folder / "adapter", dataset, profile, arguments.seed)
         write_report(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rrec_lib import hardware
 from rrec_lib.baselines import fitted_baselines
+from rrec_lib.console import forgive_terminals
 from rrec_lib.data.examples import prepare_profile
 from rrec_lib.evaluation import Report, evaluate, evaluate_scores, sample_examples
 from rrec_lib.profiles import available_profiles, load_profile
@@ -19,6 +20,7 @@ from rrec_lib.training import load_stage, train_recpo
 
 
 def main() -> None:
+    forgive_terminals()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--profile", default="cpu", choices=available_profiles())
     parser.add_argument("--seed", type=int, default=0)

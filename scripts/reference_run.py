@@ -13,7 +13,7 @@ import argparse
 import hashlib
 import json
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,19 @@ from datasets import DatasetDict
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rrec_lib.checkpoints import log_lines
 from rrec_lib.checks import check_blind
+from rrec_lib.console import forgive_terminals
 from rrec_lib.data.examples import prepare_profile
 from rrec_lib.evaluation import Example, evaluate_scores, mean_ndcg, sample_examples, training_counts
 from rrec_lib.paths import REPOSITORY, replacing
-from rrec_lib.policy import Policy, load_policy, weights_hash
+from rrec_lib.policy import Policy, load_policy
 from rrec_lib.profiles import Profile, available_profiles, load_profile, parse_overrides
 from rrec_lib.prompts import encode_items, encode_users, marker_ids, prompts_hash
 from rrec_lib.reasoning import ReasoningRecommender
 from rrec_lib.reference import UNTRAINED, WITH, WITHOUT
 from rrec_lib.reports import data_hash, load_reports, save_reports
-from rrec_lib.results import describe_run, write_json
+from rrec_lib.results import describe_run, log_lines
+from rrec_lib.run_folder import check_same, claim, settings_of
 from rrec_lib.stopping import StopOnValid
 from rrec_lib.training import save_stage, train_recpo, warm_up
 from rrec_lib.warmup import WarmupTrainer
@@ -57,6 +58,7 @@ ENDLESS = 10**6  # steps; the budget ends a stage
 
 
 def main() -> None:
+    forgive_terminals()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", default="cpu", choices=available_profiles())
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another profile value")
@@ -100,43 +102,18 @@ def place(profile: Profile) -> str:
     return f"{Path(profile.data.dataset).name}-{profile.name}"
 
 
-def settings_of(profile: Profile, **more: Any) -> dict[str, Any]:
-    """What a run's outcome depends on beside its seed: runs that differ in it are no seeds of one arm."""
-    sections = asdict(profile)
-    sections["data"]["dataset"] = Path(profile.data.dataset).name
-    kept = {name: value for name, value in sections.items() if name not in ("adapters", "lab")}
-    return json.loads(json.dumps({"profile": kept, **more}))
-
-
 def finished(folder: Path, report: Path, settings: dict[str, Any]) -> bool:
     """Whether a run's report is there; the run's folder is tied to its settings.
 
     Raises:
         ValueError: if report or folder belong to a run with other settings.
     """
-    begun = folder / "settings.json"
     if report.is_file():
-        where, kept = report, load_reports(report)[0].run.get("settings")
-    elif begun.is_file():
-        where, kept = folder, json.loads(begun.read_text(encoding="utf-8"))
-    else:
-        begun.parent.mkdir(parents=True, exist_ok=True)
-        write_json(begun, settings)
-        return False
-    if kept != settings:
-        ours, theirs = _flat(settings), _flat(kept or {})
-        other = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
-        raise ValueError(
-            f"{where} is of a run with other settings ({', '.join(other)}); give the same ones, or move it away"
-        )
-    return report.is_file()
-
-
-def _flat(settings: dict[str, Any], before: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat |= _flat(value, f"{before}{key}.") if isinstance(value, dict) else {f"{before}{key}": value}
-    return flat
+        kept = load_reports(report)[0].run.get("settings")
+        check_same(report, kept, settings, "give the same ones, or move it away")
+        return True
+    claim(folder, settings)
+    return False
 
 
 def train(
@@ -247,8 +224,7 @@ def chunked_states(
     """
     policy, rollouts = recommender.policy, recommender.profile.rollouts
     marker = len(marker_ids(policy.tokenizer))
-    made_by = f"{policy.base_hash} {weights_hash(policy.model, True)} {policy.compute_dtype}"
-    made_by += f" {prompts_hash(policy.tokenizer)} {rollouts} {control}"
+    made_by = f"{policy.made_by} {prompts_hash(policy.tokenizer)} {rollouts} {control}"
     order = np.random.default_rng(0).permutation(len(examples))
     parts: list[dict[str, Tensor]] = []
     for numbers in np.array_split(order, -(-len(order) // size)):

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from rrec_lib.comparison import SAMPLES, arm_interval, compare
-from rrec_lib.console import say
+from rrec_lib.console import forgive_terminals, say
 from rrec_lib.lab import ARMS, CONDITIONS, KNOBS, LabConfig, LabRun, run_arm
 from rrec_lib.profiles import parse_overrides
 from rrec_lib.reports import Report, save_reports
@@ -32,6 +32,7 @@ LINES = {**{arm: (arm, {}) for arm in ARMS}, **{name: ("full", knobs) for name, 
 
 
 def main() -> None:
+    forgive_terminals()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="(default: 0 to 4)")
     parser.add_argument("--lines", nargs="+", default=list(LINES), choices=list(LINES), help="default: all")

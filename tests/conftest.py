@@ -1,8 +1,10 @@
 """What all tests share: no network, no noise, no touching of the reader's caches."""
 
+import copy
 import importlib
 import os
 import socket
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -42,6 +44,27 @@ def load_script():
 
 
 @pytest.fixture(scope="session")
+def launch(tmp_path_factory):
+    """Start a command in several processes on the CPU, with `accelerate launch`, plain or under DeepSpeed's ZeRO."""
+
+    def start(processes: int, *command: str, zero: int | None = None, timeout: int = 300):
+        configuration = tmp_path_factory.mktemp("launch") / "cpu.yaml"  # options alone start one process on a CPU
+        kind = f"DEEPSPEED, deepspeed_config: {{zero_stage: {zero}}}" if zero else "MULTI_GPU"
+        configuration.write_text(
+            f"{{distributed_type: {kind}, use_cpu: true, num_machines: 1, num_processes: {processes},"
+            " main_process_port: 0, mixed_precision: 'no'}"
+        )
+        launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(configuration)]
+        root = str(Path(__file__).parents[1])
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root, "DS_ACCELERATOR": "cpu"}
+        return subprocess.run(
+            [*launcher, *command], env=environment, timeout=timeout, capture_output=True, text=True, check=False
+        )
+
+    return start
+
+
+@pytest.fixture(scope="session")
 def smoke_profile():
     """The profile of the tests: a tiny random model and 40 users."""
     from rrec_lib.profiles import load_profile
@@ -55,3 +78,36 @@ def smoke_dataset(smoke_profile):
     from rrec_lib.data.examples import prepare_profile
 
     return prepare_profile(smoke_profile)
+
+
+@pytest.fixture(scope="session")
+def family():
+    """Make a tiny random model of a family, and SmolLM2's tokenizer with a chat template like the family's."""
+    import torch
+    from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, Qwen2Config
+
+    from rrec_lib.models import load_tokenizer
+
+    plain = (
+        "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}[end]{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    no_system = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    families = {
+        "qwen2": (Qwen2Config, plain),
+        "llama": (LlamaConfig, plain),
+        "gemma2": (Gemma2Config, no_system + plain),
+    }
+    size = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    size |= {"num_key_value_heads": 1, "head_dim": 12, "pad_token_id": 2, "eos_token_id": 2, "bos_token_id": 1}
+    smollm2 = load_tokenizer("smollm2-135m-instruct")
+
+    def make(name, **settings):
+        config_class, template = families[name]
+        tokenizer = copy.deepcopy(smollm2)
+        tokenizer.chat_template = template
+        torch.manual_seed(0)
+        config = config_class(vocab_size=len(tokenizer), **size, **settings)
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval(), tokenizer
+
+    return make

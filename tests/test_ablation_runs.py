@@ -61,7 +61,8 @@ def test_lines_are_trained_from_one_warm_up_and_controls_read_one_adapter(
     rows_of_users = Counter(smoke_dataset["test"]["user_id"]).values()
     users = Counter(load_reports(out / "movielens-smoke" / "full-0.json")[0].users.tolist())
     assert sorted(users.values()) == sorted(min(count, 2) for count in rows_of_users)
-    log = [json.loads(line) for line in (runs / "movielens-smoke" / "full-0" / "log.jsonl").read_text().splitlines()]
+    log_file = runs / "movielens-smoke" / "full-0" / "training" / "log.jsonl"
+    log = [json.loads(line) for line in log_file.read_text().splitlines()]
     assert any("valid_ndcg@20" in row for row in log)
     monkeypatch.setattr(script, "train_recpo", None)
     script.main()  # everything is there already

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import os
 
 import pytest
 import torch
@@ -40,16 +41,28 @@ def test_an_adapter_comes_back_as_it_was_saved(smoke_profile, trained, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
 
 
-def test_a_save_that_fails_leaves_the_old_adapter(trained, tmp_path, monkeypatch):
+@pytest.mark.parametrize("step", ["write", "rename"])
+def test_a_save_that_fails_leaves_the_old_adapter(trained, tmp_path, monkeypatch, step):
     save_adapter(trained, tmp_path / "a", "catalogue", {"steps": 3})
+    real = os.replace
 
     def fails(weights, path):
         path.write_bytes(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(adapters, "save_file", fails)
+    def fails_on_new(source, target):
+        if source.name == "new":
+            raise OSError("disk full")
+        real(source, target)
+
+    if step == "write":
+        monkeypatch.setattr(adapters, "save_file", fails)
+    else:
+        monkeypatch.setattr(os, "replace", fails_on_new)
     with pytest.raises(OSError, match="disk full"):
-        save_adapter(trained, tmp_path / "a", "catalogue", {"steps": 4})
+        save_adapter(trained, tmp_path / "a", "catalogue", {"steps": 4}, [{"loss": 1.0}])
+    monkeypatch.undo()
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert load_adapter(trained, tmp_path / "a", "catalogue")["steps"] == 3
 
 

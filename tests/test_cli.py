@@ -1,8 +1,13 @@
 """The command line on the smoke profile: what it prints, and that mistakes are one sentence."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from rrec_lib.cli import main
 from rrec_lib.prompts import item_name
@@ -15,6 +20,9 @@ ITEMS = [
     {"title": "Aliens", "year": 1986},
     {"title": "Amélie", "year": 2001},
     {"title": "Seven (a.k.a. Se7en)", "year": 1995},
+    {"title": "The Terminator", "year": 1984},
+    {"title": "L'Avventura", "year": 1960},
+    {"title": "Love, Actually", "year": 2003},
 ]
 
 
@@ -153,6 +161,8 @@ def test_compare_prints_a_table_and_draws(tmp_path, capsys):
 def test_titles_are_found_whatever_their_case_accents_and_aliases():
     assert find_items(["alien  (1979)", "ALIENS", "Solaris (2002)"], ITEMS) == [0, 3, 2]
     assert find_items(["amelie", "Seven (1995)", "Se7en", "Seven (a.k.a. Se7en) (1995)"], ITEMS) == [4, 5, 5, 5]
+    assert find_items(["Terminator, The (1984)", "terminator, the", "TERMINATOR, THE (1984)"], ITEMS) == [6, 6, 6]
+    assert find_items(["Avventura, L' (1960)", "the terminator", "love, actually"], ITEMS) == [7, 6, 8]
     with pytest.raises(ValueError, match=r"'Solaris' could be Solaris \(1972\); Solaris \(2002\): add the year"):
         find_items(["Solaris"], ITEMS)
     with pytest.raises(ValueError, match=r"did you mean Aliens \(1986\)"):
@@ -160,6 +170,26 @@ def test_titles_are_found_whatever_their_case_accents_and_aliases():
     for hopeless in ("zzzzzz", " "):
         with pytest.raises(ValueError, match="no title is near it"):
             find_items([hopeless], ITEMS)
+
+
+def test_a_command_ends_well_on_a_terminal_that_cannot_show_its_characters(titles):
+    code = "import sys; from rrec_lib.cli import main; sys.exit(main(sys.argv[1:]))"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-c", code, "evaluate", "--sample", "5", "--profile", "smoke"]
+    done = subprocess.run(command, capture_output=True, env=environment, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert rb"R\xb2ec (base)" in done.stdout
+
+
+def test_weights_that_are_no_numbers_recommend_nothing(titles, tmp_path, capsys):
+    smoke = ["--profile", "smoke"]
+    assert main(["train", "--out", str(tmp_path), "--stage", "warmup", *smoke]) == 0
+    weights = tmp_path / "warmup-adapter" / "adapter_model.safetensors"
+    broken = {name: torch.full_like(value, torch.nan) for name, value in load_file(weights).items()}
+    save_file(broken, weights)
+    capsys.readouterr()
+    adapter = str(tmp_path / "warmup-adapter")
+    assert "holds weights that are no numbers" in error(capsys, "evaluate", "--adapter", adapter, *smoke)
 
 
 def test_a_typed_history_ends_yesterday():

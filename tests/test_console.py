@@ -1,5 +1,8 @@
 """Progress: off for pages, plain lines in a log, and every item comes through either way."""
 
+import io
+import json
+
 import pytest
 
 from rrec_lib import console, paths
@@ -30,6 +33,63 @@ def test_the_cache_folder_can_be_moved(monkeypatch, tmp_path):
     monkeypatch.setenv("RREC_CACHE", str(tmp_path / "here"))
     assert paths.cache_dir() == tmp_path / "here"
     assert (tmp_path / "here").is_dir()
+
+
+def test_the_cache_folder_is_never_the_working_directory(monkeypatch, tmp_path):
+    """An empty variable is an unset one."""
+    monkeypatch.setenv("RREC_CACHE", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "shared"))
+    assert paths.cache_dir() == tmp_path / "shared" / "rrec"
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert paths.cache_dir() == tmp_path / ".cache" / "rrec"
+    monkeypatch.setenv("RREC_CACHE", "~/mine")
+    assert paths.cache_dir() == tmp_path / "mine"
+
+
+def test_without_a_home_directory_a_set_cache_is_used_and_none_gets_a_sentence(monkeypatch, tmp_path):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(paths.Path, "home", homeless)
+    monkeypatch.setenv("RREC_CACHE", str(tmp_path / "given"))
+    assert paths.cache_dir() == tmp_path / "given"
+    monkeypatch.delenv("RREC_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert paths.cache_dir() == tmp_path / "rrec"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    with pytest.raises(OSError, match="no home directory; set RREC_CACHE"):
+        paths.cache_dir()
+
+
+def test_a_cache_folder_that_cannot_be_made_is_named_with_the_reason(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    reason = r"can't be made \((File exists|Not a directory)\); set RREC_CACHE"
+    for given in (tmp_path / "file", tmp_path / "file" / "below"):
+        monkeypatch.setenv("RREC_CACHE", str(given))
+        with pytest.raises(OSError, match=f"cache folder .*file.* {reason}"):
+            paths.cache_dir()
+
+
+def test_a_terminal_that_cannot_show_a_character_gets_an_escape(monkeypatch):
+    narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(console.sys, "stdout", narrow)
+    with pytest.raises(UnicodeEncodeError):
+        print("Amélie")
+    console.forgive_terminals()
+    print("Amélie")
+    console.print_json({"film": "Amélie"})
+    narrow.flush()
+    first, _, rest = narrow.buffer.getvalue().decode("ascii").partition("\n")
+    assert first == r"Am\xe9lie"
+    assert json.loads(rest) == {"film": "Amélie"}
+
+
+def test_json_for_programs_is_readable_where_it_can_be_and_holds_no_nan(capsys):
+    console.print_json({"film": "Amélie"})
+    assert "Amélie" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="JSON"):
+        console.print_json({"score": float("nan")})
 
 
 def test_a_missing_resource_names_where_it_was_looked_for():

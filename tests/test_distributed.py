@@ -2,9 +2,6 @@
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -36,28 +33,30 @@ def distance(moved, reference):
     return float((flat[0] - flat[1]).norm() / flat[1].norm())
 
 
-@pytest.fixture(scope="module")
-def two_processes(tmp_path_factory):
+def steps_of_two(launch, folder, settings, **options):
     """Two processes with two micro-batches of a user each: weights' moves and log line, per setting and process."""
-    folder = tmp_path_factory.mktemp("two")
     layout = {"micro_batch_users": 1, "accumulation": 2}
-    configuration = folder / "two.yaml"  # `accelerate launch --cpu --num_processes 2` alone starts one process
-    configuration.write_text(
-        "{distributed_type: MULTI_GPU, use_cpu: true, num_machines: 1, num_processes: 2, main_process_port: 0,"
-        " mixed_precision: 'no'}"
-    )
-    command = ["-m", "accelerate.commands.launch", "--config_file", str(configuration), str(SCRIPT)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[1])}
-    subprocess.run(
-        [sys.executable, *command, json.dumps(layout), json.dumps(SETTINGS), str(folder)],
-        check=True, env=environment, timeout=300,
-    )  # fmt: skip
+    done = launch(2, str(SCRIPT), json.dumps(layout), json.dumps(settings), str(folder), **options)
+    assert done.returncode == 0, done.stderr[-2000:]
 
     def read(index, process):
         path = folder / f"{index}-{process}.safetensors"
         return load_file(path), json.loads(path.with_suffix(".json").read_text())
 
     return read
+
+
+@pytest.fixture(scope="module")
+def two_processes(launch, tmp_path_factory):
+    return steps_of_two(launch, tmp_path_factory.mktemp("two"), SETTINGS)
+
+
+def assert_same_step(read, index, whole, row):
+    for process in (0, 1):
+        moved, averaged = read(index, process)
+        assert distance(moved, whole) < TOLERANCE
+        for name in ("reward", "reasoning_tokens", "item_loss", "item_accuracy", "grad_norm", "item_table"):
+            assert averaged[name] == pytest.approx(row[name], rel=1e-4, abs=1e-5), name
 
 
 @pytest.mark.parametrize("index", range(len(SETTINGS)))
@@ -70,11 +69,7 @@ def test_layouts_make_the_same_update(two_processes, tmp_path, monkeypatch, inde
 
     whole, row = step(micro_batch_users=4, accumulation=1)
     assert distance(step(micro_batch_users=1, accumulation=4)[0], whole) < TOLERANCE
-    for process in (0, 1):
-        moved, averaged = two_processes(index, process)
-        assert distance(moved, whole) < TOLERANCE
-        for name in ("reward", "reasoning_tokens", "item_loss", "item_accuracy", "grad_norm", "item_table"):
-            assert averaged[name] == pytest.approx(row[name], rel=1e-4, abs=1e-5), name
+    assert_same_step(two_processes, index, whole, row)
     # The control has the same rollouts and weights of micro-batches, but each knows its own items alone. Items that are
     # drawn whatever the targets are the same for all, so there it changes nothing.
     apart = distance(step(micro_batch_users=2, accumulation=2, control=True)[0], whole)
@@ -85,3 +80,16 @@ def test_settings_matter(two_processes):
     """What the layouts agree on is not the same for every setting."""
     for index in range(1, len(SETTINGS)):
         assert distance(two_processes(index, 0)[0], two_processes(0, 0)[0]) > 100 * TOLERANCE
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="needs deepspeed: pip install deepspeed")
+def test_deepspeeds_zero_2_makes_the_same_update(launch, tmp_path):
+    """DeepSpeed's own engine; on a CPU gloo carries its messages, for which it compiles a module once."""
+    settings = [{}, {"item_softmax": "catalogue", "extra_negatives": 8}]
+    read = steps_of_two(launch, tmp_path / "zero", settings, zero=2, timeout=900)
+    for index, setting in enumerate(settings):
+        whole, row = distributed_step.one_step(setting, tmp_path, micro_batch_users=4, accumulation=1)
+        assert_same_step(read, index, whole, row)
+        apart = distributed_step.one_step(setting, tmp_path, micro_batch_users=2, accumulation=1)[0]  # half the users
+        assert distance(read(index, 0)[0], apart) > 100 * TOLERANCE

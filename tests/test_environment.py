@@ -18,8 +18,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+NAMED = re.compile(r"([\w.-]+)==([\w.]+)")
 KEPT = ("torch", "numpy", "pandas", "pyarrow")  # replacing one of these in a running Colab breaks it
-COLAB_MARKERS = {"python_version": "3.12", "python_full_version": "3.12.0", "extra": ""}
 
 
 def pins(lines: list[str]) -> dict[str, str]:
@@ -29,7 +29,12 @@ def pins(lines: list[str]) -> dict[str, str]:
 
 
 LOCK = pins((ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines())
-COLAB = pins(colab_like.LISTED.read_text(encoding="utf-8").splitlines())
+LIST = colab_like.LISTED.read_text(encoding="utf-8")
+COLAB = colab_like.listed(LIST)
+COLAB_MARKERS = {
+    "python_version": colab_like.noted(LIST, "Python"), "python_full_version": f"{colab_like.noted(LIST, 'Python')}.0",
+    "extra": "",
+}  # fmt: skip
 LOOSE = [Requirement(line) for line in PROJECT["dependencies"]]
 EXTRAS = {
     name: [Requirement(line) for line in lines] for name, lines in PROJECT["optional-dependencies"].items()
@@ -121,17 +126,15 @@ def test_the_model_package_is_named_apart():
         assert name not in (ROOT / file).read_text(encoding="utf-8")
 
 
-def test_set_up_cell_installs_without_dependencies():
-    installs = [line.strip() for line in setup_cell.source().splitlines() if "pip" in line]
-    assert installs
-    assert all(line.startswith("%pip install -q --no-deps ") for line in installs)
-    named = " ".join(installs).split()
-    assert [word for word in named if re.match(rf"({'|'.join(KEPT)})\b", word)] == []
+def test_set_up_cell_installs_without_dependencies_and_names_nothing_to_keep():
+    cell = setup_cell.source()
+    assert [line[:18] for line in re.findall(r"\binstall\b.*", cell)] == ["install --no-deps "]
+    assert [name for name, _ in NAMED.findall(cell) if canonicalize_name(name) in COLAB] == []
 
 
 def test_set_up_cell_installs_the_versions_of_the_lock():
-    for name, version in re.findall(r"(\S+)==(\S+)", setup_cell.source()):
-        assert f"{name}=={version}" == MODEL_PACKAGE or LOCK[canonicalize_name(name)] == version
+    found = {f"{name}=={version}" for name, version in NAMED.findall(setup_cell.source())}
+    assert found == {MODEL_PACKAGE, *(f"{name}=={LOCK[name]}" for name in setup_cell.PINNED)}
 
 
 def test_the_library_needs_nothing_that_colab_and_the_set_up_cell_lack():

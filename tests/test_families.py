@@ -1,13 +1,12 @@
 """The policy on tiny random models of each family: padding, shared prefixes, packing and rollouts change nothing."""
 
-import copy
-
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma2Config, LlamaConfig, Qwen2Config
+from transformers import AttentionInterface, Gemma2Config
 
+from rrec_lib import memory
 from rrec_lib.item_encoder import ItemEncoder, frozen_layers
-from rrec_lib.models import resolve
+from rrec_lib.models import keep_soft_capping, load_tokenizer
 from rrec_lib.packing import pack, packed_forward, packed_states
 from rrec_lib.policy import Policy, encode, last_hidden_states, pad_right
 from rrec_lib.prompts import MARKER, encode_items, encode_users, item_messages, marker_ids, prompts_hash, render
@@ -27,31 +26,11 @@ EXAMPLES = [
         "target_timestamp": 10**7,
     },
 ]
-SIZE = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-SIZE |= {"num_key_value_heads": 1, "head_dim": 12}
-PLAIN = (
-    "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}[end]{% endfor %}"
-    "{% if add_generation_prompt %}[assistant]{% endif %}"
-)
-NO_SYSTEM = (
-    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + PLAIN
-)
-FAMILIES = {"qwen2": (Qwen2Config, PLAIN), "llama": (LlamaConfig, PLAIN), "gemma2": (Gemma2Config, NO_SYSTEM)}
 
 
-@pytest.fixture(scope="module")
-def tokenizer():
-    return AutoTokenizer.from_pretrained(resolve("smollm2-135m-instruct"))
-
-
-@pytest.fixture(params=FAMILIES)
-def policy(request, tokenizer):
-    config_class, template = FAMILIES[request.param]
-    tokenizer = copy.deepcopy(tokenizer)
-    tokenizer.chat_template = template
-    torch.manual_seed(0)
-    config = config_class(vocab_size=len(tokenizer), pad_token_id=2, eos_token_id=2, bos_token_id=1, **SIZE)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+@pytest.fixture(params=["qwen2", "llama", "gemma2"])
+def policy(request, family):
+    model, tokenizer = family(request.param)
     return Policy(model, tokenizer, torch.float32, "none")
 
 
@@ -179,5 +158,55 @@ def test_rollouts_end_at_the_marker_with_its_state(policy):
     assert greedy[0] == greedy[1] == greedy[2]
 
 
-def test_the_prompts_hash_follows_the_template(policy, tokenizer):
-    assert prompts_hash(policy.tokenizer) != prompts_hash(tokenizer)
+def test_the_prompts_hash_follows_the_template(policy):
+    assert prompts_hash(policy.tokenizer) != prompts_hash(load_tokenizer("smollm2-135m-instruct"))
+
+
+def capped_by_hand(module, query, key, value, attention_mask, scaling, **_):
+    """Attention with Gemma 2's soft-capping, written down from its paper."""
+    heads = module.num_key_value_groups
+    scores = query @ key.repeat_interleave(heads, 1).transpose(2, 3) * scaling
+    limit = module.config.attn_logit_softcapping
+    weights = (limit * (scores / limit).tanh() + attention_mask).softmax(-1)
+    return (weights @ value.repeat_interleave(heads, 1)).transpose(1, 2).contiguous(), weights
+
+
+def test_soft_capping_is_never_dropped(family):
+    prompts = [[5, 6, 7, 8, 9], [3, 4]]
+    groups = pack(prompts, [[11, 12, 13], [21, 22], [31, 32], [33]], [3, 2, 2, 1], 0, torch.device("cpu"))
+    AttentionInterface.register("capped_by_hand", capped_by_hand)
+
+    def logprobs(model, attention=None):
+        model.get_decoder().layers.apply(large_queries)
+        if attention:
+            model.set_attn_implementation(attention)
+        with torch.no_grad():
+            return packed_forward(model, groups).logprobs
+
+    def large_queries(module):
+        if hasattr(module, "q_proj"):
+            module.q_proj.weight.data.mul_(1000)
+
+    expected = logprobs(family("gemma2", attn_logit_softcapping=0.5)[0], "capped_by_hand")
+    model = keep_soft_capping(family("gemma2", attn_logit_softcapping=0.5)[0])
+    assert model.config._attn_implementation == "eager"
+    torch.testing.assert_close(logprobs(model), expected, atol=1e-5, rtol=1e-5)
+    dropped = family("gemma2", attn_logit_softcapping=None)[0]
+    assert (logprobs(dropped) - expected).abs().max() > 0.05  # what SDPA made of it
+    for name in ("qwen2", "llama"):
+        own = family(name)[0]
+        before = own.config._attn_implementation
+        assert keep_soft_capping(own).config._attn_implementation == before
+
+
+def test_a_model_that_keeps_another_attention_is_refused(family, monkeypatch):
+    model = family("gemma2")[0]
+    model.config._attn_implementation = "sdpa"
+    monkeypatch.setattr(model, "set_attn_implementation", lambda name: None)
+    with pytest.raises(ValueError, match="gemma2 needs eager attention for its soft-capping, got sdpa"):
+        keep_soft_capping(model)
+
+
+def test_a_plan_measures_the_attention_that_is_trained(smoke_profile):
+    config = memory.narrow(Gemma2Config())
+    assert memory.build(config, smoke_profile.model, "meta").config._attn_implementation == "eager"

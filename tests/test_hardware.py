@@ -82,9 +82,19 @@ def test_interrupted_repeats_do_not_decide_the_arithmetic_type(monkeypatch):
 
 def test_rates_are_measured():
     rates = hardware.matmul_rates()
-    assert set(rates) == {"float32", "bfloat16"}
+    assert set(rates) == set(hardware.DTYPES)  # whatever a profile computes in
     assert all(rate > 0 for rate in rates.values())
     assert hardware.peak_memory_mb() > 50
+
+
+def test_a_clock_waits_for_the_gpu_alone(monkeypatch):
+    waited = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: waited.append(1))
+    for where, waits in (("cpu", 0), ("cuda", 1)):
+        monkeypatch.setattr(hardware, "device", lambda where=where: torch.device(where))
+        before = hardware.now()
+        assert hardware.now() >= before
+        assert len(waited) == 2 * waits
 
 
 def test_autocast_multiplies_in_the_type_and_leaves_float32_alone():

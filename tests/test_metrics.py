@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from rrec_lib.ablations import exceeds_hit
 from rrec_lib.metrics import (
     expected_hit,
     expected_ndcg,
@@ -168,30 +167,3 @@ def test_reciprocal_rank_equals_the_average_over_all_tie_breaks():
     average = expected_reciprocal_rank(*target_rank(scores + noise, torch.zeros(40_000, dtype=torch.long))).mean()
     exact = expected_reciprocal_rank(*target_rank(scores[None], torch.tensor([0])))
     assert average.item() == pytest.approx(exact.item(), abs=0.005)
-
-
-def paper_rows(text):
-    """Rows of results in the tables of a page: six cells of figures, in the order H N H N H N."""
-    for line in text.splitlines():
-        cells = [cell.strip() for cell in line.strip().strip("|").split("|")][1:]
-        if len(cells) == 6 and all(cell.rstrip(" ‡").isdigit() for cell in cells):
-            yield line, [int(cell.rstrip(" ‡")) for cell in cells], ["‡" in cell for cell in cells]
-
-
-def wrongly_marked(text):
-    wrong = []
-    for line, figures, marks in paper_rows(text):
-        if marks[1::2] != [exceeds_hit([pair]) for pair in zip(figures[::2], figures[1::2], strict=True)] or any(
-            marks[::2]
-        ):
-            wrong.append(line)
-    return wrong
-
-
-def test_the_books_table_of_the_papers_numbers_marks_every_impossible_row():
-    page = (Path(__file__).parents[1] / "book" / "paper-code-ours.md").read_text(encoding="utf-8")
-    assert len(list(paper_rows(page))) == 3 * 11
-    assert wrongly_marked(page) == []
-    assert page.count(" ‡ |") == 6
-    for changed in (page.replace("141 ‡", "141", 1), page.replace("| 161 |", "| 161 ‡ |", 1)):
-        assert len(wrongly_marked(changed)) == 1

@@ -1,6 +1,7 @@
 """Profiles: complete, known by name, overridable by key, and clear when something is wrong."""
 
 import dataclasses
+import re
 
 import pytest
 import yaml
@@ -52,13 +53,53 @@ def test_an_unknown_key_is_refused(key):
 
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
-    [("training.steps", "many", "int"), ("training.steps", 2.5, "int"), ("training.steps", True, "int"),
-     ("warmup.sentence_every", True, "int"),
-     ("rollouts.temperature", "hot", "float"), ("model.lora_layers", "all", "int | None"), ("model.name", 3, "str")],
+    [("training.steps", "many", "a whole number from 1 up"), ("training.steps", 2.5, "a whole number from 1 up"),
+     ("training.steps", True, "a whole number from 1 up"), ("training.steps", -1, "a whole number from 1 up"),
+     ("warmup.sentence_every", True, "a whole number from 0 up"), ("rollouts.temperature", "hot", "a number above 0"),
+     ("rollouts.temperature", -1, "a number above 0"), ("rollouts.group_size", 0, "a whole number from 2 up"),
+     ("training.learning_rate", float("nan"), "a number above 0"), ("reward.beta", 1.5, "a number from 0 to 1"),
+     ("model.lora_layers", "all", "a whole number from 1 up or null"), ("model.lora_rank", -1, "whole number from 0"),
+     ("training.advantage", "ppo", "grpo or rloo"), ("rollouts.vllm", "on", "colocate or server or null"),
+     ("model.dtype", "half", "auto or float32 or bfloat16 or float16"), ("model.name", 3, "text"),
+     ("model.name", "", "text")],
 )  # fmt: skip
-def test_a_value_of_the_wrong_type_is_refused(key, value, expected):
-    with pytest.raises(ValueError, match=rf"{key} takes {expected.replace('|', '[|]')}, got {value!r}"):
+def test_a_value_outside_its_range_is_refused(key, value, expected):
+    with pytest.raises(ValueError, match=re.escape(key) + f" takes .*{expected}.*, got {re.escape(repr(value))}"):
         load_profile("smoke", {key: value})
+
+
+def test_every_field_of_every_section_refuses_what_it_cannot_take():
+    """A number below 0 and an empty text fit no field; only null may, or a falsehood that is said in its range."""
+    smoke = load_profile("smoke")
+    sections = [s for s in dataclasses.fields(smoke) if dataclasses.is_dataclass(getattr(smoke, s.name))]
+    keys = [f"{s.name}.{f.name}" for s in sections for f in dataclasses.fields(getattr(smoke, s.name))]
+    assert len(keys) > 35
+    for key in keys:
+        for value in (-1, [], ""):
+            with pytest.raises(ValueError, match=f"^{re.escape(key)} takes .*, got {re.escape(repr(value))}$"):
+                load_profile("smoke", {key: value})
+
+
+def test_a_file_with_a_value_outside_its_range_is_refused(tmp_path, monkeypatch):
+    content = yaml.safe_load((profiles.resource("notebooks/profiles") / "smoke.yaml").read_text(encoding="utf-8"))
+    content["training"]["item_refresh_steps"] = 0
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    monkeypatch.setattr(profiles, "resource", lambda _: tmp_path)
+    with pytest.raises(ValueError, match=r"training.item_refresh_steps takes a whole number from 1 up, got 0"):
+        load_profile("mine")
+
+
+def test_a_section_is_checked_wherever_it_is_changed():
+    with pytest.raises(ValueError, match="greater than or equal to 1"):
+        dataclasses.replace(load_profile("smoke").training, steps=0)
+
+
+def test_overrides_may_be_texts_as_papermill_hands_them_on():
+    assert load_profile("smoke", "training.steps=3").training.steps == 3
+    changed = load_profile("smoke", ["training.steps=3", "rollouts.top_k=0"])
+    assert (changed.training.steps, changed.rollouts.top_k) == (3, 0)
+    with pytest.raises(ValueError, match="KEY=VALUE"):
+        load_profile("smoke", "fast")
 
 
 def test_overrides_are_read_from_text():

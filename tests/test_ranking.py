@@ -172,6 +172,8 @@ def test_top_k_lists_the_best_and_keeps_catalogue_order_in_ties():
     assert top_k(torch.tensor([0.0, 1.0]), 1).items.tolist() == [1]
     with pytest.raises(ValueError, match=r"^k must be at least 1, got 0$"):
         top_k(torch.zeros(2), 0)
+    with pytest.raises(ValueError, match="NaN"):  # sorted, it would recommend the catalogue's order
+        top_k(torch.full((2, 3), torch.nan), 1)
 
 
 def _loop_bootstrap(values, users, samples, seed):

@@ -77,7 +77,7 @@ def test_both_arms_train_within_their_budget_and_are_read_back(
     for gone in (None, out):
         if gone:
             shutil.rmtree(gone)
-        with pytest.raises(ValueError, match=r"other settings \(profile.warmup.learning_rate\)"):
+        with pytest.raises(ValueError, match=r"other settings \(profile.warmup.learning_rate 0.002, now 0.5\)"):
             script.main()
 
 

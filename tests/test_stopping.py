@@ -118,7 +118,7 @@ def test_an_evaluation_is_no_part_of_what_was_spent(monkeypatch):
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
     for step in (1, 2):
-        state = SimpleNamespace(global_step=step, max_steps=9)
+        state = SimpleNamespace(global_step=step, max_steps=9, is_world_process_zero=True)
         stop.on_step_begin(None, state, TrainerControl(), optimizer=optimizer, lr_scheduler=scheduler)
         now[0] += 3
         stop.on_step_end(None, state, TrainerControl())

@@ -133,6 +133,28 @@ def test_configuration_refuses_what_would_be_wrong(smoke_profile, tmp_path):
     assert config.num_generations == smoke_profile.rollouts.group_size
 
 
+@pytest.mark.parametrize("stage", [train_recpo, warm_up])
+def test_layers_are_never_run_again_in_the_backward_pass(smoke_dataset, tmp_path, stage):
+    """Asked of the model: which setting says so depends on the version of Transformers, and TRL's default is on."""
+    profile = load_profile("smoke", {"model.lora_layers": 1})  # the item encoder feeds this layer itself
+    policy = load_policy(profile.model)
+
+    def checkpointed():
+        return sum(getattr(module, "gradient_checkpointing", False) for module in policy.model.modules())
+
+    def train(**settings):
+        return stage(policy, smoke_dataset, profile, tmp_path, max_steps=1, **settings)
+
+    assert train().state.global_step == 1
+    assert checkpointed() == 0
+    with pytest.raises(ValueError, match=r"activation checkpointing .* leave it off"):
+        train(gradient_checkpointing=True)
+    policy.model.get_base_model().gradient_checkpointing_enable()
+    assert checkpointed() > 0
+    with pytest.raises(ValueError, match=r"activation checkpointing .* leave it off"):
+        train()
+
+
 def test_logq_correction_changes_the_recommendation_alone(smoke_profile, smoke_dataset, tmp_path):
     def first_step(correct):
         policy = load_policy(smoke_profile.model)
@@ -161,7 +183,7 @@ def test_accumulated_micro_batches_keep_groups_whole(smoke_dataset, tmp_path):
     profile = load_profile("smoke", {"training.users_at_once": 1})
     policy, size = load_policy(profile.model), profile.rollouts.group_size
     trainer = train_recpo(policy, smoke_dataset, profile, tmp_path, callbacks=[], max_steps=1)
-    assert len(trainer._buffered_inputs) == profile.training.users_per_step == 2
+    assert len(trainer._buffered_inputs) == profile.training.users_per_step == 4
     for batch in trainer._buffered_inputs:
         assert batch["completion_ids"].shape[:2] == (1, size)
         # A whole group's advantages sum to zero, a part's would not.
@@ -225,6 +247,7 @@ def test_a_resumed_warm_up_ends_with_the_same_weights(smoke_profile, smoke_datas
     profile = dataclasses.replace(smoke_profile, warmup=warmup, training=training)
     whole = warmed(profile, smoke_dataset, tmp_path / "a")
     shutil.copytree(tmp_path / "a" / "checkpoint-3", tmp_path / "b" / "checkpoint-3")
+    shutil.copy(tmp_path / "a" / "settings.json", tmp_path / "b")
     again = warmed(profile, smoke_dataset, tmp_path / "b")
     assert trained_hash(again.policy) == trained_hash(whole.policy)
     assert last_checkpoint(tmp_path / "b") == tmp_path / "b" / "checkpoint-6"

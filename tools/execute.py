@@ -15,6 +15,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ipykernel.kernelspec import write_kernel_spec
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("accelerate", "datasets", "matplotlib", "numpy", "pandas", "peft", "torch", "transformers", "trl")
 RUNNER = Path(__file__).with_name("run_notebook.py")
@@ -56,7 +58,8 @@ def inputs(name: str, profile: str, root: Path = ROOT) -> list[Path]:
         if path.name != "cli.py" and not (path.name.startswith("nb") and path.name != own)
     ]
     shipped = [path for folder in ("data", "results") for path in (root / folder).rglob("*") if path.is_file()]
-    shipped = [path for path in shipped if path != root / "results" / "times.json"]
+    unread = (root / "results" / "times.json", root / "results" / "gpu")  # of runs elsewhere; no notebook reads them
+    shipped = [path for path in shipped if not any(path.is_relative_to(other) for other in unread)]
     notebook = root / "notebooks" / f"{name}.ipynb"
     return [notebook, root / "notebooks" / "profiles" / f"{profile}.yaml", *sorted(library), *sorted(shipped)]
 
@@ -108,6 +111,7 @@ def execute(name: str, profile: str, out: Path, results: Path, root: Path = ROOT
     source, partial, report = root / "notebooks" / f"{name}.ipynb", work / f"{name}.ipynb", work / "report.json"
     command = [sys.executable, RUNNER, source, partial, profile, report]
     with tempfile.TemporaryDirectory(prefix="rrec-") as sockets:
+        write_kernel_spec(Path(sockets) / "kernels" / "python3")  # this environment's, before any other of that name
         subprocess.run(command, cwd=work, env=kernel_environment(profile, results, sockets), check=False)
     figures = {"error": "its process was killed, perhaps for want of memory"}
     if report.exists():
@@ -136,7 +140,7 @@ def kernel_environment(profile: str, results: Path, sockets: str) -> dict[str, s
         "TOKENIZERS_PARALLELISM": "false",
         "JUPYTER_RUNTIME_DIR": sockets,  # a short path: socket names have a limit
         "JUPYTER_PLATFORM_DIRS": "1",  # else Jupyter warns
-        "JUPYTER_PREFER_ENV_PATH": "1",  # this environment's kernel, not one of the reader's
+        "JUPYTER_PATH": sockets,  # where this environment's kernel is written to; the reader's own have no place
         "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm's, for want of widgets, which a page could not show
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     }

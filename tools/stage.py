@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from execute import ROOT, BuildError, measured_times, notebook_names, profile_names
+from paper_tables import published_tables
 
 from rrec_lib import plotting
 from rrec_lib.baselines import BASELINES
@@ -55,6 +56,7 @@ def stage(source: Path, target: Path, profile: str = "cpu") -> None:
     (generated / "times.md").write_text(times_table(source), encoding="utf-8")
     (generated / "benchmarks.md").write_text(benchmarks_table(source), encoding="utf-8")
     (generated / "faults.md").write_text(rules_table(), encoding="utf-8")
+    (generated / "published.md").write_text(published_tables(), encoding="utf-8")
     for name in DATA_SETS:
         (generated / f"baselines-{name}.md").write_text(baselines_table(source, name), encoding="utf-8")
     (generated / "reference.md").write_text(reference_tables(source, generated), encoding="utf-8")
@@ -197,10 +199,10 @@ def _reference_table(source: Path, name: str, figures: Path) -> str:
     rows += [f"| {r.name}, the best tuned baseline | 1 | {_mean(arm_interval([r], METRIC))} | |" for r in best]
     if not best:
         rows.append("| the best tuned baseline | not run yet | | | |")
-    spans = {report.name: arm_interval([report], METRIC) for report in baselines} if arms else {}
+    spans = baseline_intervals(baselines) if arms else {}
     if spans:
         path = figures / f"reference-{name}.png"
-        rows += ["", f"![{_reference_figure(arms, spans, path)}]({figures.name}/{path.name})"]
+        rows += ["", f"![{reference_figure(arms, spans, path)}]({figures.name}/{path.name})"]
     if len(baselines) > 1:
         rows += ["", _detectable(baselines[0], baselines[1:5])]
     if arms:
@@ -243,7 +245,12 @@ def _all_and_capped(arms: dict[str, list[Report]]) -> list[str]:
     return lines[:-1]
 
 
-def _reference_figure(arms: dict[str, list[Report]], baselines: dict[str, Interval], path: Path) -> str:
+def baseline_intervals(baselines: list[Report]) -> dict[str, Interval]:
+    """Each tuned baseline's mean on test with its interval, by name."""
+    return {report.name: arm_interval([report], METRIC) for report in baselines}
+
+
+def reference_figure(arms: dict[str, list[Report]], baselines: dict[str, Interval], path: Path) -> str:
     """Draw all arms and baselines, best on top; the alt text says the means."""
     spans = {**{ARMS[name]: arm_interval(arm, METRIC) for name, arm in arms.items()}, **baselines}
     order = sorted(spans, key=lambda label: spans[label].mean)

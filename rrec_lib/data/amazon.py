@@ -1,6 +1,7 @@
 """Amazon Reviews 2023 as published: the two raw files of a category, read once from front to back."""
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,10 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from rrec_lib.data.amazon_rows import REVIEW_COLUMNS, parse_chunk, parse_header, parse_lines
+from rrec_lib.data.amazon_rows import REMEDIES, REVIEW_COLUMNS, parse_chunk, parse_header, parse_lines
 from rrec_lib.data.archive import DamagedArchiveError, read_chunks, read_lines
 from rrec_lib.data.arrow_files import file_sha256
+from rrec_lib.data.encodings import refuse_wide
 from rrec_lib.data.faults import Faults
 
 CHUNK = 1 << 23  # bytes of the review file parsed at a time
@@ -86,7 +88,7 @@ def read_reviews(path: Path | str, faults: Faults | None = None) -> Reviews:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no gzip, a column is missing, or too many rows are malformed.
+        ValueError: if it is no gzip, a column is missing, too many rows are malformed, or none is left.
     """
     path, faults = Path(path), Faults() if faults is None else faults
     header: list[str] = []
@@ -112,7 +114,9 @@ def read_reviews(path: Path | str, faults: Faults | None = None) -> Reviews:
     if not header:
         raise ValueError(f"{path} is empty; {_REMEDY}")
     log = pl.concat(parts)
-    faults.check(path, line - 2 - blank)
+    faults.check(path, line - 2 - blank, REMEDIES)
+    if not len(log):
+        raise ValueError(f"{path} has a header and no usable review below it; {_REMEDY}")
     user, user_ids = _numbers(log["user_id"])
     item, item_asins = _numbers(log["parent_asin"])
     rating, timestamp = log["rating"].to_numpy(), log["timestamp"].to_numpy()
@@ -140,9 +144,12 @@ def read_items(path: Path | str, faults: Faults | None = None) -> Iterator[tuple
     number = blank = 0
     try:
         for number, line in enumerate(read_lines(path), start=1):
+            if number == 1:
+                refuse_wide(path, line)
             try:
                 record = _decode(line.decode())
             except (ValueError, RecursionError) as error:
+                line = line.removeprefix(BOM_UTF8)
                 if not line or line.isspace():
                     blank += 1
                     continue
@@ -186,14 +193,15 @@ _BAD = object()
 
 
 def _second_try(path: Path, number: int, line: bytes, error: Exception, faults: Faults) -> Any:
-    """A line that is JSON but for bytes that are not UTF-8, or ``_BAD``."""
-    if isinstance(error, UnicodeDecodeError):
-        try:
-            record = _decode(line.decode(errors="replace"))
+    """A line that is JSON but for a byte order mark before it or bytes that are not UTF-8, or ``_BAD``."""
+    try:
+        record = _decode(line.decode(errors="replace"))
+    except (ValueError, RecursionError) as second:
+        error = second
+    else:
+        if isinstance(error, UnicodeDecodeError):
             faults.add("invalid_utf8_text", path, number, f"byte {error.start + 1} of the line")
-            return record
-        except (ValueError, RecursionError) as second:
-            error = second
+        return record
     faults.add("bad_json", path, number, _first_line(error))
     return _BAD
 

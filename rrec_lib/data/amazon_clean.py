@@ -2,11 +2,9 @@
 
 The window is the one asked for. Items keep their long titles, missing prices and letters of every alphabet; a
 description keeps its order. What people thought of an item after the window (average rating, number of buyers) stays
-out unless asked for. Events of the same second stand in no known order, and no tie lies across a split.
+out unless asked for. Events of the same millisecond stand in no known order, and no second lies across a split.
 """
 
-import html
-import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -24,6 +22,7 @@ from rrec_lib.data.arrow_files import Stream, stored_batches
 from rrec_lib.data.categories import category
 from rrec_lib.data.faults import MAX_FAULTS, Faults
 from rrec_lib.data.logs import EventLog, Filters, numbered, save_log
+from rrec_lib.data.texts import count_repairs, plain_text
 
 _TEXT_COLUMNS = [
     ("source_id", pa.string()),
@@ -33,8 +32,6 @@ _TEXT_COLUMNS = [
     ("categories", pa.list_(pa.string())),
 ]
 _CRAWL_TIME_COLUMNS = [("average_rating", pa.float64()), ("rating_number", pa.int64())]
-_TAG = re.compile(r"</?[A-Za-z][^<>]*>|<!--.*?-->|<\|[^<>|]*\|>", re.DOTALL)  # chat templates' signs as well
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffd]")
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,7 @@ def save_clean(raw: RawFiles, recipe: CleanRecipe, out: Path | str, max_faults: 
         kept, dropped = _choose(reviews, described, again, start, end)
         item_row = np.full(len(described), -1, dtype=np.int64)
         item_row[written] = np.arange(len(written))
-        log = EventLog(reviews.user, reviews.item, reviews.rating, reviews.timestamp // 1000, reviews.user_ids)
+        log = EventLog(reviews.user, reviews.item, reviews.rating, reviews.timestamp, 1000, reviews.user_ids)
         facts = {
             "recipe": "clean",
             "category": raw.category,
@@ -113,17 +110,6 @@ def save_clean(raw: RawFiles, recipe: CleanRecipe, out: Path | str, max_faults: 
         )
 
 
-def plain_text(text: str) -> str:
-    """HTML entities as signs, tags and control characters as spaces, whitespace as single spaces; Unicode stays."""
-    if "&" in text:
-        text = html.unescape(text)
-    if "<" in text:
-        text = _TAG.sub(" ", text)
-    if not text.isprintable():
-        text = _CONTROL.sub(" ", text)
-    return " ".join(text.split())
-
-
 def clean_item(
     record: dict[str, Any], kind: str, path: Path, line: int, faults: Faults, description_words: int | None = None
 ) -> dict[str, Any]:
@@ -143,10 +129,7 @@ def clean_item(
     parts = dict.fromkeys(plain_text(part) for part in description)
     if not title:
         faults.add("empty_title", path, line, raw_title)
-    elif html.unescape(str(raw_title)) != raw_title or _TAG.search(raw_title):
-        faults.add("html_title", path, line, raw_title)
-    if any(not text.isprintable() and _CONTROL.search(text) for text in (*_texts(raw_title), *description)):
-        faults.add("control_characters", path, line)
+    count_repairs(raw_title if title and isinstance(raw_title, str) else "", description, path, line, faults)
     if _is_bad_price(record.get("price")):
         faults.add("bad_price", path, line, record["price"])
     return {

@@ -3,7 +3,6 @@
 Both ways accept the same rows: what the fast way is unsure of, it leaves to the slow one.
 """
 
-import csv
 import io
 import re
 from pathlib import Path
@@ -12,11 +11,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from rrec_lib.data.csv_lines import MARK, split_fields
+from rrec_lib.data.encodings import refuse_wide
 from rrec_lib.data.faults import MAX_ID, Faults
 
 REVIEW_COLUMNS = {"user_id": pl.Categorical, "parent_asin": pl.Categorical, "rating": pl.Float64, "timestamp": pl.Int64}
 RATINGS = (1.0, 5.0)
 TIMES = (788_918_400_000, 4_102_444_800_000)  # from 1995, and before 2100, in ms
+REMEDIES = {
+    "bad_rating": "Amazon's ratings go from 1 to 5; for another scale there is `rrec prepare csv` with --best-rating",
+    "bad_time": "Amazon's times are milliseconds since 1970; for others there is `rrec prepare csv`",
+}
 _PARSED = {"user_id": pl.String, "parent_asin": pl.String, "rating": pl.Float64, "timestamp": pl.Int64}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffd]")
 
@@ -38,13 +43,12 @@ def parse_header(path: Path, line: bytes) -> list[str]:
     """Column names of the first line.
 
     Raises:
-        ValueError: if one of ``REVIEW_COLUMNS`` is missing or there twice.
+        ValueError: if one of ``REVIEW_COLUMNS`` is missing or there twice, or the text is not UTF-8.
     """
+    refuse_wide(path, line)
     text = line.decode("utf-8-sig", errors="replace").strip("\r")
-    try:
-        header = next(csv.reader([text], strict=True), [])
-    except csv.Error:
-        header = [text]
+    fields = split_fields(text, ",")
+    header = [text] if isinstance(fields, str) else fields
     missing = [name for name in REVIEW_COLUMNS if header.count(name) != 1]
     if missing:
         raise ValueError(f"{path} has no column {', '.join(missing)}, or two; expected {', '.join(REVIEW_COLUMNS)}")
@@ -118,13 +122,12 @@ def parse_lines(
 
 def _parse_line(line: bytes, columns: int, places: list[int]) -> tuple[Any, ...]:
     """User, item, rating and time; the fault and what was found; or nothing, for a blank line."""
-    text = line.decode(errors="replace").removesuffix("\r")
+    text = line.decode(errors="replace").removeprefix(MARK).removesuffix("\r")
     if not text or text.isspace():
         return ()
-    try:
-        fields = next(csv.reader([text], strict=True)) if '"' in text else text.split(",")
-    except csv.Error as error:
-        return "wrong_columns", str(error)
+    fields = split_fields(text, ",")
+    if isinstance(fields, str):
+        return "wrong_columns", fields
     if len(fields) != columns:
         return "wrong_columns", f"{len(fields)} fields, expected {columns}"
     user, item, rating, timestamp = (fields[place] for place in places)
@@ -133,6 +136,7 @@ def _parse_line(line: bytes, columns: int, places: list[int]) -> tuple[Any, ...]
             return "invalid_utf8_id" if "\ufffd" in value else "bad_id", ascii(value)
     if (stars := number(rating, float)) is None or not RATINGS[0] <= stars <= RATINGS[1]:
         return "bad_rating", ascii(rating)
-    if (time := number(timestamp, int)) is None or not TIMES[0] <= time < TIMES[1]:
+    time = number(timestamp, float)  # a program may have written 1672531200000.0
+    if time is None or not TIMES[0] <= time < TIMES[1] or time != int(time):
         return "bad_time", ascii(timestamp)
-    return user, item, stars, time
+    return user, item, stars, int(time)

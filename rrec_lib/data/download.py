@@ -171,6 +171,9 @@ def _attempt(job: _Job) -> None:
             reason = f"{host} broke off after {_length(job.part)} bytes"
         raise _AgainError(reason, 0.0) from error
     except requests.RequestException as error:  # an address that can't be, or redirects in a circle
+        if "SOCKS" in str(error):
+            what = "a proxy variable such as ALL_PROXY names a SOCKS proxy, and the package for these is not installed"
+            raise job.error(what, "`pip install pysocks`, or unset the variable") from error
         raise job.error(str(error).rstrip("."), "check the address") from error
 
 

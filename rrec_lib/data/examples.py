@@ -119,7 +119,8 @@ def prepare(events: pd.DataFrame, items: pd.DataFrame, data: DataProfile) -> Dat
     numbers = pd.Series(catalogue.index, index=catalogue["item_id"])
     numbered = kept.assign(item_id=kept["item_id"].map(numbers).astype("int64"))
     plan = _plan(numbered, data.window, data.min_target_rating)
-    cuts = split_cuts(plan)
+    cuts = split_cuts(plan, "lower data.k_core or data.min_target_rating, or raise data.max_users or "
+                      "data.catalogue_size")  # fmt: skip
     _check_catalogue(plan, cuts, cutoff if data.catalogue_size is not None else None)
     dataset = DatasetDict({name: Dataset(_table(plan, *cuts[name])) for name in SPLITS})
     table = catalogue.rename(columns={"item_id": "source_id"}).assign(item_id=catalogue.index)
@@ -129,8 +130,12 @@ def prepare(events: pd.DataFrame, items: pd.DataFrame, data: DataProfile) -> Dat
     return dataset
 
 
-def split_cuts(plan: ExamplePlan) -> dict[str, tuple[int, int]]:
+def split_cuts(plan: ExamplePlan, remedy: str) -> dict[str, tuple[int, int]]:
     """First row of every split and the one behind its last, by :func:`temporal_split`.
+
+    Args:
+        plan: all examples.
+        remedy: what to do if a split has none.
 
     Raises:
         ValueError: naming a split without a row.
@@ -140,8 +145,8 @@ def split_cuts(plan: ExamplePlan) -> dict[str, tuple[int, int]]:
     cuts = {name: (edges[number], edges[number + 1]) for number, name in enumerate(SPLITS)}
     for name, (begin, end) in cuts.items():
         if begin == end:
-            raise ValueError(f"the filters leave no {name} example; widen the time window, lower data.k_core or "
-                             "data.min_target_rating, or raise data.max_users or data.catalogue_size")  # fmt: skip
+            raise ValueError(f"the filters leave no {name} example ({len(plan.rows):,} in all; each needs an event and "
+                             f"a strictly earlier one of its user); {remedy}")  # fmt: skip
     return cuts
 
 
@@ -164,7 +169,8 @@ def save_examples(
         FileExistsError: if the folder holds something that is not a prepared dataset.
         ValueError: naming a split without a row.
     """
-    cuts = split_cuts(plan)
+    window = "widen the window with --start and --end, " if "start" in arguments else ""
+    cuts = split_cuts(plan, f"give a longer log, {window}or lower --k-core or --min-target-rating")
     splits = {name: Stream(plan.schema, example_batches(plan, *cut)) for name, cut in cuts.items()}
     users = {name: len(np.unique(plan.user[plan.rows[begin:end]])) for name, (begin, end) in cuts.items()}
     repeats = {name: int(plan.repeat[plan.rows[begin:end]].sum()) for name, (begin, end) in cuts.items()}

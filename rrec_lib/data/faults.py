@@ -3,11 +3,12 @@
 ``RULES`` lists every kind and what becomes of its record. A *dropped* record is not used; a *repaired* one is used
 with the fault taken out; a *counted* one is used as it is, or left out because nothing could be done with it. None of
 these stops the preparation unless the dropped records of a file are more than a set share of it. What does stop it at
-once is a file that is missing or empty, an archive that is no gzip from its first byte, a review file whose header
-lacks a column, and a log of which the window and the filters leave nothing.
+once is a file that is missing, empty or in another encoding, an archive that is no gzip from its first byte, a header
+that lacks a column, two files that don't belong together, and a log of which the window and the filters leave nothing.
 
-A line is a record: a quoted field may hold commas but no line break. What stood in a damaged archive before the break
-is used, but for the line that the break cuts.
+At Amazon a line is a record. In other CSV files a quoted text may hold line breaks; a quotation that never closes, or
+takes in a line that is a record of its own, costs the record it begins in and no other. What stood in a damaged archive
+before the break is used, but for the line that the break cuts.
 """
 
 from collections import Counter
@@ -34,15 +35,23 @@ RULES = {
     "wrong_columns": Rule("dropped", "a CSV row with missing or extra columns, or an open quotation mark"),
     "bad_json": Rule("dropped", "a line that is not JSON"),
     "not_an_object": Rule("dropped", "a line whose JSON is not an object"),
-    "bad_id": Rule("dropped", f"an id that is empty, no text, over {MAX_ID} characters, or has a control character"),
+    "bad_id": Rule(
+        "dropped",
+        f"an id that is empty, no text, over {MAX_ID} characters, or has a control character or, in CSV "
+        "files of your own, a quotation mark",
+    ),
     "bad_rating": Rule("dropped", "a rating that is no number or lies outside the scale, 1 to 5 at Amazon"),
     "bad_time": Rule("dropped", "a time that can't be read, or lies before 1995 or after 2099"),
-    "invalid_utf8_id": Rule("dropped", "an id with bytes that are not UTF-8"),
-    "invalid_utf8_text": Rule("repaired", "a text with bytes that are not UTF-8: each becomes U+FFFD, then a space"),
+    "invalid_utf8_id": Rule("dropped", "an id with bytes that don't belong to the file's encoding"),
+    "invalid_utf8_text": Rule(
+        "repaired", "a text with bytes that don't belong to the file's encoding: each becomes a space"
+    ),
     "item_twice": Rule("dropped", "a later description of an item; the first is used (official: both are stored)"),
     "empty_title": Rule("repaired", "an item without a title: it is called Untitled, with its id (official: dropped)"),
     "html_title": Rule("repaired", "a title with HTML: entities become signs, tags spaces"),
+    "html_text": Rule("repaired", "a description or genre with HTML, likewise (official: cleaned, not counted)"),
     "control_characters": Rule("repaired", "a text with control characters: each becomes a space"),
+    "bad_year": Rule("repaired", "a year that is there but can't be read: the item has none"),
     "bad_price": Rule("counted", "a price that is there but is no number; it is not used (official: item dropped)"),
     "duplicate_event": Rule("counted", "the same user, item and time again: dropped, the first stays (official: kept)"),
     "review_without_item": Rule("counted", "a review of an item that has no description: left out"),
@@ -83,12 +92,13 @@ class Faults:
             text = detail if isinstance(detail, str) else ascii(detail)
             kept.append({"line": line, "found": text if len(text) <= 80 else text[:77] + "..."})
 
-    def check(self, path: Path, records: int) -> None:
+    def check(self, path: Path, records: int, remedies: Mapping[str, str] | None = None) -> None:
         """Stop if too many records of a file were dropped.
 
         Args:
             path: the file, read to its end.
             records: its lines that are not blank, without the header.
+            remedies: what to do against a kind of fault, where there is more to say than to mend the file.
 
         Raises:
             ValueError: with the counts and the first lines.
@@ -98,9 +108,11 @@ class Faults:
         total = sum(dropped.values())
         if total > self.limit * records:
             listed = "; ".join(f"{kind} {n:,} (first on line {self._line(path, kind)})" for kind, n in dropped.items())
+            known = [text for kind, text in (remedies or {}).items() if kind in dropped]
+            usual = "mend the file, fetch it again, or allow more with --max-faults"
             raise ValueError(
                 f"{path}: {total:,} of {records:,} records are malformed, more than the share of {self.limit:g} that "
-                f"is allowed: {listed}; mend the file, fetch it again, or allow more faults"
+                f"is allowed: {listed}; {'; '.join([*known, usual])}"
             )
 
     def as_dict(self) -> dict[str, Any]:

@@ -18,9 +18,10 @@ BATCH_EVENTS = 1 << 21  # events in the lists of a batch, so that one user's lon
 class ExamplePlan:
     """Events by user, time and item, and which of them are targets.
 
-    ``user`` (index into ``user_ids``), ``item``, ``rating``, ``timestamp``, ``start`` (place of the user's first
-    event), ``past`` (the place behind the last strictly earlier one) and ``repeat`` (the user had the item strictly
-    earlier) are (E,); ``rows`` (R,) are the targets' places, by time, user and item.
+    ``user`` (index into ``user_ids``), ``item``, ``rating``, ``timestamp`` (whole seconds), ``start`` (place of the
+    user's first event), ``past`` (the place behind the last strictly earlier one, by the log's own clock) and
+    ``repeat`` (the user had the item strictly earlier) are (E,); ``rows`` (R,) are the targets' places, by time, user
+    and item.
     """
 
     user: np.ndarray
@@ -60,6 +61,7 @@ def plan_examples(
     user_ids: pa.Array,
     window: int,
     min_target_rating: float,
+    per_second: int = 1,
 ) -> ExamplePlan:
     """Sort a log and find its targets: events rated enough, with something strictly earlier.
 
@@ -71,6 +73,8 @@ def plan_examples(
         user_ids: the users' ids.
         window: how many past events a history keeps, at least 1.
         min_target_rating: an event with a lower rating is history, never a target.
+        per_second: how many units of ``timestamp`` make a second. All of them decide what is earlier; examples show
+            whole seconds.
 
     Raises:
         ValueError: if the window is smaller than 1.
@@ -83,8 +87,8 @@ def plan_examples(
     past = first_places(user, timestamp)
     rows = np.flatnonzero((rating >= min_target_rating) & (past > start))
     rows = rows[np.lexsort((item[rows], user[rows], timestamp[rows]))]
-    return ExamplePlan(user, item, rating, timestamp, start, past, _repeats(user, item, timestamp), rows, window,
-                       user_ids)  # fmt: skip
+    repeat = _repeats(user, item, timestamp)
+    return ExamplePlan(user, item, rating, timestamp // per_second, start, past, repeat, rows, window, user_ids)
 
 
 def example_batches(plan: ExamplePlan, begin: int, end: int) -> Iterator[pa.RecordBatch]:

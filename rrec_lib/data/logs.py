@@ -14,16 +14,23 @@ from rrec_lib.data.events import k_core_places
 from rrec_lib.data.examples import save_examples
 from rrec_lib.data.histories import plan_examples
 
+_REMEDIES = {
+    "review_without_item": "give the two files of one set",
+    "outside_the_window": "choose other months with --start and --end",
+    "k_core": "lower --k-core",
+}
+
 
 @dataclass(frozen=True)
 class EventLog:
-    """Events of any source: ``user``, ``item`` (E,) numbers from 0; ``rating`` (E,), out of 5; ``seconds`` (E,) since
-    1970, UTC; ``user_ids`` the users' names."""
+    """Events of any source: ``user``, ``item`` (E,) numbers from 0; ``rating`` (E,), out of 5; ``time`` (E,) since
+    1970, UTC, of which ``per_second`` make a second; ``user_ids`` the users' names."""
 
     user: np.ndarray
     item: np.ndarray
     rating: np.ndarray
-    seconds: np.ndarray
+    time: np.ndarray
+    per_second: int
     user_ids: pa.Array
 
 
@@ -76,8 +83,9 @@ def save_log(
     core = k_core_places(log.user, log.item, kept, filters.k_core)
     dropped = {**facts["dropped"], "k_core": len(kept) - len(core)}
     if not len(core):
-        raise ValueError(f"no event is left (dropped: {', '.join(f'{n:,} {why}' for why, n in dropped.items() if n)}); "
-                         "choose another time window or a lower k_core")  # fmt: skip
+        counted = ", ".join(f"{n:,} {why}" for why, n in dropped.items() if n)
+        remedies = " or ".join(text for why, text in _REMEDIES.items() if dropped.get(why))
+        raise ValueError(f"no event is left (dropped: {counted}); {remedies or 'give a longer log'}")
     rows = np.unique(item_row[log.item[core]])
     numbers = np.zeros(len(item_row), dtype=np.int32)
     numbers[item_row >= 0] = np.searchsorted(rows, item_row[item_row >= 0])
@@ -90,10 +98,11 @@ def save_log(
         place[user],
         numbers[log.item[core]],
         log.rating[core],
-        log.seconds[core],
+        log.time[core],
         names.take(pa.array(order)),
         filters.window,
         filters.min_target_rating,
+        log.per_second,
     )
     counts = {"events": len(core), "users": len(users), "items": len(rows), "events_that_are_no_target":
               len(core) - len(plan.rows)}  # fmt: skip

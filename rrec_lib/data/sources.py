@@ -37,9 +37,9 @@ def category_files(category: str, folder: Path | str | None = None, base: str = 
             download(address, folder / name)
         except DownloadError as error:
             missing = [there for file, there in addresses.items() if not (folder / file).is_file()]
-            reason = str(error).split(";")[0]
+            reason_and_remedy = str(error).partition(", or download ")[0]
             raise DownloadError(
-                f"{reason}; run this again later (it goes on where it broke off), or without a network: fetch "
+                f"{reason_and_remedy}; or without a network: fetch "
                 f"{' and '.join(missing)} elsewhere and put them into {folder}, or into a folder of your own that you "
                 "name with --raw-dir"
             ) from error

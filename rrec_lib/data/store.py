@@ -1,9 +1,6 @@
 """Prepared data on disk: written whole or not at all, and checked when read back."""
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +22,7 @@ from rrec_lib.data.arrow_files import (
     write_stream,
 )
 from rrec_lib.data.movielens import source_checksum
+from rrec_lib.paths import replacing_folder
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -106,14 +104,8 @@ def staged(folder: Path | str) -> Iterator[Path]:
     folder = Path(folder)
     if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder} exists and holds no {MANIFEST}, so it is not replaced; choose another folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        (staging / "new").mkdir()
-        yield staging / "new"
-        _swap(staging / "new", folder, staging / "old")
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    with replacing_folder(folder) as new:
+        yield new
 
 
 def read_manifest(folder: Path | str) -> dict[str, Any]:
@@ -192,17 +184,6 @@ def load_any(folder: Path | str) -> DatasetDict:
 def write_manifest(folder: Path, found: Mapping[str, Any]) -> None:
     """Write ``manifest.json``, keys in order."""
     (folder / MANIFEST).write_text(json.dumps(found, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _swap(new: Path, folder: Path, old: Path) -> None:
-    if folder.exists():
-        os.replace(folder, old)
-    try:
-        os.replace(new, folder)
-    except OSError:
-        if old.exists():  # put back what was there
-            os.replace(old, folder)
-        raise
 
 
 def _users(split: Dataset) -> int:

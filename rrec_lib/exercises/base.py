@@ -5,31 +5,50 @@ from functools import wraps
 from typing import Any
 
 
-def report(check: Callable[..., None]) -> Callable[..., bool]:
+def report(check: Callable[[Any], None]) -> Callable[[Any], bool]:
     """Turn a function that asserts into one that prints a verdict.
 
     Args:
-        check: raises ``AssertionError`` with a helpful sentence if the answer it is given is wrong. The first line of
-            its docstring is printed when the answer is right.
+        check: takes the reader's answer, a function or a value, and raises ``AssertionError`` with a helpful sentence
+            if it is wrong. It never sees an answer that isn't there: ``None``, or a function that returns ``None`` or
+            raises ``NotImplementedError``. The first line of its docstring is printed when the answer is right.
 
     Returns:
-        A function with the same arguments that prints ``✓``, ``✗`` or ``…`` and returns whether the answer is right.
+        A function with the same argument that prints ``✓``, ``✗`` or ``…`` and returns whether the answer is right.
     """
 
     @wraps(check)
-    def run(*args: Any, **kwargs: Any) -> bool:
+    def run(answer: Any) -> bool:
         try:
-            check(*args, **kwargs)
+            check(_answered(answer) if callable(answer) else _given(answer))
         except NotImplementedError:
-            print("… not attempted yet: replace the line that raises NotImplementedError")
+            print("… nothing to check yet: put your answer in the place of what stands there")
             return False
         except AssertionError as problem:
             print(f"✗ {problem}")
             return False
         except Exception as problem:  # a broken answer must not stop the reader's notebook
-            print(f"✗ your function raised {type(problem).__name__}: {problem}")
+            print(f"✗ your answer raised {type(problem).__name__}: {problem}")
             return False
         print(f"✓ {(check.__doc__ or 'correct').strip().splitlines()[0]}")
         return True
 
     return run
+
+
+def _answered(answer: Callable[..., Any]) -> Callable[..., Any]:
+    """The reader's function, where a missing answer raises instead of being returned."""
+
+    @wraps(answer)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return _given(answer(*args, **kwargs))
+
+    return call
+
+
+def _given(value: Any) -> Any:
+    """The value, unless it or one of its parts is a blank: ``None`` or ``...``."""
+    parts = value if isinstance(value, (tuple, list)) else [value]
+    if any(part is None or part is ... for part in parts):
+        raise NotImplementedError
+    return value

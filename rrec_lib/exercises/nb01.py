@@ -19,8 +19,6 @@ def check_average_overlap(answer: Callable[[list[int], list[int], int], float]) 
     cases = [(a, a, 3, 1.0), (a, b, 1, 0.0), (a, b, 2, 1 / 2), (a, b, 3, 5 / 9), (a, b, 4, 29 / 48), ([5], [7], 1, 0.0)]
     for first, second, k, expected in cases:
         value = answer(list(first), list(second), k)
-        if value is None:
-            raise NotImplementedError
         assert abs(float(value) - expected) < 1e-9, (
             f"{first} and {second}, k = {k}: expected {expected:.3f}, got {value}"
         )
@@ -37,8 +35,6 @@ def check_top_k(answer: Callable[[torch.Tensor, Sequence[int], int], Sequence[in
     for scores, seen, k in cases:
         tensor = torch.tensor(scores)
         value = answer(tensor, list(seen), k)
-        if value is None:
-            raise NotImplementedError
         given = [int(i) for i in value]
         again = [i for i in given if i in seen]
         if again:

@@ -39,8 +39,6 @@ def check_temporal_split(answer: SplitAnswer) -> None:
     """
     for times, hint in _SPLIT_CASES:
         given = answer(list(times))
-        if given is None:
-            raise NotImplementedError
         expected = temporal_split(np.array(times)).tolist()
         found = [int(value) for value in given]
         assert len(found) == len(times), f"{len(times)} times went in, {len(found)} labels came out"
@@ -56,7 +54,5 @@ def check_future_share(answer: ShareAnswer) -> None:
     """
     for train, test, expected, hint in _SHARE_CASES:
         given = answer(list(train), list(test))
-        if given is None:
-            raise NotImplementedError
         message = f"for training times {train} and test times {test} your function gave {given}: {hint}"
         assert abs(float(given) - expected) < 1e-9, message

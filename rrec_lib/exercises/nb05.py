@@ -18,8 +18,6 @@ def check_loss_mask(answer: Callable[[torch.Tensor, torch.Tensor, int], torch.Te
     total, sampled = torch.tensor([5, 4, 7, 3]), torch.tensor([5, 1, 4, 0])
     for width in (7, 9):
         mask = answer(total.clone(), sampled.clone(), width)
-        if mask is None:
-            raise NotImplementedError
         mask = torch.as_tensor(mask)
         assert mask.shape == (4, width), f"expected shape (4, {width}), got {tuple(mask.shape)}"
         counts = mask.bool().sum(1)
@@ -46,8 +44,6 @@ def check_clip_fraction(
     mask = torch.arange(5) < torch.tensor([5, 3, 4, 2, 5, 1])[:, None]
     for eps in (0.2, 0.05):
         value = answer(logprobs.clone(), old.clone(), advantages.clone(), mask.clone(), eps)
-        if value is None:
-            raise NotImplementedError
         ratio = (logprobs - old).exp()
         removed = clipped_gain(ratio, advantages[:, None], eps, eps)[1]
         expected = ((removed & mask).sum() / mask.sum()).item()

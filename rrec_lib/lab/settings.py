@@ -125,7 +125,9 @@ class LabConfig:
         may_be_zero = {"beta", "steps", "warmup_hits", "warmup_steps", "world_seed", "clip_eps", "best_only"}
         for knob in fields(self):
             value = getattr(self, knob.name)
-            if not isinstance(value, str) and (value < 0 or (value == 0 and knob.name not in may_be_zero)):
+            if isinstance(value, str):
+                continue
+            if not 0 <= value < float("inf") or (value == 0 and knob.name not in may_be_zero):
                 raise ValueError(f"{knob.name} must be positive, got {value}")
         if self.group_size < 2 or max(self.beta, self.teach_right, self.warmup_hits) > 1 or self.teach_rows % 2:
             raise ValueError(

@@ -158,6 +158,27 @@ def test_pages_do_not_scroll_sideways_on_a_phone(visit):
         assert widths[0] <= widths[1] + 1, f"{path} is {widths[0]} pixels wide on a phone of {widths[1]}"
 
 
+CUT = "() => [...document.querySelectorAll('.cell_output pre')].filter(p => p.scrollWidth > p.clientWidth + 1).length"
+GAPS = """() => [...document.querySelectorAll('.cell_output table td')].map(cell => {
+    const style = getComputedStyle(cell); return parseFloat(style.paddingLeft) + parseFloat(style.paddingRight); })"""
+
+
+def test_on_a_phone_printed_sentences_wrap_and_columns_stand_apart(visit):
+    require(NOTEBOOKS)
+    page = visit(NOTEBOOKS[0], viewport=PHONE)
+    cells = 0
+    for path in NOTEBOOKS:
+        page.goto(page.site + path, wait_until="load")
+        assert page.evaluate(CUT) == 0, f"{path} cuts printed lines off"
+        gaps = page.evaluate(GAPS)
+        cells += len(gaps)
+        assert min(gaps, default=99) >= 12, f"{path} has columns {min(gaps)} pixels apart"
+    assert cells
+    page.add_style_tag(content=".cell_output pre { white-space: pre !important } td { padding: 1px !important }")
+    assert page.evaluate(CUT)  # so the checks can fail
+    assert min(page.evaluate(GAPS)) < 12
+
+
 def test_figures_have_alt_texts_and_load(survey):
     for path, found in survey.items():
         for alt, src, loaded in found["images"]:

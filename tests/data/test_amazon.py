@@ -1,5 +1,6 @@
 """Amazon's raw files: every healthy record is read, every other one counted with its file and line."""
 
+import codecs
 import gzip
 import zlib
 
@@ -176,6 +177,48 @@ def test_bytes_that_are_not_utf8_are_repaired(jsonl):
     path, faults = jsonl(b'{"a": "\xff"}\n'), Faults(0.0)
     assert list(read_items(path, faults)) == [(1, {"a": "\ufffd"})]
     assert faults.counts == {path.name: {"invalid_utf8_text": 1}}
+
+
+def test_byte_order_marks_belong_to_no_record(tmp_path, jsonl):
+    mark = codecs.BOM_UTF8
+    path = tmp_path / "Tiny.csv.gz"
+    rows = [mark + HEADER.encode(), mark + f"a,X,5.0,{T}\n".encode(), f"a,Y,5.0,{T}\n".encode()]
+    path.write_bytes(gzip.compress(b"".join(rows)))
+    faults = Faults(0.0)
+    reviews = read_reviews(path, faults)
+    assert (reviews.user_ids.to_pylist(), reviews.item_asins.to_pylist()) == (["a"], ["X", "Y"])
+    meta = jsonl(mark + b'{"a": 1}\r\n' + mark + b"\n" + mark + b'{"b": 2}\n{"c": 3}\n')
+    assert list(read_items(meta, faults)) == [(1, {"a": 1}), (3, {"b": 2}), (4, {"c": 3})]
+    assert not faults.counts
+
+
+@pytest.mark.parametrize("name", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_other_widths_are_refused_by_name(tmp_path, jsonl, name):
+    path = tmp_path / "Tiny.csv.gz"
+    path.write_bytes(gzip.compress((HEADER + f"a,X,5.0,{T}\n").encode(name)))
+    with pytest.raises(ValueError, match=rf"Tiny.csv.gz is {name}, expected UTF-8"):
+        read_reviews(path)
+    with pytest.raises(ValueError, match=rf"meta_Tiny.jsonl.gz is {name}, expected UTF-8"):
+        list(read_items(jsonl('{"a": "abcdefgh"}\n'.encode(name))))
+
+
+def test_long_fields_and_times_with_a_point(csv):
+    long = "x," * 100_000
+    rows = f'a,X,5.0,{T}.0,"{long}"\nb,X,5.0,{T},\nc,X,5.0,{T},"\n'
+    faults = Faults(1.0)
+    reviews = read_reviews(csv(HEADER.strip() + ",text\n" + rows), faults)
+    assert (reviews.user_ids.to_pylist(), reviews.timestamp.tolist()) == (["a", "b"], [T, T])
+    assert faults.first == {"Tiny.csv.gz": {"wrong_columns": [{"line": 4, "found": "an open quotation mark"}]}}
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [("", "has a header and no usable review below it"), ("a,X,9,1\n", "another scale.*--best-rating"),
+     ("a,X,5,1600000000\n", "milliseconds since 1970")],
+)  # fmt: skip
+def test_what_is_wrong_is_named_with_its_remedy(csv, rows, message):
+    with pytest.raises(ValueError, match=message):
+        read_reviews(csv(HEADER + rows))
 
 
 def test_appearance():

@@ -580,3 +580,12 @@ def test_each_retry_is_said(server, get, monkeypatch, capsys):
     server.turns = [Turn(status=503)]
     get(description="ratings")
     assert "ratings: the server answered 503 Service Unavailable; trying again in" in capsys.readouterr().err
+
+
+def test_a_socks_proxy_without_its_package_gets_a_sentence(tmp_path, monkeypatch):
+    def get(*args, **kwargs):
+        raise requests.exceptions.InvalidSchema("Missing dependencies for SOCKS support.")
+
+    monkeypatch.setattr(module.requests, "get", get)
+    with pytest.raises(DownloadError, match=r"names a SOCKS proxy.*not installed; `pip install pysocks`, or unset"):
+        download("https://example.org/file.csv.gz", tmp_path / "file.csv.gz")

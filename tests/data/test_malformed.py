@@ -1,5 +1,6 @@
-"""300 malformed inputs: never a traceback, never a valid record lost, never half an output."""
+"""500 malformed inputs for either reader: never a traceback, a valid record lost, or half an output."""
 
+import codecs
 import gzip
 import json
 import shutil
@@ -18,13 +19,20 @@ from rrec_lib.data.faults import Faults
 from rrec_lib.data.store import load_any, read_manifest
 
 DAY = 86_400_000
-REVIEWS = [f"u{i % 5},A{i % 7},{1 + i % 5}.0,{1_672_531_200_000 + i * DAY}".encode() for i in range(25)]
+# Each day holds two events of a user that are 400 ms apart.
+REVIEWS = [f"u{i // 2 % 5},A{i // 2 % 7},{1 + i % 5}.0,{1_672_531_200_000 + i // 2 * DAY + i % 2 * 400}".encode()
+           for i in range(25)]  # fmt: skip
 ITEMS = [json.dumps({"parent_asin": f"A{i}", "title": f"Title {i}", "price": 1.0, "description": []}).encode()
          for i in range(7)]  # fmt: skip
 HEADER = b"user_id,parent_asin,rating,timestamp"
 FIELDS = [b"", b"x" * 70, b"6", b"nan", b"1_0", b"-1", b"0", b"\xff\xfe", b"\x00", b'"', b"9" * 30, b"1e400", b"u\x07"]
 JSONS = [b"null", b"[]", b"{", b'"a"', b"NaN", b"[" * 5000, b'{"parent_asin": 3}', b'{"parent_asin": "A1", "title": 5}',
          b'{"parent_asin": "\\ud800"}', b'{"title": null, "parent_asin": "A2", "description": {"a": 1}}']  # fmt: skip
+
+
+def stray_mark(line, at):
+    return line[:at] + b'"' + line[at:]
+
 
 bad_line = st.one_of(
     st.binary(max_size=40).filter(lambda text: b"\n" not in text),
@@ -34,11 +42,14 @@ bad_line = st.one_of(
         st.sampled_from(REVIEWS), st.integers(0, 3), st.sampled_from(FIELDS),
     ),
     st.builds(lambda line, end: line[:end], st.sampled_from(REVIEWS + ITEMS), st.integers(0, 60)),
+    st.builds(stray_mark, st.sampled_from(REVIEWS + ITEMS), st.integers(0, 60)),
+    st.sampled_from(REVIEWS + ITEMS).map(lambda line: line.decode().encode("utf-16-le").replace(b"\n", b"")),
     st.builds(
         lambda line, end: line + end, st.sampled_from(REVIEWS + ITEMS), st.sampled_from([b",5", b"}", b'"', b"\r"])
     ),
 )  # fmt: skip
 inserts = st.lists(st.tuples(st.integers(0, 25), bad_line), max_size=6)
+marks = st.sampled_from([b"", codecs.BOM_UTF8])
 damage = st.one_of(
     st.none(), st.tuples(st.just("cut"), st.floats(0, 1)), st.tuples(st.just("flip"), st.floats(0, 1)),
     st.tuples(st.just("append"), st.binary(min_size=1, max_size=9)),
@@ -76,16 +87,17 @@ def whole_lines(content, known):
     return {line for line in content.split(b"\n")[:-1] if line in known}
 
 
-@settings(max_examples=300, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
-@given(reviews=inserts, items=inserts, review_damage=damage, item_damage=damage, official=st.booleans())
-def test_malformed_inputs(reviews, items, review_damage, item_damage, official):
+@settings(max_examples=500, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@given(reviews=inserts, items=inserts, review_damage=damage, item_damage=damage, official=st.booleans(), mark=marks)
+def test_malformed_inputs(reviews, items, review_damage, item_damage, official, mark):
     folder = Path(tempfile.mkdtemp())
     try:
-        log = spoil([HEADER, *REVIEWS], [(at + 1, line) for at, line in reviews])
-        table = spoil(ITEMS, items)
+        log = mark + spoil([HEADER, *REVIEWS], [(at + 1, line) for at, line in reviews])
+        table = mark + spoil(ITEMS, items)
         log = write(folder / "Books.csv.gz", log, review_damage)
         table = write(folder / "meta_Books.jsonl.gz", table, item_damage)
         raw = raw_files(folder, "Books")
+        table = table.removeprefix(mark)
         check_reading(raw, whole_lines(log, set(REVIEWS)), whole_lines(table, set(ITEMS)))
         check_writing(raw, folder / "out", official)
         assert {path.name for path in folder.iterdir()} <= {"Books.csv.gz", "meta_Books.jsonl.gz", "out"}

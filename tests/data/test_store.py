@@ -99,7 +99,7 @@ def test_a_failure_half_way_leaves_the_previous_one(saved, monkeypatch, step, bu
     elif step == "manifest":
         monkeypatch.setattr(store, "manifest", fail)
     else:
-        monkeypatch.setattr(store.os, "replace", fail_on_new)
+        monkeypatch.setattr(os, "replace", fail_on_new)
     shorter = dataclasses.replace(DATA, window=1)
     with pytest.raises(OSError, match="disk full"):
         save_prepared(build(shorter), saved, dataclasses.asdict(shorter))

@@ -1,10 +1,15 @@
 """Notebook 08's checks: the stub and plausible wrong answers fail, the printed solution passes."""
 
+import numpy as np
 import pytest
 
 from rrec_lib.exercises import nb08
 
-EXERCISES = {"my_tallies": nb08.check_tallies, "my_clip_knobs": nb08.check_clip_knobs}
+EXERCISES = {
+    "my_tallies": nb08.check_tallies,
+    "my_clip_knobs": nb08.check_clip_knobs,
+    "my_impossible": nb08.check_impossible,
+}
 
 
 @pytest.mark.parametrize("name", EXERCISES)
@@ -63,5 +68,42 @@ def test_wrong_tallies(answer, hint, verdict):
 )  # fmt: skip
 def test_wrong_clip_knobs(knobs, hint, verdict):
     said = verdict(nb08.check_clip_knobs, lambda: knobs)
+    assert said.startswith("✗")
+    assert hint in said
+
+
+def between(first_too=True, least=True, most=True, last=3, slack=1.0):
+    """A reader's answer with a part left out."""
+
+    def answer(row):
+        k0 = hit0 = ndcg0 = 0
+        for step, (k, hit, ndcg) in enumerate(zip((5, 10, 20), row[::2], row[1::2], strict=True)):
+            new, earned = hit - hit0, ndcg - ndcg0
+            low, high = new / np.log2(1 + k), new / np.log2(2 + k0)
+            outside = (least and earned < low - slack) or (most and earned > high + slack)
+            if new < 0 or ((step or first_too) and step < last and outside):
+                return True
+            k0, hit0, ndcg0 = k, hit, ndcg
+        return False
+
+    return answer
+
+
+def above_hit(row):
+    return any(ndcg > hit for hit, ndcg in zip(row[::2], row[1::2], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [(above_hit, "can't fall"), (between(least=False), "at least 1/log2(6)"),
+     (between(most=False), "an NDCG"),
+     (between(first_too=False), "above the Hit"), (between(last=2), "at most 1/log2(12)"),
+     (between(slack=0), "rounded"), (between(slack=5), "at least 1/log2(21)"),
+     (lambda row: True, "every hit may stand at rank 1"),
+     (lambda row: row[0] == 400 and row[1] != 400, "Table 1, Instruments, Caser"),
+     (between(slack=4), "Table 2, Instruments, without reasoning")],
+)  # fmt: skip
+def test_wrong_verdicts_on_published_rows(answer, hint, verdict):
+    said = verdict(nb08.check_impossible, answer)
     assert said.startswith("✗")
     assert hint in said

@@ -12,7 +12,7 @@ import stage
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NAMES = execute.notebook_names(ROOT)
-PARAMETERS = 'profile = "cpu"\nseed = 0\noverrides = {}'
+PARAMETERS = 'profile = "cpu"\nseed = 0\noverrides = {}\nkeep = None  # or a folder that outlives this session'
 DIRECTIVE = re.compile(r"^(```|:::+)\s*\{|\{(ref|doc|cite|cite:\w|term|eq|numref)\}`", re.MULTILINE)
 
 
@@ -113,7 +113,9 @@ RECORDED = {
         "toy_loss": {"token": -0.005892, "item": -0.388794},
         "group_size": 4,
     },
-    "05_gpu_training": {"stage": "base", "steps": 4, "resume_gap": 0, "closes_marker.policy": 0},
+    "05_gpu_training": {
+        "stage": "base", "steps": 4, "resume_gap": 0, "closes_marker.policy": 0, "held_out.people": 4,
+    },
     "06_evaluation": {
         "rows": 8,
         "final": "untrained",
@@ -142,8 +144,21 @@ RECORDED = {
         "against_the_paper.3, leave-one-out.tokens": {"length": 1.074539, "cosine": 0.736812},
         "against_the_paper.all, GRPO.tokens": {"length": 0},
     },
-    "08_ablations": {"known.the class": 1 / 8, "known.class and slot": 1, "lessons.steps": 20, "ablations.lines": 22},
+    "08_ablations": {"known.the class": 1 / 8, "known.class and slot": 1, "lessons.steps": 20, "ablations.lines": 22,
+                     "impossible_rows": {"Table 1": 15, "Table 2": 7}},
 }
+
+
+def test_what_notebook_06_says_of_the_warm_up_is_in_its_log():
+    log = ROOT / "results" / "adapters" / "movielens-smollm2-warmup" / "log.jsonl"
+    losses = [json.loads(line)["token_loss"] for line in log.read_text(encoding="utf-8").splitlines()]
+    bare = losses.count(0)  # no sentence in the step: the state stands right behind the prompt
+    card = json.loads((log.parents[1] / "movielens-smollm2-recpo" / "adapter_card.json").read_text(encoding="utf-8"))
+    prose = " ".join(" ".join(source(cell) for cell in read("06_evaluation")["cells"]).split())
+    said = f"bare prompt in {bare} of its {len(losses)} steps, and behind a sentence in {len(losses) - bare} (its log"
+    assert said in prose
+    assert f"the {card['steps']} steps of RecPO after it" in prose
+    assert bare > len(losses) / 2  # else the bare prompt isn't the more familiar of the two
 
 
 def look_up(figures: dict, path: str):
@@ -203,7 +218,18 @@ def test_smoke_run(smoke_run):
     printed = "\n".join(
         "".join(output.get("text", "")) for cell in executed["cells"] for output in cell.get("outputs", [])
     )
-    assert printed.count("not attempted yet") >= 2
+    assert printed.count("nothing to check yet") == len(tagged(executed, "exercise"))
+    shown = [text for cell in executed["cells"] for output in cell.get("outputs", []) for text in texts(output)]
+    assert [text for text in shown if re.search(r"\bNaN\b", text)] == []  # says nothing to a reader
+
+
+def texts(output: dict) -> list[str]:
+    """What an output says in words: a stream's text, or a table as plain text."""
+    return ["".join(part) for part in (output.get("text"), output.get("data", {}).get("text/plain")) if part]
+
+
+def test_a_missing_figure_would_be_seen():
+    assert re.search(r"\bNaN\b", texts({"data": {"text/plain": "0  1.0\n1  NaN"}})[0])
 
 
 def numbers(value):

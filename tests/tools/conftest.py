@@ -24,6 +24,14 @@ def write_notebook(path: Path, *sources: str) -> None:
 
 
 @pytest.fixture
+def tmp_path(tmp_path, request):
+    """As pytest's, or a folder of another name in it."""
+    folder = tmp_path / getattr(request, "param", "project")
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
 def project(tmp_path):
     for folder in ("notebooks/profiles", "rrec_lib/exercises", "data", "results/adapters", "book/_static"):
         (tmp_path / folder).mkdir(parents=True)

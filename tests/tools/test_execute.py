@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 
 import execute
 import nbformat
@@ -65,9 +66,12 @@ def test_killed_kernel_is_a_failure_too(project):
         ("rrec_lib/exercises/nb02.py", False),
         ("data/ratings.csv", True),
         ("book/welcome.md", False),
+        ("results/gpu/device/tests.json", False),
     ],
 )
 def test_key_changes_with_what_the_notebook_depends_on(project, file, counts):
+    (project / file).parent.mkdir(parents=True, exist_ok=True)
+    (project / file).touch()
     before = execute.key_of("01_first", "cpu", project)
     (project / file).write_text((project / file).read_text() + " ")
     assert (execute.key_of("01_first", "cpu", project) != before) is counts
@@ -101,3 +105,17 @@ def test_recording_times_needs_every_notebook(executed):
     assert recorded["cpu"]["notebooks"]["01_first"] == {"seconds": 3.2, "peak_mb": 512}
     with pytest.raises(execute.BuildError, match="not run on smoke yet: 01_first"):
         execute.record_times("smoke", executed)
+
+
+def test_a_foreign_kernel_of_the_same_name_is_not_started(project, tmp_path, monkeypatch):
+    """Wherever a reader keeps one: in a folder of JUPYTER_PATH, or among their own data."""
+    for number, variable in enumerate(("JUPYTER_PATH", "JUPYTER_DATA_DIR")):
+        kernel = tmp_path / f"foreign{number}" / "kernels" / "python3"
+        kernel.mkdir(parents=True)
+        spec = {"argv": ["/bin/false", "{connection_file}"], "display_name": "another", "language": "python"}
+        (kernel / "kernel.json").write_text(json.dumps(spec))
+        monkeypatch.setenv(variable, str(tmp_path / f"foreign{number}"))
+    source = "import os, pathlib, sys; pathlib.Path(os.environ['RREC_RESULTS_DIR'], 'r').write_text(sys.executable)"
+    write_notebook(project / "notebooks" / "01_first.ipynb", source)
+    execute.execute_all(["01_first"], "smoke", root=project)
+    assert (project / "_build" / "results" / "smoke" / "r").read_text() == sys.executable

@@ -1,6 +1,5 @@
-"""The README's figures come from files: its table is results/times.json, its picture notebook 06's."""
+"""The README's figures come from files: its tables and its picture are those of results/."""
 
-import base64
 import json
 from pathlib import Path
 
@@ -32,12 +31,15 @@ def test_pictures_are_there_and_a_missing_section_is_named():
         readme.replace_section(TEXT, "figures", "x")
 
 
-def test_the_main_figure_is_the_first():
-    def cell(pixels, alt):
-        data = {"image/png": base64.b64encode(pixels).decode()}
-        return {"outputs": [{"data": data, "metadata": {"image/png": {"alt": alt}}}]}
-
-    notebook = {"cells": [{}, cell(b"one", "first"), cell(b"two", "second")]}
-    assert readme.main_figure(notebook) == (b"one", "first")
-    with pytest.raises(BuildError, match="no figure"):
-        readme.main_figure({"cells": [{}]})
+def test_the_picture_is_of_the_recorded_runs_and_leaves_no_tuned_baseline_out(tmp_path):
+    section = readme.result_section(tmp_path / "result.png")
+    assert readme.replace_section(TEXT, "result", section) == TEXT
+    assert (tmp_path / "result.png").read_bytes().startswith(b"\x89PNG")
+    for report in readme.tuned_baselines(readme.PLACE):
+        assert f"{report.name} {report.metric(readme.METRIC).mean():.3f}" in section
+    empty = tmp_path / "other"
+    folder = empty / "results" / "reference" / readme.PLACE
+    folder.mkdir(parents=True)
+    source = ROOT / "results" / "reference" / readme.PLACE / "untrained-0.json"
+    (folder / source.name).write_bytes(source.read_bytes())
+    assert readme.replace_section(TEXT, "result", readme.result_section(tmp_path / "x.png", empty)) != TEXT

@@ -28,3 +28,12 @@ def test_render_skip_and_failure(executed, capsys):
     source.write_text(good + "\nA new line.\n")
     render.render(executed)
     assert "A new line." in page.read_text()
+
+
+@pytest.mark.parametrize("tmp_path", ["a [b] c"], indirect=True)
+def test_a_checkout_below_a_folder_with_brackets_is_rendered(executed):
+    assert "[" in str(executed)
+    (executed / "book" / "left-out.md").write_text("## Not in the table of contents\n")
+    render.render(executed)
+    assert (executed / "_build" / "html" / "book" / "welcome.html").is_file()
+    assert not (executed / "_build" / "html" / "book" / "left-out.html").exists()
