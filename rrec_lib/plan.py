@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
-from rrec_lib.data.examples import prepare_profile
+from rrec_lib.data.examples import LOADERS
 from rrec_lib.data.store import MANIFEST, read_manifest
 from rrec_lib.hardware import users_of_a_process
 from rrec_lib.memory import (
@@ -101,9 +101,12 @@ def catalogue_items(profile: Profile) -> int:
     Raises:
         ValueError: for an unknown dataset.
     """
-    if (Path(profile.data.dataset) / MANIFEST).is_file():
-        return int(read_manifest(profile.data.dataset)["rows"]["items"])
-    return profile.data.catalogue_size or len(prepare_profile(profile)["items"])
+    name = profile.data.dataset
+    if (Path(name) / MANIFEST).is_file():
+        return int(read_manifest(name)["rows"]["items"])
+    if name not in LOADERS:
+        raise ValueError(f"unknown dataset {name!r}; choose one of {', '.join(LOADERS)}, or a prepared folder")
+    return profile.data.catalogue_size or len(LOADERS[name]()[1])
 
 
 def make_plan(

@@ -133,7 +133,7 @@ def test_float16_has_float32_logits_and_float32_twice_the_weights():
 
 
 def test_tokens_and_hours_by_hand():
-    profile = with_model(load_profile("smoke"), "smollm2-135m-instruct")
+    profile = with_model(load_profile("smoke", {"training.users_per_step": 2}), "smollm2-135m-instruct")
     # 4 steps of 2 users, 4 reasonings of 8 tokens each; 60 films every 2 steps, 2 targets a step, of 30 + 20 tokens
     table, targets = 8 * (30 + 8 * 20), 30 + 2 * 20
     expected = {"sampled": 64, "trained": 264, "items": targets, "prompts": 200, "table": table // 2, "states": 0}
@@ -147,7 +147,7 @@ def test_tokens_and_hours_by_hand():
     assert make_plan(profile).hours is None
 
 
-def test_items_are_those_of_the_softmax_the_data_and_vllm_reads_again(tmp_path, smoke_dataset):
+def test_items_are_those_of_the_softmax_the_data_and_vllm_reads_again(tmp_path):
     smoke = with_model(load_profile("smoke"), "smollm2-135m-instruct")
     drawn = load_profile("smoke", {"training.item_softmax": "catalogue"})
     assert make_plan(with_model(drawn, "smollm2-135m-instruct")).tokens_per_step["items"] == 30 + 8 * 30
