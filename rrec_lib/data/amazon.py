@@ -141,11 +141,11 @@ def read_items(path: Path | str, faults: Faults | None = None) -> Iterator[tuple
         ValueError: if it is no gzip, or after the last line if too many lines are malformed.
     """
     path, faults = Path(path), Faults() if faults is None else faults
-    number = blank = 0
+    number = blank = usable = 0
+    first = b""
     try:
         for number, line in enumerate(read_lines(path), start=1):
-            if number == 1:
-                refuse_wide(path, line)
+            first = line if number == 1 else first
             try:
                 record = _decode(line.decode())
             except (ValueError, RecursionError) as error:
@@ -155,6 +155,7 @@ def read_items(path: Path | str, faults: Faults | None = None) -> Iterator[tuple
                     continue
                 record = _second_try(path, number, line, error, faults)
             if isinstance(record, dict):
+                usable += 1
                 yield number, record
             elif record is not _BAD:
                 faults.add("not_an_object", path, number, type(record).__name__)
@@ -162,6 +163,8 @@ def read_items(path: Path | str, faults: Faults | None = None) -> Iterator[tuple
         if not number:
             raise ValueError(f"{path} can't be read as gzip ({error}); {_REMEDY}") from error
         faults.add("damaged_archive", path, number, f"{error}; read up to line {number}")
+    if not usable:
+        refuse_wide(path, first)
     faults.check(path, number - blank)
 
 

@@ -52,8 +52,8 @@ def create_folder(folder: Path, schemas: dict[str, pa.Schema]) -> dict[str, Path
     with no_progress_bar():
         DatasetDict(empty).save_to_disk(str(folder), num_shards=dict.fromkeys(schemas, 1))
     for name in schemas:
-        # What datasets calls List since 4.0 was Sequence before: every version reads that, and the official trainer's
-        # 3.4.1 nothing else.
+        # What datasets calls List since 4.0 was Sequence before: all versions read that, the official trainer's 3.4.1
+        # nothing else.
         info = folder / name / "dataset_info.json"
         text = info.read_text(encoding="utf-8").replace('"_type": "List"', '"_type": "Sequence"')
         info.write_text(text, encoding="utf-8")
