@@ -14,6 +14,8 @@ import pretend_accelerator
 import pytest
 
 SCRIPT = Path(__file__).with_name("pretend_run.py")
+SLOW = ("evaluation", "catalogue_step", "mistakes_in_training")
+SLOW += ("benchmark rollouts", "benchmark item_encoding", "benchmark recpo_step")
 ROUNDING = 1e-4
 
 
@@ -38,6 +40,11 @@ def run(*scenarios):
 @pytest.fixture(scope="module")
 def found():
     return run()
+
+
+@pytest.fixture(scope="module")
+def found_slowly():
+    return run(*SLOW)
 
 
 def test_mixing_devices_raises_as_on_a_gpu(found):
@@ -86,8 +93,9 @@ def test_the_item_table_is_made_kept_and_read(found):
     assert result["there"]
 
 
-def test_evaluation_gives_the_processors_ranks(found):
-    result = found("evaluation")
+@pytest.mark.slow
+def test_evaluation_gives_the_processors_ranks(found_slowly):
+    result = found_slowly("evaluation")
     assert result["ranks"]
     assert result["lists"]
     assert result["different ranks"], "equal ranks would mean nothing"
@@ -101,9 +109,17 @@ def test_recommend_gives_the_processors_list(found):
     assert result["scores"] < 1e-3
 
 
-@pytest.mark.parametrize("step", ["warmup_step", "recpo_step", "catalogue_step"])
+@pytest.mark.parametrize("step", ["warmup_step", "recpo_step"])
 def test_a_step_its_checkpoint_and_what_goes_on_from_there(found, step):
-    result = found(step)
+    check_step(found(step))
+
+
+@pytest.mark.slow
+def test_a_step_over_the_catalogue(found_slowly):
+    check_step(found_slowly("catalogue_step"))
+
+
+def check_step(result):
     assert result["there"] == pretend_accelerator.NAME
     assert result["gap"] < ROUNDING < result["moved"]
     assert result["loss gap"] < 1e-3
@@ -114,7 +130,7 @@ def test_a_step_its_checkpoint_and_what_goes_on_from_there(found, step):
 def test_baselines_give_the_processors_scores(found):
     result = found("baselines")
     networks = {name: value for name, value in result.items() if isinstance(value, dict)}
-    assert len(networks) == 4
+    assert len(networks) == 3
     assert all(value is True for name, value in result.items() if name not in networks)
     for value in networks.values():
         assert value["there"]
@@ -133,12 +149,17 @@ def test_the_lab_gives_the_processors_curves(found):
 
 def test_a_tensor_left_on_the_processor_is_noticed(found):
     result = found("mistakes")
-    assert len(result) >= 5
+    assert len(result) == 4
     assert set(result.values()) == {"DeviceMixError"}
 
 
 @pytest.mark.slow
-def test_what_a_gpu_run_measures_runs_on_the_device():
-    names = [f"benchmark {name}" for name in ("rollouts", "item_encoding", "recpo_step")]
-    found = run(*names)
-    assert all(found(name)["ratio"] > 0 for name in names)
+def test_a_tensor_left_on_the_processor_in_training_is_noticed(found_slowly):
+    result = found_slowly("mistakes_in_training")
+    assert len(result) == 3
+    assert set(result.values()) == {"DeviceMixError"}
+
+
+@pytest.mark.slow
+def test_what_a_gpu_run_measures_runs_on_the_device(found_slowly):
+    assert all(found_slowly(name)["ratio"] > 0 for name in SLOW if name.startswith("benchmark"))
