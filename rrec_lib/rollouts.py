@@ -198,12 +198,23 @@ class _Layer(DynamicLayer):
 
 
 def _choose(writing: list[_Member], logits: Tensor, temperature: float, top_k: int) -> list[int]:
-    """The next token of each member, from (n, V) logits. Only the k candidates are normalised and drawn from."""
+    """The next token of each member, from (n, V) logits. Only the k candidates are normalised and drawn from.
+
+    Raises:
+        RuntimeError: if the probabilities are no numbers.
+    """
     if temperature == 0:
         return logits.argmax(-1).tolist()
     values, tokens = logits.topk(min(top_k or logits.shape[-1], logits.shape[-1]))
-    drawn = torch.multinomial((values.float() / temperature).softmax(-1), 1)
-    return tokens.gather(-1, drawn)[:, 0].tolist()
+    probabilities = (values.float() / temperature).softmax(-1)
+    # As torch.multinomial draws, which on a GPU waits twice to look at the probabilities; here what it would refuse
+    # comes back with the tokens, as -1.
+    drawn = (probabilities / torch.empty_like(probabilities).exponential_()).argmax(-1, keepdim=True)
+    refused = ~probabilities.isfinite().all(-1)
+    chosen: list[int] = tokens.gather(-1, drawn)[:, 0].masked_fill(refused, -1).tolist()
+    if min(chosen) < 0:
+        raise RuntimeError("probability tensor contains inf or nan: no token can be drawn")
+    return chosen
 
 
 def _has_marker(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -164,6 +164,12 @@ def _check(func: Any, name: str, args: Any, tensors: list[torch.Tensor]) -> None
 
 
 def _count(name: str, args: Any) -> None:
+    if name == "multinomial":  # CUDA's looks at the probabilities twice before it draws
+        COUNTS.note(COUNTS.waits, "multinomial's first look")
+        COUNTS.note(COUNTS.waits, "multinomial's second look")
+    if name == "where" and not all(isinstance(arg, PretendTensor) for arg in args):
+        COUNTS.note(COUNTS.waits, "a tensor of the processor in where")  # copied there; elementwise operations read it
+        COUNTS.note(COUNTS.sent, "a tensor of the processor in where")
     if name in _WAITING or (name == "repeat_interleave" and isinstance(args[0], torch.Tensor) and len(args) == 1):
         COUNTS.note(COUNTS.waits, name)
     if name in _INDEXING:

@@ -156,6 +156,10 @@ def counting() -> dict[str, Any]:
         "to": counted(lambda: torch.ones(2).to(pretend.DEVICE)),
         "to without waiting": counted(lambda: torch.ones(2).to(pretend.DEVICE, non_blocking=True)),
         "tensor": counted(lambda: torch.tensor([1], device=pretend.DEVICE)),
+        "multinomial": counted(lambda: torch.multinomial(ours + 1.0, 1)),
+        "number in where": counted(lambda: torch.where(ours > 1, ours, -1)),
+        "tensor in where": counted(lambda: torch.where(ours > 1, ours, torch.tensor(-1))),
+        "masked_fill": counted(lambda: ours.masked_fill(ours > 1, -1)),
         "arithmetic": counted(lambda: (ours + 1).sum().clamp(min=1)),
     }
 
@@ -212,6 +216,14 @@ def waits() -> dict[str, Any]:
 
     with mock.patch.object(rollouts, "send", apart):
         found["each on its own"] = per_step()
+
+    def by_multinomial(writing: Any, logits: torch.Tensor, temperature: float, top_k: int) -> list[int]:
+        values, tokens = logits.topk(top_k)
+        drawn = torch.multinomial((values.float() / temperature).softmax(-1), 1)
+        return tokens.gather(-1, drawn)[:, 0].tolist()
+
+    with mock.patch.object(rollouts, "_choose", by_multinomial):
+        found["drawn by multinomial"] = per_step()
     return found
 
 

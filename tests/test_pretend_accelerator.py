@@ -60,7 +60,8 @@ def test_waits_and_copies_are_counted(found):
     cost = {name: (count["waits"], count["sent"]) for name, count in found("counting").items()}
     reads = dict.fromkeys(("item", "bool", "tolist", "cpu", "mask"), (1, 0))
     sends = {"list index": (1, 1), "to": (1, 1), "tensor": (1, 1), "to without waiting": (0, 1)}
-    assert cost == {**reads, **sends, "arithmetic": (0, 0)}
+    inside = {"multinomial": (2, 0), "tensor in where": (1, 1), "number in where": (0, 0), "masked_fill": (0, 0)}
+    assert cost == {**reads, **sends, **inside, "arithmetic": (0, 0)}
 
 
 def test_a_decode_step_waits_once_and_sends_once(found):
@@ -69,6 +70,7 @@ def test_a_decode_step_waits_once_and_sends_once(found):
     assert result["ending"]["waits"] <= result["ending"]["steps"] + 8  # the prompts, the first pass's check
     assert result["each on its own"]["waits"] > 1, "more waits would not be seen"
     assert result["each on its own"]["sent"] > 1
+    assert result["drawn by multinomial"]["waits"] == 3, "CUDA's own two looks would not be seen"
 
 
 def test_reasonings_and_their_states_are_the_processors(found):

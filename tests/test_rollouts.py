@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from rrec_lib import rollouts as rollouts_module
+from rrec_lib.checkpoints import _explain
 from rrec_lib.models import load_tokenizer
 from rrec_lib.policy import language_model, last_hidden_states, load_policy
 from rrec_lib.prompts import MARKER, marker_ids
@@ -178,3 +179,29 @@ def test_choosing_is_sampling_from_the_k_best_at_the_temperature():
     torch.testing.assert_close(shares, expected, atol=0.015, rtol=0)
     assert (shares - torch.tensor([0.0, 2.0, 1.0, -torch.inf]).softmax(0)).abs().max() > 0.05  # temperature counts
     assert set(rollouts_module._choose([], logits, 1.0, 0)) == {0, 1, 2, 3}  # 0 means all
+
+
+def test_tokens_are_drawn_as_multinomial_draws_them():
+    """Bit for bit, the random stream behind them included: what was recorded holds."""
+    logits = torch.randn(64, 300, generator=torch.Generator().manual_seed(0)) * 3
+
+    def drawn(seed, choose):
+        torch.manual_seed(seed)
+        return choose(), torch.rand(3).tolist()
+
+    for top_k in (50, 0):
+        values, ids = logits.topk(top_k or 300)
+        table = (values / 0.7).softmax(-1)
+        theirs = drawn(1, lambda p=table, i=ids: i.gather(1, torch.multinomial(p, 1))[:, 0].tolist())
+        assert drawn(1, lambda k=top_k: rollouts_module._choose([], logits, 0.7, k)) == theirs
+        assert drawn(2, lambda k=top_k: rollouts_module._choose([], logits, 0.7, k)) != theirs
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_probabilities_that_are_no_numbers_are_refused(value):
+    logits = torch.zeros(3, 8)
+    assert len(rollouts_module._choose([], logits, 1.0, 0)) == 3
+    logits[1, 2] = value
+    with pytest.raises(RuntimeError, match="probability tensor contains inf or nan") as refused:
+        rollouts_module._choose([], logits, 1.0, 0)
+    assert "lower the learning rate" in _explain(refused.value, 4)
