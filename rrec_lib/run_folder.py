@@ -115,24 +115,25 @@ def claim(folder: Path, settings: dict[str, Any], may_write: bool = True) -> Non
     """
     path = folder / FILE
     kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    if kept is not None or any(folder.glob("checkpoint-*")):
+    reached = [int(one.name.rpartition("-")[2]) for one in folder.glob("checkpoint-*")]
+    if kept is not None or reached:
         remedy = "give the same ones, name another folder, or start anew (`rrec train --restart`)"
-        check_same(folder, kept and _made_alike(kept, settings), settings, remedy)
+        check_same(folder, kept and _made_alike(kept, settings, max(reached, default=0)), settings, remedy)
     if may_write and kept != settings:
         write_json(path, {**(kept or {}), **settings})
 
 
-def _made_alike(kept: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+def _made_alike(kept: dict[str, Any], settings: dict[str, Any], reached: int) -> dict[str, Any]:
     """What was kept, but for what makes no other run.
 
-    RecPO's rate is constant, so a run of more steps is the shorter one gone on with; and where a stage starts from is
-    not always known.
+    RecPO's rate is constant, so a longer run is the shorter one gone on with, unless that is past the end already; and
+    where a stage starts from is not always known.
     """
     alike = {**kept, **{key: value for key, value in settings.items() if key == "starts_from" and key not in kept}}
     if "starts_from" not in settings:
         alike.pop("starts_from", None)
     before, now = (one.get("training", {}).get("steps") for one in (kept, settings))
-    if before is not None and now is not None and now > before:
+    if before is not None and now is not None and now >= reached:
         alike["training"] = {**kept["training"], "steps": now}
     return alike
 
