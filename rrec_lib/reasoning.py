@@ -135,7 +135,9 @@ class ReasoningRecommender:
 
     def score_states(self, states: Tensor) -> Tensor:
         """(E, N) scores of the catalogue: cosine over τ; ``ValueError`` for states that are no numbers."""
-        return score_items(check_finite(states, self.policy.compute_dtype), self.item_embeddings, self.profile.reward.temperature)
+        return score_items(
+            check_finite(states, self.policy.compute_dtype), self.item_embeddings, self.profile.reward.temperature
+        )
 
     def scores(self, examples: Sequence[Example]) -> Tensor:
         """(E, N) scores behind the examples' own greedy reasonings, or behind this recommender's control."""

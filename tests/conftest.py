@@ -71,7 +71,11 @@ def family():
         "{% if add_generation_prompt %}[assistant]{% endif %}"
     )
     no_system = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
-    families = {"qwen2": (Qwen2Config, plain), "llama": (LlamaConfig, plain), "gemma2": (Gemma2Config, no_system + plain)}
+    families = {
+        "qwen2": (Qwen2Config, plain),
+        "llama": (LlamaConfig, plain),
+        "gemma2": (Gemma2Config, no_system + plain),
+    }
     size = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     size |= {"num_key_value_heads": 1, "head_dim": 12, "pad_token_id": 2, "eos_token_id": 2, "bos_token_id": 1}
     smollm2 = load_tokenizer("smollm2-135m-instruct")

@@ -26,6 +26,8 @@ EXAMPLES = [
         "target_timestamp": 10**7,
     },
 ]
+
+
 @pytest.fixture(params=["qwen2", "llama", "gemma2"])
 def policy(request, family):
     model, tokenizer = family(request.param)
