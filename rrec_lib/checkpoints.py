@@ -221,8 +221,8 @@ def _explain(error: BaseException, step: int) -> str | None:
         )
     if "probability tensor contains" in text:
         return (
-            f"the token probabilities of step {step} are no numbers, so nothing can be sampled; lower the learning rate,"
-            " or set model.dtype=float32"
+            f"the token probabilities of step {step} are no numbers, so nothing can be sampled; lower the learning"
+            " rate, or set model.dtype=float32"
         )
     return None
 

@@ -14,7 +14,8 @@ from transformers import PreTrainedTokenizerBase
 from rrec_lib.checks import Finding, check_item_table, check_trained
 from rrec_lib.console import progress
 from rrec_lib.evaluation import Example
-from rrec_lib.policy import Policy, check_finite, encode, item_table, language_model
+from rrec_lib.policy import Policy, encode, item_table, language_model
+from rrec_lib.precision import check_finite
 from rrec_lib.profiles import Profile
 from rrec_lib.prompts import encode_items, encode_users, marker_ids
 from rrec_lib.ranking import score_items
@@ -135,9 +136,8 @@ class ReasoningRecommender:
 
     def score_states(self, states: Tensor) -> Tensor:
         """(E, N) scores of the catalogue: cosine over τ; ``ValueError`` for states that are no numbers."""
-        return score_items(
-            check_finite(states, self.policy.compute_dtype), self.item_embeddings, self.profile.reward.temperature
-        )
+        check_finite(states, self.policy.compute_dtype)
+        return score_items(states, self.item_embeddings, self.profile.reward.temperature)
 
     def scores(self, examples: Sequence[Example]) -> Tensor:
         """(E, N) scores behind the examples' own greedy reasonings, or behind this recommender's control."""

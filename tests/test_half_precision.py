@@ -18,7 +18,8 @@ from rrec_lib.adapters import check_identity
 from rrec_lib.console import TrainingError
 from rrec_lib.data.examples import prepare_profile
 from rrec_lib.evaluation import mean_ndcg, sample_examples
-from rrec_lib.policy import cast_weights, encode, identity, item_table, language_model, load_policy, weights_hash
+from rrec_lib.policy import encode, identity, item_table, language_model, load_policy, weights_hash
+from rrec_lib.precision import cast_weights
 from rrec_lib.profiles import load_profile
 from rrec_lib.prompts import encode_users, marker_ids
 from rrec_lib.ranking import unit_rows
@@ -43,9 +44,9 @@ STAGES = {"warmup": warm_up, "recpo": train_recpo}
 def pretended_gpu(kind):
     """A card that multiplies in ``kind``: an A100 in bfloat16, a T4 in float16."""
     with (
-        mock.patch.object(torch.cuda, "is_available", lambda: True),
-        mock.patch.object(torch.cuda, "is_bf16_supported", lambda including_emulation: kind == "bfloat16"),
-        mock.patch.object(hardware, "device", lambda: torch.device("cpu")),
+        mock.patch.object(torch.cuda, "is_available", return_value=True),
+        mock.patch.object(torch.cuda, "is_bf16_supported", return_value=kind == "bfloat16"),
+        mock.patch.object(hardware, "device", return_value=torch.device("cpu")),
     ):
         yield
 
@@ -86,7 +87,7 @@ def saved_family(family, tmp_path_factory):
     return save
 
 
-# -- one hash everywhere ------------------------------------------------------------------------------------------------
+# -- one hash everywhere ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("stored", ["float32", "bfloat16"])
@@ -174,7 +175,7 @@ def test_recorded_adapters_rank_in_half_precision_as_in_float32(recorded, stage)
     assert abs(untrained - figures["float32"]) > 0.01  # another model's ranking would be seen
 
 
-# -- a step of each trainer, and the notebooks ----------------------------------------------------------------------------
+# -- a step of each trainer, and the notebooks ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -211,7 +212,7 @@ def test_notebooks_run_in_half_precision(saved_family, tmp_path, monkeypatch, ki
     assert (tmp_path / f"{notebook}.json").is_file()
 
 
-# -- loss scaling -------------------------------------------------------------------------------------------------------
+# -- loss scaling -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("arguments", [warmup_arguments, recpo_config])
@@ -248,7 +249,7 @@ def test_a_scaled_loss_keeps_small_gradients(saved_family, smoke_dataset, tmp_pa
     assert gradient(1e-7, scaled=False) < 0.5 * expected
 
 
-# -- overflow -----------------------------------------------------------------------------------------------------------
+# -- overflow ---------------------------------------------------------------------------------------------------------
 
 
 def overflowing(model):
@@ -296,5 +297,5 @@ def test_later_passes_wait_for_nothing_and_tables_are_still_checked(saved_family
 def test_a_loss_that_is_no_number_names_the_type(saved_family, smoke_dataset, tmp_path, monkeypatch):
     profile = saved_family("qwen2")
     monkeypatch.setattr("rrec_lib.warmup.item_logprobs", lambda states, *_, **__: states.sum(1) * float("nan"))
-    with pytest.raises(TrainingError, match="model.dtype=float32"):
+    with pytest.raises(TrainingError, match=r"model\.dtype=float32"):
         warm_up(load_policy(profile.model), smoke_dataset, profile, tmp_path, max_steps=1)
