@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+import time
 from functools import partial
 from pathlib import Path
 from unittest import mock
@@ -63,6 +64,22 @@ def test_a_resumed_run_ends_with_the_same_weights_and_log(smoke_profile, smoke_d
     second = train_recpo(again, smoke_dataset, smoke_profile, tmp_path / "parts", callbacks=[])
     assert losses(second) == losses(first)
     assert trained_hash(again) == trained_hash(whole)
+
+
+def test_a_step_s_clock_waits_for_the_gpu(smoke_profile, smoke_dataset, tmp_path, monkeypatch):
+    """A GPU is still busy for a while after a call has returned."""
+    policy, busy = load_policy(smoke_profile.model), 0.0
+    monkeypatch.setattr(hardware, "synchronize", lambda: time.sleep(busy))
+
+    def seconds(folder):
+        trainer = train_recpo(policy, smoke_dataset, smoke_profile, tmp_path / folder, callbacks=[], max_steps=2)
+        row = trainer.state.log_history[1]
+        return row["rollout_seconds"], row["step_time"] - row["rollout_seconds"]
+
+    idle, busy = seconds("idle"), 0.5
+    waited = seconds("busy")
+    assert waited[0] > idle[0] + 0.3
+    assert waited[1] > idle[1] + 0.3
 
 
 def test_an_incomplete_checkpoint_is_never_taken(tmp_path):

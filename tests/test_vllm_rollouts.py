@@ -392,7 +392,7 @@ def test_vllm_without_vllm_is_one_sentence(tmp_path, capsys, monkeypatch):
     assert error.count("\n") == 1
     assert "pip install trl[vllm]" in error
     assert main([*command, "rollouts.vllm=remote"]) == 2
-    assert "colocate, server or null, got 'remote'" in capsys.readouterr().err
+    assert "takes colocate or server or null, got 'remote'" in capsys.readouterr().err
 
 
 def test_the_stop_is_the_marker_and_only_with_vllm(smoke_profile, tmp_path, monkeypatch, tokenizer):
