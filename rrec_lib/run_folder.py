@@ -116,11 +116,12 @@ def claim(folder: Path, settings: dict[str, Any], may_write: bool = True) -> Non
     path = folder / FILE
     kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     reached = [int(one.name.rpartition("-")[2]) for one in folder.glob("checkpoint-*")]
-    if kept is not None or reached:
+    if any(folder.glob("**/checkpoint-*")):  # a run that made none left nothing to go on from
         remedy = "give the same ones, name another folder, or start anew (`rrec train --restart`)"
         check_same(folder, kept and _made_alike(kept, settings, max(reached, default=0)), settings, remedy)
+        settings = {**(kept or {}), **settings}
     if may_write and kept != settings:
-        write_json(path, {**(kept or {}), **settings})
+        write_json(path, settings)
 
 
 def _made_alike(kept: dict[str, Any], settings: dict[str, Any], reached: int) -> dict[str, Any]:
