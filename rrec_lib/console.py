@@ -61,7 +61,7 @@ def progress(iterable: Iterable[T], description: str, total: int | None = None) 
     if os.environ.get("RREC_PROGRESS") == "off":
         yield from iterable
         return
-    if sys.stderr.isatty() or "ipykernel" in sys.modules:
+    if sys.stderr.isatty() or "ipykernel.kernelapp" in sys.modules:
         from tqdm.auto import tqdm
 
         yield from tqdm(iterable, desc=description, total=total, leave=False)
@@ -90,7 +90,7 @@ def byte_progress(
     if os.environ.get("RREC_PROGRESS") == "off":
         yield from chunks
         return
-    if sys.stderr.isatty() or "ipykernel" in sys.modules:
+    if sys.stderr.isatty() or "ipykernel.kernelapp" in sys.modules:
         from tqdm.auto import tqdm
 
         with tqdm(desc=description, initial=done, total=total, unit="B", unit_scale=True, leave=False) as bar:

@@ -117,11 +117,14 @@ def plain(value: Any, where: str) -> Any:
     return value
 
 
-@cache  # HEAD may move on under a long run
 def _commit() -> str | None:
+    """``$RREC_COMMIT``, for a tree that was copied without its history, or this project's own."""
+    return os.environ.get("RREC_COMMIT") or _head()
+
+
+@cache  # HEAD may move on under a long run
+def _head() -> str | None:
     """This project's own commit; None in a wheel, or in an unpacked archive, whatever repository lies around it."""
-    if given := os.environ.get("RREC_COMMIT"):  # where the tree was copied without its history
-        return given
     if paths.REPOSITORY is None:
         return None
     variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # a hook sets them

@@ -21,7 +21,7 @@ def test_progress_hands_on_every_item_and_says_nothing_when_off(monkeypatch, cap
 
 def test_progress_prints_plain_lines_where_there_is_no_terminal(monkeypatch, capsys):
     monkeypatch.delenv("RREC_PROGRESS", raising=False)
-    monkeypatch.delitem(console.sys.modules, "ipykernel", raising=False)
+    monkeypatch.delitem(console.sys.modules, "ipykernel.kernelapp", raising=False)
     clock = iter(range(0, 1000, 7))
     monkeypatch.setattr(console.time, "monotonic", lambda: float(next(clock)))
     assert list(console.progress(iter("abcd"), "encoding", total=4)) == list("abcd")
@@ -118,7 +118,7 @@ def test_byte_progress_counts_and_rates_bytes_from_where_an_earlier_run_ended(mo
     assert list(console.byte_progress(iter(chunks), "file")) == chunks
     assert capsys.readouterr().err == ""
     monkeypatch.delenv("RREC_PROGRESS")
-    monkeypatch.delitem(console.sys.modules, "ipykernel", raising=False)
+    monkeypatch.delitem(console.sys.modules, "ipykernel.kernelapp", raising=False)
     clock = iter(range(0, 1000, 8))
     monkeypatch.setattr(console.time, "monotonic", lambda: float(next(clock)))
     assert list(console.byte_progress(iter(chunks), "file", done=5_000_000, total=8_000_000)) == chunks

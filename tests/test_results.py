@@ -24,9 +24,9 @@ def outer(tmp_path, monkeypatch):
     (project / "rrec_lib").mkdir(parents=True)
     shutil.copy(paths.__file__, project / "rrec_lib")
     monkeypatch.setattr(paths, "REPOSITORY", project.resolve())
-    results._commit.cache_clear()
+    results._head.cache_clear()
     yield tmp_path
-    results._commit.cache_clear()
+    results._head.cache_clear()
 
 
 def test_an_archive_unpacked_in_another_repository_has_no_commit(outer):
