@@ -25,6 +25,7 @@ DEVICE: torch.device = torch.device("cpu")  # set by install
 LIBRARY = str(Path(__file__).resolve().parents[1] / "rrec_lib")
 CPU = torch.device("cpu")
 CHOSEN = [CPU]  # the last is the device that the library takes
+KEPT: list[Any] = []  # what PyTorch would forget with its object
 aten = torch.ops.aten
 
 
@@ -291,8 +292,8 @@ def _patch_torch() -> None:
         )
 
     torch.load = load_here
-    global _LIBRARY
-    _LIBRARY = torch.library.Library("aten", "IMPL")  # as long as it lives
+    operators = torch.library.Library("aten", "IMPL")
+    KEPT.append(operators)
 
     def empty_strided(size: Any, stride: Any, dtype: Any = None, **_: Any) -> PretendTensor:
         return PretendTensor(torch.empty_strided(size, stride, dtype=dtype))
@@ -304,7 +305,7 @@ def _patch_torch() -> None:
         return run(aten.copy_.default, (target, source, non_blocking), {})
 
     for name, function in (("empty_strided", empty_strided), ("empty.memory_format", empty), ("_copy_from", copy_from)):
-        _LIBRARY.impl(name, function, "PrivateUse1")
+        operators.impl(name, function, "PrivateUse1")
 
 
 def _patch_others() -> None:

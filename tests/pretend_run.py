@@ -347,7 +347,6 @@ RATE = {"learning_rate": 1e-3, "lr_scheduler_type": "constant", "warmup_steps": 
 RECPO = {**RATE, "num_iterations": 2, "gradient_accumulation_steps": 2, "per_device_train_batch_size": 4}
 
 
-@scenario
 def warmup_step() -> dict[str, Any]:
     return a_step("warmup", **RATE)
 
@@ -484,7 +483,7 @@ def benchmark(name: str) -> Callable[[], Any]:
 
 
 SLOW: dict[str, Callable[[], Any]] = {
-    **{work.__name__: work for work in (evaluation, catalogue_step, mistakes_in_training)},
+    **{work.__name__: work for work in (evaluation, warmup_step, catalogue_step, mistakes_in_training)},
     **{f"benchmark {name}": benchmark(name) for name in ("rollouts", "item_encoding", "recpo_step")},
 }
 

@@ -14,7 +14,7 @@ import pretend_accelerator
 import pytest
 
 SCRIPT = Path(__file__).with_name("pretend_run.py")
-SLOW = ("evaluation", "catalogue_step", "mistakes_in_training")
+SLOW = ("evaluation", "warmup_step", "catalogue_step", "mistakes_in_training")
 SLOW += ("benchmark rollouts", "benchmark item_encoding", "benchmark recpo_step")
 ROUNDING = 1e-4
 
@@ -111,14 +111,14 @@ def test_recommend_gives_the_processors_list(found):
     assert result["scores"] < 1e-3
 
 
-@pytest.mark.parametrize("step", ["warmup_step", "recpo_step"])
-def test_a_step_its_checkpoint_and_what_goes_on_from_there(found, step):
-    check_step(found(step))
+def test_a_step_its_checkpoint_and_what_goes_on_from_there(found):
+    check_step(found("recpo_step"))
 
 
 @pytest.mark.slow
-def test_a_step_over_the_catalogue(found_slowly):
-    check_step(found_slowly("catalogue_step"))
+@pytest.mark.parametrize("step", ["warmup_step", "catalogue_step"])
+def test_a_step_of_the_warm_up_and_one_over_the_catalogue(found_slowly, step):
+    check_step(found_slowly(step))
 
 
 def check_step(result):
