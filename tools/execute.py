@@ -57,6 +57,7 @@ def inputs(name: str, profile: str, root: Path = ROOT) -> list[Path]:
         for path in (root / "rrec_lib").rglob("*.py")
         if path.name != "cli.py" and not (path.name.startswith("nb") and path.name != own)
     ]
+    library += root.glob("*.py")  # RecPO in one file
     shipped = [path for folder in ("data", "results") for path in (root / folder).rglob("*") if path.is_file()]
     unread = (root / "results" / "times.json", root / "results" / "gpu")  # of runs elsewhere; no notebook reads them
     shipped = [path for path in shipped if not any(path.is_relative_to(other) for other in unread)]

@@ -41,8 +41,8 @@ def stage(source: Path, target: Path, profile: str = "cpu") -> None:
     """
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(source / "book", target / "book", ignore=shutil.ignore_patterns("_generated"))
-    for name in ("_config.yml", "_toc.yml"):
-        shutil.copy(source / name, target / name)
+    for path in (source / "_config.yml", source / "_toc.yml", *source.glob("*.py")):  # pages show pieces of code
+        shutil.copy(path, target / path.name)
     (target / "notebooks").mkdir()
     for name in notebook_names(source):
         executed = source / "_build" / "executed" / profile / f"{name}.ipynb"
