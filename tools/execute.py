@@ -15,7 +15,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ipykernel.kernelspec import write_kernel_spec
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("accelerate", "datasets", "matplotlib", "numpy", "pandas", "peft", "torch", "transformers", "trl")
@@ -111,6 +110,8 @@ def execute(name: str, profile: str, out: Path, results: Path, root: Path = ROOT
     source, partial, report = root / "notebooks" / f"{name}.ipynb", work / f"{name}.ipynb", work / "report.json"
     command = [sys.executable, RUNNER, source, partial, profile, report]
     with tempfile.TemporaryDirectory(prefix="rrec-") as sockets:
+        from ipykernel.kernelspec import write_kernel_spec  # here: Colab's runs begin without it
+
         write_kernel_spec(Path(sockets) / "kernels" / "python3")  # this environment's, before any other of that name
         subprocess.run(command, cwd=work, env=kernel_environment(profile, results, sockets), check=False)
     figures = {"error": "its process was killed, perhaps for want of memory"}

@@ -1,10 +1,14 @@
 """The installer: which Pythons, when it does nothing, and what an interruption leaves."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import install
 import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -87,3 +91,9 @@ def test_environment_of_a_moved_folder_is_made_anew(tmp_path):
     moved = venv.rename(tmp_path / "moved")
     assert not install._same_python(str(moved))
     assert not install._same_python(str(tmp_path / "absent"))
+
+
+@pytest.mark.parametrize("tool", re.findall(r'"\$\(PYTHON\)" tools/(\w+)\.py', (ROOT / "Makefile").read_text()))
+def test_what_make_calls_by_the_readers_python_needs_no_package(tool):
+    command = [sys.executable, "-S", "-c", f"import sys; sys.path.insert(0, 'tools'); import {tool}"]
+    subprocess.run(command, cwd=ROOT, check=True)
