@@ -27,10 +27,12 @@ smoke: env ## run every notebook on the smoke profile
 notebooks: env ## run every notebook on PROFILE=smoke, cpu, t4 or paper
 	@$(PY) tools/execute.py --profile "$(PROFILE)"
 
-lint: env ## ruff (rules and format) and mypy
+lint: env ## ruff (rules and format), mypy, codespell, and notebooks without outputs; what pre-commit runs
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
-	@$(PY) -m mypy rrec_lib
+	@$(PY) -m mypy
+	@$(PY) -m codespell_lib
+	@$(PY) -m nbstripout --verify --keep-id notebooks/*.ipynb
 
 format: env ## let ruff put the code in form
 	@$(PY) -m ruff check --fix .
