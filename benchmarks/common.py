@@ -12,11 +12,12 @@ from unittest import mock
 
 import torch
 
-from rrec_lib import hardware, rollouts
-from rrec_lib import policy as policy_module
-from rrec_lib.policy import Policy, language_model, load_policy
-from rrec_lib.profiles import Profile, load_profile
-from rrec_lib.results import provenance, write_json
+from rrec_lib.core import hardware
+from rrec_lib.core.profiles import Profile, load_profile
+from rrec_lib.core.results import provenance, write_json
+from rrec_lib.model import policy as policy_module
+from rrec_lib.model.policy import Policy, language_model, load_policy
+from rrec_lib.recpo import rollouts
 
 THREADS = 2
 FLOPS = (

@@ -18,11 +18,11 @@ from common import (
     unrounded_weights,
 )
 
-from rrec_lib import policy as policy_module
+from rrec_lib.core.profiles import load_profile
 from rrec_lib.data.examples import prepare_profile
-from rrec_lib.policy import Policy, common_prefix, encode
-from rrec_lib.profiles import load_profile
-from rrec_lib.prompts import encode_items
+from rrec_lib.model import policy as policy_module
+from rrec_lib.model.policy import Policy, common_prefix, encode
+from rrec_lib.model.prompts import encode_items
 
 ITEMS = 5000
 

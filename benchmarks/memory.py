@@ -5,7 +5,7 @@ import sys
 
 from common import finish, load, machine, options, spread
 
-from rrec_lib.hardware import choose_dtype, peak_memory_mb
+from rrec_lib.core.hardware import choose_dtype, peak_memory_mb
 
 
 def measure(rival: str, quick: bool) -> float:

@@ -27,15 +27,15 @@ KIB_PER_MB = 1e6 / 1024
 
 def prepare_once(recipe: str, raw: str) -> None:
     """Prepare on disk, then print this process's peak resident memory in MB."""
-    from rrec_lib.data.amazon import raw_files
+    from rrec_lib.data.amazon.raw import raw_files
 
     with tempfile.TemporaryDirectory(dir=raw) as folder:
         if recipe == "clean":
-            from rrec_lib.data.amazon_clean import CleanRecipe, save_clean
+            from rrec_lib.data.amazon.clean import CleanRecipe, save_clean
 
             save_clean(raw_files(raw, CATEGORY), CleanRecipe(), Path(folder, "out"))
         else:
-            from rrec_lib.data.amazon_official import OfficialRecipe, save_official
+            from rrec_lib.data.official.recipe import OfficialRecipe, save_official
 
             save_official(raw_files(raw, CATEGORY), OfficialRecipe(), Path(folder, "out"))
         print(peak_mb())

@@ -16,9 +16,9 @@ from common import (
     unrounded_weights,
 )
 
-from rrec_lib import hardware
-from rrec_lib.policy import Policy, language_model
-from rrec_lib.rollouts import sample_groups
+from rrec_lib.core import hardware
+from rrec_lib.model.policy import Policy, language_model
+from rrec_lib.recpo.rollouts import sample_groups
 
 TOP_K = 50
 

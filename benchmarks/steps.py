@@ -11,13 +11,14 @@ from datasets import Dataset, DatasetDict
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from rrec_lib import hardware, packing
-from rrec_lib import trainer as trainer_module
+from rrec_lib.core import hardware
+from rrec_lib.core.profiles import Profile
 from rrec_lib.data.examples import prepare_profile
-from rrec_lib.packing import PackedGroups, PackedOutput
-from rrec_lib.policy import Policy, language_model
-from rrec_lib.profiles import Profile
-from rrec_lib.trainer import RecPOTrainer, recpo_config
+from rrec_lib.model import packing
+from rrec_lib.model.packing import PackedGroups, PackedOutput
+from rrec_lib.model.policy import Policy, language_model
+from rrec_lib.training import recpo_trainer as trainer_module
+from rrec_lib.training.recpo_trainer import RecPOTrainer, recpo_config
 
 SHARED = {"max_steps": 1, "save_strategy": "no", "report_to": "none", "disable_tqdm": True}
 SHARED |= {"gradient_checkpointing": False, "top_k": 50, "temperature": 1.0, "num_iterations": 1, "logging_steps": 1}

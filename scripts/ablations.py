@@ -28,17 +28,17 @@ from reference_run import (
     write_report,
 )
 
-from rrec_lib.ablations import FULL, SHIPPED
-from rrec_lib.adapters import load_adapter
-from rrec_lib.console import forgive_terminals
+from rrec_lib.core.console import forgive_terminals
+from rrec_lib.core.paths import REPOSITORY, resource
+from rrec_lib.core.profiles import available_profiles, load_profile, parse_overrides
+from rrec_lib.core.results import describe_run
 from rrec_lib.data.examples import prepare_profile
-from rrec_lib.data.store import catalogue_hash
-from rrec_lib.paths import REPOSITORY, resource
-from rrec_lib.policy import load_policy
-from rrec_lib.profiles import available_profiles, load_profile, parse_overrides
-from rrec_lib.results import describe_run
-from rrec_lib.run_folder import settings_of
-from rrec_lib.training import save_stage, train_recpo
+from rrec_lib.data.prepared import catalogue_hash
+from rrec_lib.experiments.ablations import FULL, SHIPPED
+from rrec_lib.model.adapters import load_adapter
+from rrec_lib.model.policy import load_policy
+from rrec_lib.training.run_folder import settings_of
+from rrec_lib.training.stages import save_stage, train_recpo
 
 WITHOUT, GOES_ON, WARM_UP, FROM_NOTHING = "without reasoning", "warm-up goes on", "warm-up alone", "without warm-up"
 # Profile values, or fields of RecPOConfig. A batch keeps its number of reasonings.

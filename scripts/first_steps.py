@@ -8,15 +8,15 @@ import tempfile
 import time
 from pathlib import Path
 
-from rrec_lib import hardware
 from rrec_lib.baselines import fitted_baselines
-from rrec_lib.console import forgive_terminals
+from rrec_lib.core import hardware
+from rrec_lib.core.console import forgive_terminals
+from rrec_lib.core.profiles import available_profiles, load_profile
+from rrec_lib.core.results import describe_run
 from rrec_lib.data.examples import prepare_profile
-from rrec_lib.evaluation import Report, evaluate, evaluate_scores, sample_examples
-from rrec_lib.profiles import available_profiles, load_profile
-from rrec_lib.reasoning import ReasoningRecommender
-from rrec_lib.results import describe_run
-from rrec_lib.training import load_stage, train_recpo
+from rrec_lib.evaluation.evaluate import Report, evaluate, evaluate_scores, sample_examples
+from rrec_lib.recommend.recommender import ReasoningRecommender
+from rrec_lib.training.stages import load_stage, train_recpo
 
 
 def main() -> None:

@@ -29,8 +29,8 @@ from typing import Any
 import torch
 from model_parts import join
 
-from rrec_lib.paths import cache_dir
-from rrec_lib.results import describe_device, plain, provenance, write_json
+from rrec_lib.core.paths import cache_dir
+from rrec_lib.core.results import describe_device, plain, provenance, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))

@@ -13,9 +13,9 @@ import json
 import sys
 from pathlib import Path
 
-from rrec_lib.models import packaged_file
-from rrec_lib.paths import cache_dir, replacing
-from rrec_lib.results import write_json
+from rrec_lib.core.paths import cache_dir, replacing
+from rrec_lib.core.results import write_json
+from rrec_lib.model.load import packaged_file
 
 MANIFEST = "model.json"
 MIB = 60

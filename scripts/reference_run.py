@@ -23,22 +23,22 @@ from datasets import DatasetDict
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rrec_lib.checks import check_blind
-from rrec_lib.console import forgive_terminals
+from rrec_lib.core.console import forgive_terminals
+from rrec_lib.core.paths import REPOSITORY, replacing
+from rrec_lib.core.profiles import Profile, available_profiles, load_profile, parse_overrides
+from rrec_lib.core.results import describe_run, log_lines
 from rrec_lib.data.examples import prepare_profile
-from rrec_lib.evaluation import Example, evaluate_scores, mean_ndcg, sample_examples, training_counts
-from rrec_lib.paths import REPOSITORY, replacing
-from rrec_lib.policy import Policy, load_policy
-from rrec_lib.profiles import Profile, available_profiles, load_profile, parse_overrides
-from rrec_lib.prompts import encode_items, encode_users, marker_ids, prompts_hash
-from rrec_lib.reasoning import ReasoningRecommender
-from rrec_lib.reference import UNTRAINED, WITH, WITHOUT
-from rrec_lib.reports import data_hash, load_reports, save_reports
-from rrec_lib.results import describe_run, log_lines
-from rrec_lib.run_folder import check_same, claim, settings_of
-from rrec_lib.stopping import StopOnValid
-from rrec_lib.training import save_stage, train_recpo, warm_up
-from rrec_lib.warmup import WarmupTrainer
+from rrec_lib.evaluation.checks import check_blind
+from rrec_lib.evaluation.evaluate import Example, evaluate_scores, mean_ndcg, sample_examples, training_counts
+from rrec_lib.evaluation.reports import data_hash, load_reports, save_reports
+from rrec_lib.experiments.reference import UNTRAINED, WITH, WITHOUT
+from rrec_lib.model.policy import Policy, load_policy
+from rrec_lib.model.prompts import encode_items, encode_users, marker_ids, prompts_hash
+from rrec_lib.recommend.recommender import ReasoningRecommender
+from rrec_lib.training.run_folder import check_same, claim, settings_of
+from rrec_lib.training.stages import save_stage, train_recpo, warm_up
+from rrec_lib.training.stopping import StopOnValid
+from rrec_lib.training.warmup_trainer import WarmupTrainer
 
 # Small steps of rows that share a prompt. RecPO's softmax is over what a user has not seen of the catalogue, that of
 # the warm-up over the batch, so that every target's own row is trained.

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from rrec_lib.comparison import SAMPLES, arm_interval, compare
-from rrec_lib.console import forgive_terminals, say
+from rrec_lib.core.console import forgive_terminals, say
+from rrec_lib.core.profiles import parse_overrides
+from rrec_lib.core.results import plain, provenance, write_json
+from rrec_lib.evaluation.compare import SAMPLES, arm_interval, compare
+from rrec_lib.evaluation.reports import Report, save_reports
 from rrec_lib.lab import ARMS, CONDITIONS, KNOBS, LabConfig, LabRun, run_arm
-from rrec_lib.profiles import parse_overrides
-from rrec_lib.reports import Report, save_reports
-from rrec_lib.results import plain, provenance, write_json
 
 METRICS = ("hit@1", "hit@5", "ndcg@20")
 RANKS = ("n_greater", "n_equal")

@@ -67,7 +67,7 @@ def launch(tmp_path_factory):
 @pytest.fixture(scope="session")
 def smoke_profile():
     """The profile of the tests: a tiny random model and 40 users."""
-    from rrec_lib.profiles import load_profile
+    from rrec_lib.core.profiles import load_profile
 
     return load_profile("smoke")
 
@@ -86,7 +86,7 @@ def family():
     import torch
     from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, Qwen2Config
 
-    from rrec_lib.models import load_tokenizer
+    from rrec_lib.model.load import load_tokenizer
 
     plain = (
         "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}[end]{% endfor %}"

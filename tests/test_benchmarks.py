@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from rrec_lib.policy import language_model, load_policy
+from rrec_lib.model.policy import language_model, load_policy
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rrec_lib.toy import toy_world
+from rrec_lib.book.toy import toy_world
 
 BOOK = Path(__file__).resolve().parent.parent / "book"
 

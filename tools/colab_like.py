@@ -35,8 +35,8 @@ FOUND_THERE = [  # what transformers, peft and accelerate import where they find
 ]  # fmt: skip
 RUNNER = "papermill>=2.6"  # Colab runs the cells itself
 NEXT = """\
-from rrec_lib.policy import load_policy
-from rrec_lib.profiles import load_profile
+from rrec_lib.model.policy import load_policy
+from rrec_lib.core.profiles import load_profile
 
 load_policy(load_profile(profile).model)"""
 

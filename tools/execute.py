@@ -53,7 +53,7 @@ def inputs(name: str, profile: str, root: Path = ROOT) -> list[Path]:
     library = [
         path
         for path in (root / "rrec_lib").rglob("*.py")
-        if path.name != "cli.py" and not (path.name.startswith("nb") and path.name != own)
+        if path.parent.name != "cli" and not (path.name.startswith("nb") and path.name != own)
     ]
     shipped = [path for folder in ("data", "results") for path in (root / folder).rglob("*") if path.is_file()]
     unread = (root / "results" / "times.json", root / "results" / "gpu")  # of runs elsewhere; no notebook reads them

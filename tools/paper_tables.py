@@ -4,7 +4,7 @@ import inspect
 import re
 from collections.abc import Sequence
 
-from rrec_lib.published import HEADS, SETS, TABLE_2, contradictions, published_rows
+from rrec_lib.experiments.published import HEADS, SETS, TABLE_2, contradictions, published_rows
 
 TEST_SETS = {  # R²ec, App. B
     "Instruments": ("Musical Instruments", 3438),

@@ -8,14 +8,14 @@ from typing import Any
 from execute import ROOT, BuildError, measured_times, notebook_names, profile_names
 from paper_tables import published_tables
 
-from rrec_lib import plotting
 from rrec_lib.baselines import BASELINES
 from rrec_lib.baselines.tuning import search_file
-from rrec_lib.comparison import arm_interval, cap_rows, compare, detectable_difference, user_spread
+from rrec_lib.core import plotting
 from rrec_lib.data.faults import rules_table
-from rrec_lib.ranking import Interval
-from rrec_lib.reference import ARMS, METRIC, WITH, WITHOUT, reference_arms, tuned_baselines
-from rrec_lib.reports import Report
+from rrec_lib.evaluation.compare import arm_interval, cap_rows, compare, detectable_difference, user_spread
+from rrec_lib.evaluation.ranking import Interval
+from rrec_lib.evaluation.reports import Report
+from rrec_lib.experiments.reference import ARMS, METRIC, WITH, WITHOUT, reference_arms, tuned_baselines
 
 IMAGES = ("image/png", "image/jpeg", "image/svg+xml")
 BENCHMARKS = ("rollouts", "recpo_step", "item_encoding", "memory", "prepare")
@@ -104,7 +104,7 @@ def alt_text(output: dict[str, Any], where: str) -> str:
     nested = [metadata[kind]["alt"] for kind in IMAGES if "alt" in metadata.get(kind, {})]
     alt = nested[0] if nested else metadata.get("alt", "")
     if not alt.strip():
-        raise BuildError(f"{where} shows a figure without alt text: show it with rrec_lib.plotting.show(fig, alt=...)")
+        raise BuildError(f"{where} shows a figure without alt text: show it with plotting.show(fig, alt=...)")
     return alt
 
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rrec_lib.baselines.histories import interaction_matrix, recent, user_logs
-from rrec_lib.evaluation import Example
+from rrec_lib.baselines.user_logs import interaction_matrix, recent, user_logs
+from rrec_lib.evaluation.evaluate import Example
 
 
 class ItemItem:

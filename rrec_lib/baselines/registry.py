@@ -11,8 +11,8 @@ from rrec_lib.baselines.item_item import EASE, ItemKNN
 from rrec_lib.baselines.sequence import SequenceRecommender
 from rrec_lib.baselines.simple import Chance, Popularity, WindowCooccurrence
 from rrec_lib.baselines.text import BM25, TextSimilarity
-from rrec_lib.evaluation import Example, Recommender
-from rrec_lib.reports import data_hash
+from rrec_lib.evaluation.evaluate import Example, Recommender
+from rrec_lib.evaluation.reports import data_hash
 
 LENGTHS = (1, 2, 5, 10, 20, 50, None)
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from rrec_lib.baselines.encoders import ENCODERS, SequenceSettings
-from rrec_lib.baselines.histories import recent, user_logs
-from rrec_lib.console import progress
-from rrec_lib.evaluation import Example, mean_ndcg, sample_examples
+from rrec_lib.baselines.user_logs import recent, user_logs
+from rrec_lib.core.console import progress
+from rrec_lib.evaluation.evaluate import Example, mean_ndcg, sample_examples
 
 IGNORED = -100  # a place without a target
 STOPPING_ROWS, STOPPING_ROWS_PER_USER = 1000, 15  # of valid: looked at after every epoch, so not all of it

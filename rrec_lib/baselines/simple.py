@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rrec_lib.baselines.histories import known_before, recent
-from rrec_lib.evaluation import Example, training_counts
+from rrec_lib.baselines.user_logs import known_before, recent
+from rrec_lib.evaluation.evaluate import Example, training_counts
 
 
 class Chance:

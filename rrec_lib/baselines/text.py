@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rrec_lib.baselines.histories import recent
 from rrec_lib.baselines.item_item import ItemItem
-from rrec_lib.evaluation import Example
+from rrec_lib.baselines.user_logs import recent
+from rrec_lib.evaluation.evaluate import Example
 
 
 class TextSimilarity:

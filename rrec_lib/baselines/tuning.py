@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from rrec_lib.baselines.registry import BASELINES, Baseline, Splits
-from rrec_lib.console import say
-from rrec_lib.evaluation import Recommender, mean_ndcg
-from rrec_lib.results import provenance, write_json
+from rrec_lib.core.console import say
+from rrec_lib.core.results import provenance, write_json
+from rrec_lib.evaluation.evaluate import Recommender, mean_ndcg
 
 METRIC = "ndcg@20"  # mean_ndcg's
 Trial = dict[str, Any]

@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from rrec_lib.console import byte_progress
+from rrec_lib.core.console import byte_progress
 
 BLOCK = 1 << 18  # compressed bytes read at a time
 GZIP = 31  # zlib's number for "a gzip header and its checksum"

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from rrec_lib.console import byte_progress, say
+from rrec_lib.core.console import byte_progress, say
 
 CHUNK = 1 << 14  # bytes read at a time; a break loses fewer than these of what had come
 LONGEST_WAIT = 300.0  # seconds; a server that asks for more is an error, not a silent hour

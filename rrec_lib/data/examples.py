@@ -13,12 +13,12 @@ import pandas as pd
 import pyarrow as pa
 from datasets import Dataset, DatasetDict
 
-from rrec_lib.data.arrow_files import Stream
+from rrec_lib.core.profiles import DataProfile, Profile
+from rrec_lib.data.arrow import Stream
 from rrec_lib.data.events import catalogue_cutoff, k_core, keep_recent_users, select_catalogue, validate_events
 from rrec_lib.data.histories import ExamplePlan, example_batches, plan_examples
 from rrec_lib.data.movielens import load_movielens
-from rrec_lib.data.store import MANIFEST, catalogue_hash, load_prepared, save_prepared, write_prepared
-from rrec_lib.profiles import DataProfile, Profile
+from rrec_lib.data.prepared import MANIFEST, catalogue_hash, load_prepared, save_prepared, write_prepared
 
 __all__ = [
     "SPLITS",

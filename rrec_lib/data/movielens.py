@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rrec_lib.paths import resource
+from rrec_lib.core.paths import resource
 
 FOLDER = "data/movielens-latest-small"
 FILES = ("movies.csv.gz", "ratings.csv.gz")

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from rrec_lib.exercises.base import report
+from rrec_lib.experiments.published import contradictions, published_rows
 from rrec_lib.lab import LabConfig, make_world, run_arm
 from rrec_lib.lab.world import CLASS_DIGIT, HISTORY, SLOT_DIGIT, write_tallies
-from rrec_lib.published import contradictions, published_rows
 
 TINY = LabConfig(
     steps=4, users=6, group_size=2, learning_rate=2e-2, warmup_steps=0, teach_steps=2, teach_mixed_steps=1,

@@ -5,7 +5,7 @@ import time
 import torch
 from torch import Tensor
 
-from rrec_lib.console import progress
+from rrec_lib.core.console import progress
 from rrec_lib.lab.model import LabModel, read_out, sample
 from rrec_lib.lab.settings import LabConfig
 from rrec_lib.lab.world import HISTORY, N_ITEMS, World, tally_shares, write_chatter, write_tallies

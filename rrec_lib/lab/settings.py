@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, fields
 
-from rrec_lib.advantages import ADVANTAGES
+from rrec_lib.evaluation.reports import Report
 from rrec_lib.lab.model import ITEM_ROWS, USER_STATES, LabModel
-from rrec_lib.objective import TOKEN_NORMALIZATIONS
-from rrec_lib.reports import Report
+from rrec_lib.recpo.advantages import ADVANTAGES
+from rrec_lib.recpo.losses import TOKEN_NORMALIZATIONS
 
 ARMS = {
     "full": "reasoning, states warmed up, RecPO",
@@ -51,7 +51,7 @@ class LabConfig:
         best_only: the best reasoning of a group trains the recommendation (the paper), or all of them.
         temperature: of the sampled tokens, in training and evaluation.
         item_temperature: τ of the item softmax and of R_c.
-        token_normalization: see :func:`rrec_lib.objective.recpo_loss`.
+        token_normalization: see :func:`rrec_lib.recpo.losses.recpo_loss`.
         user_state: which of the states is the user's, one of :data:`rrec_lib.lab.model.USER_STATES`.
         item_rows: what the item table is made of, one of :data:`rrec_lib.lab.model.ITEM_ROWS`.
         steps: batches of RecPO.

@@ -15,18 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rrec_lib.advantages import ADVANTAGES
-from rrec_lib.comparison import SAMPLES
-from rrec_lib.console import progress
+from rrec_lib.core.console import progress
+from rrec_lib.evaluation.compare import SAMPLES
+from rrec_lib.evaluation.metrics import hit_rate_at_k
+from rrec_lib.evaluation.ranking import score_items, target_rank
+from rrec_lib.evaluation.reports import Report
 from rrec_lib.lab.lessons import BETAS, descend, teach
 from rrec_lib.lab.model import LabModel, read_out, sample
 from rrec_lib.lab.settings import ARMS, LabConfig, LabRun
 from rrec_lib.lab.world import N_ITEMS, Split, World, make_world, tally_shares, write_chatter
-from rrec_lib.metrics import hit_rate_at_k
-from rrec_lib.objective import best_trajectory_mask, item_logprobs, recpo_loss
-from rrec_lib.ranking import score_items, target_rank
-from rrec_lib.reports import Report
-from rrec_lib.rewards import fused_reward, ranking_reward, similarity_reward
+from rrec_lib.recpo.advantages import ADVANTAGES
+from rrec_lib.recpo.losses import best_trajectory_mask, item_logprobs, recpo_loss
+from rrec_lib.recpo.rewards import fused_reward, ranking_reward, similarity_reward
 
 RAMP = 20  # first steps at a rising rate: early, noisy rewards would unlearn the tallies, and states get stuck
 OnStep = Callable[[int, dict[str, float]], None]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rrec_lib.baselines import EASE, ItemKNN
-from rrec_lib.baselines.histories import interaction_matrix, recent, user_logs
+from rrec_lib.baselines.user_logs import interaction_matrix, recent, user_logs
 
 N = 5
 

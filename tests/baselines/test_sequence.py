@@ -12,7 +12,7 @@ from rrec_lib.baselines.sequence import (
     stopping_rows,
     training_windows,
 )
-from rrec_lib.evaluation import mean_ndcg
+from rrec_lib.evaluation.evaluate import mean_ndcg
 
 N = 7
 TINY = SequenceSettings(length=6, hidden=16, layers=1, heads=2, dropout=0.0, learning_rate=0.01, batch_size=4,

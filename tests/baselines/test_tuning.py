@@ -11,8 +11,8 @@ from rrec_lib.baselines import BASELINES, fitted_baselines, tuning
 from rrec_lib.baselines.registry import Splits
 from rrec_lib.baselines.tuning import draw, fit_tuned, tune
 from rrec_lib.cli import main
-from rrec_lib.evaluation import mean_ndcg
-from rrec_lib.reports import load_reports
+from rrec_lib.evaluation.evaluate import mean_ndcg
+from rrec_lib.evaluation.reports import load_reports
 
 QUICK = {"epochs": (1,), "hidden": (8,), "heads": (1,)}
 

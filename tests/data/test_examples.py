@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rrec_lib.core.profiles import DataProfile, load_profile
 from rrec_lib.data.examples import next_item_examples, prepare, prepare_profile, temporal_split
-from rrec_lib.profiles import DataProfile, load_profile
 
 SMALL = DataProfile(dataset="movielens", max_users=None, catalogue_size=None, min_target_rating=4.0, k_core=0, window=3)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from rrec_lib.core.paths import resource
 from rrec_lib.data.movielens import FILES, FOLDER, load_movielens, natural_title, source_checksum
-from rrec_lib.paths import resource
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make_movielens.py"
 

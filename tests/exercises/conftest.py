@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from rrec_lib.paths import resource
+from rrec_lib.core.paths import resource
 
 
 def read(stem):

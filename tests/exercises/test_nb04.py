@@ -7,9 +7,9 @@ import re
 import pytest
 import torch
 
-from rrec_lib.advantages import grpo_advantages
+from rrec_lib.core.paths import resource
 from rrec_lib.exercises import nb04
-from rrec_lib.paths import resource
+from rrec_lib.recpo.advantages import grpo_advantages
 
 CELLS = json.loads(resource("notebooks/04_recpo_reward_design.ipynb").read_text(encoding="utf-8"))["cells"]
 EXERCISES = {"my_rloo": nb04.check_rloo, "my_ndcg": nb04.check_tie_aware_ndcg}

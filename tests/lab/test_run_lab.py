@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rrec_lib.comparison import arm_interval, group_reports
+from rrec_lib.evaluation.compare import arm_interval, group_reports
+from rrec_lib.evaluation.reports import load_reports
 from rrec_lib.lab import CONDITIONS
-from rrec_lib.reports import load_reports
 
 LINES = ("full", "without reasoning", "RLOO")
 TINY = {

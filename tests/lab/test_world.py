@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from rrec_lib.evaluation.metrics import hit_rate_at_k
 from rrec_lib.lab import world as lab
-from rrec_lib.metrics import hit_rate_at_k
 
 CHANCE = 1 / lab.N_ITEMS
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import paper_tables
 import pytest
 
-from rrec_lib import published
+from rrec_lib.experiments import published
 
 PAGE = Path(__file__).resolve().parents[2] / "book" / "paper-code-ours.md"
 

@@ -8,8 +8,8 @@ import pytest
 import stage
 from execute import BuildError
 
-from rrec_lib.comparison import detectable_difference, user_spread
-from rrec_lib.reports import Report, save_reports
+from rrec_lib.evaluation.compare import detectable_difference, user_spread
+from rrec_lib.evaluation.reports import Report, save_reports
 
 
 def code(outputs=(), tags=()):

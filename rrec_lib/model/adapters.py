@@ -1,0 +1,115 @@
+"""Trained adapters: small files that say what they were trained on, and refuse anything else.
+
+A policy trained in full is saved the same way; its file holds all weights, in float32.
+"""
+
+import copy
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from rrec_lib.core.paths import replacing_folder
+from rrec_lib.core.results import log_lines
+from rrec_lib.model.policy import Policy, identity
+
+WEIGHTS, CARD, LOG = "adapter_model.safetensors", "adapter_card.json", "log.jsonl"
+
+
+def save_adapter(
+    policy: Policy, folder: Path, catalogue: str, notes: dict[str, Any], log: Sequence[dict[str, Any]] = ()
+) -> None:
+    """Save the LoRA weights in bfloat16, or all weights in float32, with a card of what they are tied to.
+
+    The folder appears whole or not at all. LoRA weights can be loaded by ``PeftModel.from_pretrained`` as well.
+
+    Args:
+        policy: the trained policy.
+        folder: replaced if it exists.
+        catalogue: hash of the item table it was trained on.
+        notes: how it was made: profile, steps, command, commit.
+        log: the run's log lines, to be kept beside the weights.
+    """
+    rank, alpha = _lora_shape(policy)
+    dtype = torch.bfloat16 if rank else torch.float32
+    weights = {name: value.to(dtype).cpu().contiguous() for name, value in _trained(policy).items()}
+    card = {"tied_to": identity(policy, catalogue), "rank": rank, "alpha": alpha, **notes}
+    with replacing_folder(folder) as new:
+        save_file(weights, new / WEIGHTS)
+        if rank:
+            _peft_config(policy).save_pretrained(str(new))
+        (new / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+        if log:
+            log_lines(log, new / LOG)
+
+
+def _peft_config(policy: Policy) -> Any:
+    """What plain PEFT needs to load the weights, ``adapter_config.json``; it names no base: the card does."""
+    config: Any = copy.copy(policy.model.peft_config["default"])  # type: ignore[union-attr]
+    config.base_model_name_or_path, config.inference_mode = None, True
+    config.target_modules = sorted(config.target_modules)
+    return config
+
+
+def load_adapter(policy: Policy, folder: Path, catalogue: str) -> dict[str, Any]:
+    """Load LoRA weights into a policy, in place, and return their card.
+
+    Raises:
+        FileNotFoundError: if the folder has no adapter.
+        ValueError: if the adapter was trained on other base weights, prompts or catalogue, or with another LoRA shape,
+            or holds NaN.
+    """
+    if not (folder / CARD).is_file() or not (folder / WEIGHTS).is_file():
+        raise FileNotFoundError(f"no adapter in {folder}: {CARD} or {WEIGHTS} is missing; train one with `rrec train`")
+    card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    check_identity(card["tied_to"], identity(policy, catalogue), folder)
+    rank, alpha = _lora_shape(policy)
+    if (card["rank"], card["alpha"]) != (rank, alpha):
+        raise ValueError(
+            f"the adapter in {folder} has LoRA rank {card['rank']} and alpha {card['alpha']}, the profile {rank} and"
+            f" {alpha}; set model.lora_rank and model.lora_alpha to the adapter's (0: all weights are trained)"
+        )
+    weights = {name: value.float() for name, value in load_file(folder / WEIGHTS).items()}
+    if weights.keys() != _trained(policy).keys():
+        raise ValueError(
+            f"the adapter in {folder} adapts other layers than the profile; set model.lora_layers as it was"
+        )
+    if not all(value.isfinite().all() for value in weights.values()):
+        raise ValueError(f"the adapter in {folder} holds weights that are no numbers; train it again")
+    if rank:
+        set_peft_model_state_dict(policy.model, weights)
+    else:
+        policy.model.load_state_dict(weights, strict=False)  # tied weights are in the file once
+    return card
+
+
+def _trained(policy: Policy) -> dict[str, Tensor]:
+    """The weights that training changes, tied ones once."""
+    if isinstance(policy.model, PeftModel):
+        return get_peft_model_state_dict(policy.model)
+    return {name: parameter.detach() for name, parameter in policy.model.named_parameters()}
+
+
+def _lora_shape(policy: Policy) -> tuple[int, int]:
+    """LoRA's rank and alpha; 0 and 0 where all weights are trained."""
+    if not isinstance(policy.model, PeftModel):
+        return 0, 0
+    lora: Any = policy.model.peft_config["default"]
+    return lora.r, lora.lora_alpha
+
+
+def check_identity(recorded: dict[str, str], present: dict[str, str], folder: Path) -> None:
+    """Refuse trained weights that are tied to something else than what is loaded."""
+    words = {"base": "base weights", "prompts": "prompts or chat template", "catalogue": "catalogue"}
+    different = [key for key in words if recorded.get(key) != present[key]]
+    if different:
+        details = "; ".join(f"{words[key]} {recorded.get(key)}, now {present[key]}" for key in different)
+        raise ValueError(
+            f"the adapter in {folder} was trained on something else ({details}), so its states would mean nothing here;"
+            " use the profile it was trained with, or train it again with `rrec train`"
+        )

@@ -1,0 +1,105 @@
+"""Item states with gradients, where what the frozen layers make of an item's prompt is kept.
+
+An item's prompt never changes, so neither does what the layers below the first trained one make of it: it is computed
+when an item is first drawn, and from then on an item costs the trained layers alone. With LoRA on every layer, or
+weights trained in full, nothing is frozen and nothing is kept.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rrec_lib.model.packing import PackedGroups, group_states, packed_states, shared_rows
+from rrec_lib.model.policy import common_prefix, language_model
+
+
+class ItemEncoder:
+    """Final states of a catalogue's items, with gradients."""
+
+    def __init__(self, model: nn.Module, prompts: Sequence[Sequence[int]]) -> None:
+        """Args:
+        model: the language model, wrapped or not; which of its layers are trained must not change later.
+        prompts: N lists of token ids.
+        """
+        self.prompts, self.prefix = prompts, common_prefix(prompts)
+        self.frozen = frozen_layers(model) if self.prefix else 0
+        self.beginning = torch.empty(0)  # (P, d) of the prefix, behind the frozen layers
+        self.kept: dict[int, Tensor] = {}  # item -> (T, d) of the rest of its prompt
+
+    def __call__(self, model: nn.Module, items: Sequence[int], device: torch.device) -> Tensor:
+        """(n, d) float32 states of n items, as :func:`rrec_lib.model.packing.packed_states` gives them."""
+        if not self.frozen:
+            return packed_states(model, [self.prompts[i] for i in items], device)
+        if missing := [i for i in dict.fromkeys(items) if i not in self.kept]:
+            self._keep(model, missing, device)
+        groups = self._rows(items, device)
+        rows, size, width = groups.completion_ids.shape
+        hidden = self.beginning.new_zeros(rows * size, width, self.beginning.shape[1])
+        for place, item in enumerate(items):
+            hidden[place, : len(self.kept[item])] = self.kept[item]
+        hidden = torch.cat([self.beginning.expand(rows, -1, -1), hidden.unflatten(0, (rows, size)).flatten(1, 2)], 1)
+        with only_layers(model, slice(self.frozen, None)) as first, replaced_input(first, hidden):
+            return group_states(model, groups)[: len(items)]
+
+    def _keep(self, model: nn.Module, items: Sequence[int], device: torch.device) -> None:
+        """Remember what the frozen layers make of items."""
+        groups, captured = self._rows(items, device), list[Tensor]()
+        with torch.no_grad(), only_layers(model, slice(0, self.frozen)) as layers:
+            handle = layers[-1].register_forward_hook(lambda module, inputs, output: captured.append(_hidden(output)))
+            try:
+                group_states(model, groups)
+            finally:
+                handle.remove()
+        width = groups.prompt_ids.shape[1]
+        self.beginning = captured[0][0, :width].clone()
+        blocks = captured[0][:, width:].unflatten(1, groups.completion_ids.shape[1:]).flatten(0, 1)
+        for item, block in zip(items, blocks, strict=False):
+            self.kept[item] = block[: len(self.prompts[item]) - self.prefix].clone()
+
+    def _rows(self, items: Sequence[int], device: torch.device) -> PackedGroups:
+        return shared_rows([self.prompts[i] for i in items], self.prefix, device)
+
+
+def frozen_layers(model: nn.Module) -> int:
+    """How many of the decoder's layers lie below everything that is trained; 0 where the embedding is trained."""
+    decoder: Any = language_model(model).get_decoder()
+    if any(parameter.requires_grad for parameter in decoder.get_input_embeddings().parameters()):
+        return 0
+    trained = [any(parameter.requires_grad for parameter in layer.parameters()) for layer in decoder.layers]
+    return trained.index(True) if any(trained) else 0
+
+
+@contextmanager
+def only_layers(model: nn.Module, chosen: slice) -> Iterator[nn.ModuleList]:
+    """Let the decoder have some of its layers alone for a while."""
+    decoder: Any = language_model(model).get_decoder()
+    layers = decoder.layers
+    decoder.layers = layers[chosen]
+    try:
+        yield decoder.layers
+    finally:
+        decoder.layers = layers
+
+
+@contextmanager
+def replaced_input(layers: nn.ModuleList, hidden: Tensor) -> Iterator[None]:
+    """Hand the first layer other hidden states than it is given."""
+
+    def replace(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict]:
+        if inputs:
+            return (hidden, *inputs[1:]), named
+        return inputs, {**named, "hidden_states": hidden}
+
+    handle = layers[0].register_forward_pre_hook(replace, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _hidden(output: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """A layer's hidden states; some families return them alone, some first of several."""
+    return output if isinstance(output, Tensor) else output[0]

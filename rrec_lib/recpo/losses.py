@@ -1,0 +1,236 @@
+"""RecPO's objective: clipped policy gradient for the reasoning tokens, and for the recommendation of the best one."""
+
+from dataclasses import dataclass
+
+import torch
+
+from rrec_lib.evaluation.ranking import score_items
+
+TOKEN_NORMALIZATIONS = ("trajectory", "sum", "batch", "constant")
+
+
+@dataclass(frozen=True)
+class RecPOLoss:
+    """The loss to minimise, its two terms, and what to log beside them. All are scalars.
+
+    Attributes:
+        total: token + item, carries the gradient.
+        token: minus the clipped objective of the reasoning tokens.
+        item: minus the clipped objective of the recommendations, over all R trajectories.
+        token_clip_fraction: share of completion tokens whose gradient the clip removes.
+        item_clip_fraction: share of best trajectories whose item gradient the clip removes.
+        item_accuracy: share of trajectories whose target has the highest in-batch score.
+    """
+
+    total: torch.Tensor
+    token: torch.Tensor
+    item: torch.Tensor
+    token_clip_fraction: torch.Tensor
+    item_clip_fraction: torch.Tensor
+    item_accuracy: torch.Tensor
+
+
+def recpo_loss(
+    logprobs: torch.Tensor,
+    old_logprobs: torch.Tensor | None,
+    completion_mask: torch.Tensor,
+    user_states: torch.Tensor,
+    item_states: torch.Tensor,
+    item_index: torch.Tensor,
+    advantages: torch.Tensor,
+    group_size: int,
+    *,
+    best_mask: torch.Tensor | None = None,
+    old_item_logprobs: torch.Tensor | None = None,
+    item_ids: torch.Tensor | None = None,
+    excluded_items: torch.Tensor | None = None,
+    log_q: torch.Tensor | None = None,
+    sampling_weights: torch.Tensor | None = None,
+    clip_eps: float = 0.2,
+    clip_eps_high: float | None = None,
+    temperature: float = 0.02,
+    token_normalization: str = "trajectory",
+) -> RecPOLoss:
+    """Minus R²ec's objective: every trajectory trains its tokens, the best of each group trains the recommendation.
+
+    Args:
+        logprobs: (R, T) log-probabilities of the sampled tokens under the current policy.
+        old_logprobs: (R, T) the same under the policy that sampled them; None means on policy (ratio 1).
+        completion_mask: (R, T) 1 for tokens that the policy chose, 0 for padding and appended text.
+        user_states: (R, d) last hidden states at the marker, L2-normalised here.
+        item_states: (M, d) rows of the in-batch softmax, L2-normalised here; they receive gradient.
+        item_index: (R,) row of ``item_states`` that is each trajectory's target.
+        advantages: (R,) constants; 0 gives exactly no gradient.
+        group_size: G; used only without ``best_mask``.
+        best_mask: (R,) true for the best trajectory of each group, made when the group was scored. Without it rows
+            are taken to be in group order, see :func:`best_trajectory_mask`.
+        old_item_logprobs: (R,) in-batch log-probability of the target under the old policy; None means on policy.
+        item_ids: (M,) catalogue ids of the rows; another row with the target's id is no negative.
+        excluded_items: (R, M) true at rows that are no negatives for a trajectory, such as what its user has seen.
+        log_q: (M,) logarithm of how often each row is expected in a batch, up to a constant. Subtracted from the
+            logits, it makes up for popular items being negatives more often (logQ correction); None, as in the paper,
+            leaves it out.
+        sampling_weights: (R, T) constants that multiply each token's gain, where another engine sampled the tokens, see
+            :func:`rrec_lib.recpo.vllm.importance_weights`; None means that the policy itself did. The
+            recommendation is not sampled and not weighted.
+        clip_eps: ε below 1; also above it unless ``clip_eps_high`` is given.
+        clip_eps_high: ε above 1.
+        temperature: τ of the in-batch softmax.
+        token_normalization: ``"trajectory"`` (mean over each trajectory's tokens, then over trajectories),
+            ``"sum"`` (over tokens, then mean over trajectories), ``"batch"`` (mean over all tokens of the batch) or
+            ``"constant"`` (sum over R·T).
+
+    Returns:
+        The loss and its parts.
+
+    Raises:
+        ValueError: for an unknown normalisation, shapes that do not fit, or rows that do not make whole groups.
+
+    Source: R²ec, Eqn 8, which as read prints no token normalisation: ``"sum"``. logQ correction: Yi et al. (2019).
+    """
+    mask = completion_mask.bool()
+    advantages = advantages.detach()
+    best = best_trajectory_mask(advantages, group_size) if best_mask is None else best_mask.bool()
+    rows = (logprobs.shape[0],)
+    _check_shapes(
+        completion_mask=(mask, logprobs.shape),
+        old_logprobs=(old_logprobs, logprobs.shape),
+        user_states=(user_states[:, 0], rows),
+        item_index=(item_index, rows),
+        advantages=(advantages, rows),
+        best_mask=(best, rows),
+        old_item_logprobs=(old_item_logprobs, rows),
+        item_ids=(item_ids, item_states.shape[:1]),
+        excluded_items=(excluded_items, (*rows, len(item_states))),
+        log_q=(log_q, item_states.shape[:1]),
+        sampling_weights=(sampling_weights, logprobs.shape),
+    )
+    high = clip_eps if clip_eps_high is None else clip_eps_high
+
+    # A masked token, or a trajectory that teaches nothing, gets ratio 1: its old value may be anything.
+    active = mask & (advantages != 0)[:, None]
+    token_ratio = _ratio(logprobs, old_logprobs, active)
+    token_gain, token_clipped = clipped_gain(token_ratio, advantages[:, None], clip_eps, high)
+    if sampling_weights is not None:
+        token_gain = token_gain * sampling_weights.detach()
+    token = -_token_mean(torch.where(mask, token_gain, 0.0), mask, token_normalization)
+
+    target_logprobs, hits = _item_softmax(
+        user_states, item_states, item_index, item_ids, temperature, log_q, excluded_items
+    )
+    item_ratio = _ratio(target_logprobs, old_item_logprobs, best & (advantages != 0))
+    item_gain, item_clipped = clipped_gain(item_ratio, advantages, clip_eps, high)
+    item = -torch.where(best, item_gain, 0.0).mean()
+    return RecPOLoss(
+        total=token + item,
+        token=token,
+        item=item,
+        token_clip_fraction=(token_clipped & mask).sum() / mask.sum().clamp(min=1),
+        item_clip_fraction=(item_clipped & best).sum() / best.sum().clamp(min=1),
+        item_accuracy=hits.float().mean(),
+    )
+
+
+def clipped_gain(
+    ratio: torch.Tensor, advantages: torch.Tensor, clip_eps: float, clip_eps_high: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """ℓ_ε(r, A) = min(r·A, clip(r, 1−ε, 1+ε)·A), and where the clip removes the gradient.
+
+    Args:
+        ratio: probability under the new policy over that under the old one; any shape.
+        advantages: broadcastable to it.
+        clip_eps: ε below 1.
+        clip_eps_high: ε above 1.
+
+    Returns:
+        The gain and a boolean, both of the broadcast shape: true above 1+ε with A > 0, and below 1−ε with A < 0.
+
+    Source: R²ec, Eqn 8 (PPO's clip).
+    """
+    clipped = ratio.clamp(1 - clip_eps, 1 + clip_eps_high)
+    removed = ((ratio > 1 + clip_eps_high) & (advantages > 0)) | ((ratio < 1 - clip_eps) & (advantages < 0))
+    return torch.minimum(ratio * advantages, clipped * advantages), removed
+
+
+def best_trajectory_mask(advantages: torch.Tensor, group_size: int) -> torch.Tensor:
+    """Mark the trajectory with the highest advantage of each group, the first of equals.
+
+    Args:
+        advantages: (R,) advantages or rewards, in group order.
+        group_size: G, divides R.
+
+    Returns:
+        (R,) booleans, one true per group.
+    """
+    if group_size < 1 or advantages.shape[0] % group_size:
+        raise ValueError(f"{advantages.shape[0]} trajectories do not make whole groups of {group_size}; pass best_mask")
+    groups = advantages.reshape(-1, group_size)
+    return (groups.argmax(dim=1, keepdim=True) == torch.arange(group_size, device=advantages.device)).reshape(-1)
+
+
+def item_logprobs(
+    user_states: torch.Tensor,
+    item_states: torch.Tensor,
+    item_index: torch.Tensor,
+    item_ids: torch.Tensor | None = None,
+    temperature: float = 0.02,
+    log_q: torch.Tensor | None = None,
+    excluded_items: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Log-probability (R,) of each target in the in-batch softmax; arguments as in :func:`recpo_loss`.
+
+    Source: R²ec, the item ratio's π(v⁺|·).
+    """
+    return _item_softmax(user_states, item_states, item_index, item_ids, temperature, log_q, excluded_items)[0]
+
+
+def _item_softmax(
+    user_states: torch.Tensor,
+    item_states: torch.Tensor,
+    item_index: torch.Tensor,
+    item_ids: torch.Tensor | None,
+    temperature: float,
+    log_q: torch.Tensor | None = None,
+    excluded: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(R,) log-probabilities of the targets, and whether each is its row's first choice."""
+    logits = score_items(user_states, item_states, temperature)  # (R, M)
+    if log_q is not None:
+        logits = logits - log_q
+    if item_ids is not None:
+        own = torch.arange(len(item_ids), device=logits.device) == item_index[:, None]
+        twin = (item_ids == item_ids[item_index][:, None]) & ~own
+        logits = logits.masked_fill(twin, float("-inf"))
+    if excluded is not None:
+        logits = logits.masked_fill(excluded, float("-inf"))
+    logprobs = torch.log_softmax(logits, dim=1)
+    target = logprobs.gather(1, item_index[:, None]).squeeze(1)
+    return target, target >= logprobs.max(dim=1).values
+
+
+def _ratio(new: torch.Tensor, old: torch.Tensor | None, active: torch.Tensor) -> torch.Tensor:
+    """exp(new − old) in float32 or wider where active, exactly 1 without gradient elsewhere."""
+    new = new if new.dtype == torch.float64 else new.float()
+    reference = new.detach() if old is None else old.detach().to(new.dtype)
+    return torch.exp(torch.where(active, new - reference, 0.0))
+
+
+def _token_mean(gain: torch.Tensor, mask: torch.Tensor, normalization: str) -> torch.Tensor:
+    """Bring (R, T) gains, 0 outside the completion, to a scalar."""
+    lengths = mask.sum(dim=1)
+    if normalization == "trajectory":
+        return (gain.sum(dim=1) / lengths.clamp(min=1)).mean()
+    if normalization == "sum":
+        return gain.sum(dim=1).mean()
+    if normalization == "batch":
+        return gain.sum() / lengths.sum().clamp(min=1)
+    if normalization == "constant":
+        return gain.mean()
+    raise ValueError(f"unknown token_normalization {normalization!r}; choose one of {', '.join(TOKEN_NORMALIZATIONS)}")
+
+
+def _check_shapes(**tensors: tuple[torch.Tensor | None, tuple[int, ...]]) -> None:
+    """Refuse what broadcasting would accept: advantages one axis too long cost the official code its token gradient."""
+    for name, (tensor, expected) in tensors.items():
+        if tensor is not None and tuple(tensor.shape) != tuple(expected):
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {tuple(expected)} to go with the rest")
