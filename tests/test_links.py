@@ -33,7 +33,8 @@ def anchors(text: str) -> set[str]:
     text = re.sub(r"^(`{3,}|~{3,}).*?^\1", "", text, flags=re.DOTALL | re.MULTILINE)
     headings = re.findall(r"^#{1,6} +(.+?) *$", text, re.MULTILINE)
     slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-    return slugs | set(re.findall(r"^\(([^)\s]+)\)=", text, re.MULTILINE)) | set(re.findall(r"""\sid=["']([^"']+)""", text))
+    named = re.findall(r"""^\(([^)\s]+)\)=|\sid=["']([^"']+)""", text, re.MULTILINE)
+    return slugs | {label or spot for label, spot in named}
 
 
 def broken(page: Path, root: Path, repository: str) -> list[str]:

@@ -48,6 +48,18 @@ def test_second_run_installs_nothing(project):
     assert len(calls) == 4
 
 
+def test_an_environment_that_is_a_link_is_anothers_and_left_alone(project):
+    root, calls = project
+    (root / "another").mkdir()
+    (root / ".venv").symlink_to(root / "another")
+    with pytest.raises(install.InstallError, match="is a link"):
+        install.install(str(root))
+    assert calls == []
+    (root / ".venv").unlink()
+    install.install(str(root))
+    assert calls
+
+
 def test_changed_lock_installs_again_into_the_same_environment(project):
     root, calls = project
     install.install(str(root))
