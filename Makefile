@@ -4,7 +4,7 @@ PROFILE ?= cpu
 PY := .venv/bin/python
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest
 .DEFAULT_GOAL := help
-.PHONY: help book test test-slow smoke notebooks lint format test-browser env model colab-like test-versions lock colab-links record-times reference-run gpu-run plan-page readme clean
+.PHONY: help book test test-slow smoke notebooks lint links format test-browser env model colab-like test-versions lock colab-links record-times reference-run gpu-run plan-page readme clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ lint: env ## ruff (rules and format), mypy, codespell, and notebooks without out
 	@$(PY) -m mypy
 	@$(PY) -m codespell_lib
 	@$(PY) -m nbstripout --verify --keep-id notebooks/*.ipynb
+
+links: env ## ask other hosts for the book's links to them (network; after make book, or make smoke and PROFILE=smoke)
+	@$(PY) tools/render.py --profile "$(PROFILE)" --links
 
 format: env ## let ruff put the code in form
 	@$(PY) -m ruff check --fix .
