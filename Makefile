@@ -4,7 +4,7 @@ PROFILE ?= cpu
 PY := .venv/bin/python
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest
 .DEFAULT_GOAL := help
-.PHONY: help book test test-slow smoke notebooks lint links format test-browser env model colab-like test-versions lock colab-links record-times reference-run gpu-run plan-page readme clean
+.PHONY: help book test test-slow smoke notebooks lint links format test-browser env model colab-like test-versions lock colab-links wheel record-times reference-run gpu-run plan-page readme clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,10 @@ lock: env ## resolve pyproject.toml afresh into requirements.lock
 
 colab-links: env ## write the repository's address, URL=https://github.com/owner/name, everywhere it stands
 	@$(PY) tools/colab_links.py "$(URL)"
+
+wheel: env ## build dist/: the wheel, which works alone, and the source archive
+	@rm -rf dist
+	@$(PY) -m hatchling build
 
 record-times: env ## keep the times of the last run of PROFILE in results/times.json
 	@$(PY) tools/execute.py --profile "$(PROFILE)" --record

@@ -94,7 +94,11 @@ def check_links(root: Path = ROOT, profile: str = "cpu") -> None:
         if not (made / "output.json").is_file():
             raise BuildError(f"no link could be asked for:\n{text[-2000:]}")
         lines = [json.loads(line) for line in (made / "output.json").read_text(encoding="utf-8").splitlines()]
-    broken = [f"{line['filename']}:{line['lineno']}: {line['info']}" for line in lines if line["status"] == "broken"]
+    broken = [
+        f"{line['filename']}:{line['lineno']}: {line['uri']} ({line['info'][:80]})"
+        for line in lines
+        if line["status"] == "broken"
+    ]
     if broken:
         raise BuildError("\n".join([f"{len(broken)} of {len(lines)} links lead nowhere:", *broken]))
     print(f"[book] {sum(line['status'] in ('working', 'redirected') for line in lines)} of {len(lines)} links answer")
