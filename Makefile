@@ -27,10 +27,11 @@ smoke: env ## run every notebook on the smoke profile
 notebooks: env ## run every notebook on PROFILE=smoke, cpu, t4 or paper
 	@$(PY) tools/execute.py --profile "$(PROFILE)"
 
-lint: env ## ruff (rules and format) and mypy
+lint: env ## ruff (rules and format), mypy, and the floors of the rooms
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy rrec_lib
+	@$(dir $(PY))lint-imports --no-logo
 
 format: env ## let ruff put the code in form
 	@$(PY) -m ruff check --fix .
