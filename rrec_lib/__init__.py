@@ -22,7 +22,7 @@ _ROOM_OF = {
     "rloo_advantages": "recpo.advantages",
     "recpo_loss": "recpo.losses",
 }
-__all__ = [*_ROOM_OF]  # noqa: PLE0604
+__all__ = [*_ROOM_OF]
 
 
 def __getattr__(name: str) -> Any:
