@@ -27,10 +27,11 @@ smoke: env ## run every notebook on the smoke profile
 notebooks: env ## run every notebook on PROFILE=smoke, cpu, t4 or paper
 	@$(PY) tools/execute.py --profile "$(PROFILE)"
 
-lint: env ## ruff (rules and format), mypy, codespell, and notebooks without outputs; what pre-commit runs
+lint: env ## ruff (rules and format), mypy, the floors of the rooms, spelling, notebooks without outputs
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
+	@$(dir $(PY))lint-imports --no-logo
 	@$(PY) -m codespell_lib
 	@$(PY) -m nbstripout --verify --keep-id notebooks/*.ipynb
 
