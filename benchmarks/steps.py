@@ -117,7 +117,7 @@ class Steps:
         clock = Clock()
         with tempfile.TemporaryDirectory() as folder:
             computed = self.policy.compute_dtype
-            half = {"bf16": computed == torch.bfloat16, "fp16": computed == torch.float16}
+            half: dict[str, Any] = {"bf16": computed == torch.bfloat16, "fp16": computed == torch.float16}
             args = GRPOConfig(**self._shared(folder), **half, generation_kwargs={"min_new_tokens": self.length})
             trainer = FixedPrompts(
                 model=self.policy.model,
@@ -142,6 +142,6 @@ def apart_forward(model: torch.nn.Module, groups: PackedGroups, temperature: flo
     return packing.packed_forward(model, PackedGroups(**values), temperature)
 
 
-def random_reward(completions: list[Any], **_: Any) -> list[float]:
+def random_reward(completions: list[Any], **_: Any) -> list[float | None]:
     """Free of charge, and different within a group, so that gradients flow."""
     return torch.rand(len(completions)).tolist()

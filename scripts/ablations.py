@@ -87,7 +87,8 @@ def main() -> None:
     print(describe_run(arguments.profile), flush=True)
     shipped = load_profile(arguments.profile).adapters
     for stage in {READ[line][0] if line in READ else "warmup" for line in arguments.lines}:
-        folder = getattr(arguments, stage) or (resource(shipped[stage]) if shipped.get(stage) else None)
+        ours = shipped.get(stage)
+        folder = getattr(arguments, stage) or (resource(ours) if ours else None)
         if folder is None or not folder.is_dir():
             parser.error(f"no adapter {folder or 'is shipped for this profile'}; name one with --{stage}")
         setattr(arguments, stage, folder)

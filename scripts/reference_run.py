@@ -49,7 +49,7 @@ SETTINGS = {
 ARMS = {WITH: "own", WITHOUT: "none", UNTRAINED: "none"}  # what stands before the marker
 SENTENCE_EVERY = 4  # warm-up steps; sentences make a step longer
 # A quarter of the sentences carry the form by their full weight alone.
-OF_ARM = {
+OF_ARM: dict[str, dict[str, Any]] = {
     "own": {"warmup.sentence_every": SENTENCE_EVERY, "warmup.token_weight": 1.0}, "none": {"warmup.sentence_every": 0},
 }  # fmt: skip
 WARMUP_SHARE = 0.6  # of the budget of the arm with reasoning

@@ -18,7 +18,6 @@ width, which is how SASRec's authors scale them.
 import argparse
 import json
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -212,4 +211,4 @@ def rectools_scores(model, path: Path, n_items: int):  # type: ignore[no-untyped
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -28,7 +28,9 @@ from rrec_lib.lab import ARMS, CONDITIONS, KNOBS, LabConfig, LabRun, run_arm
 
 METRICS = ("hit@1", "hit@5", "ndcg@20")
 RANKS = ("n_greater", "n_equal")
-LINES = {**{arm: (arm, {}) for arm in ARMS}, **{name: ("full", knobs) for name, knobs in KNOBS.items()}}
+LINES: dict[str, tuple[str, dict[str, Any]]] = {
+    **{arm: (arm, {}) for arm in ARMS}, **{name: ("full", knobs) for name, knobs in KNOBS.items()},
+}  # fmt: skip
 
 
 def main() -> None:

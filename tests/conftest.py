@@ -29,9 +29,9 @@ def no_network():
             raise OSError(f"a test wanted to connect to {address[0]}; tests need no network")
         return original(self, address)
 
-    socket.socket.connect = connect
-    yield
-    socket.socket.connect = original
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", connect)
+        yield
 
 
 @pytest.fixture(scope="session")

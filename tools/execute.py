@@ -107,7 +107,7 @@ def execute(name: str, profile: str, out: Path, results: Path, root: Path = ROOT
     results.mkdir(parents=True, exist_ok=True)
     key = key_of(name, profile, root)  # before the run: a file edited meanwhile must cause another
     source, partial, report = root / "notebooks" / f"{name}.ipynb", work / f"{name}.ipynb", work / "report.json"
-    command = [sys.executable, RUNNER, source, partial, profile, report]
+    command: list[str | Path] = [sys.executable, RUNNER, source, partial, profile, report]
     with tempfile.TemporaryDirectory(prefix="rrec-") as sockets:
         from ipykernel.kernelspec import write_kernel_spec  # here: Colab's runs begin without it
 

@@ -42,7 +42,7 @@ def requirements(end: str, root: Path = ROOT) -> tuple[list[str], str]:
 
 def newer(python: Path, root: Path = ROOT) -> list[str]:
     """Releases beyond the bounds, as sentences: what to test next."""
-    command = [python, "-m", "pip", "--disable-pip-version-check", "list", "--outdated", "--format", "json"]
+    command = [str(python), "-m", "pip", "--disable-pip-version-check", "list", "--outdated", "--format", "json"]
     listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     limits = bounds(root)
     return [

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ FOLDER = Path(__file__).parents[1] / "reference"
 LOSSES = {case["name"]: case for case in json.loads((FOLDER / "recpo_loss.json").read_text())["cases"]}
 REWARDS = {case["name"]: case for case in json.loads((FOLDER / "reward_advantage.json").read_text())["cases"]}
 SLICES = json.loads((FOLDER / "forward_slice.json").read_text())
-EXACT = {"rtol": 1e-9, "atol": 1e-12}
+EXACT: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-12}
 
 
 def loss_and_leaves(case, dtype):

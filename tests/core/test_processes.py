@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import TrainingArguments
 
-from rrec_lib.cli import main
+from rrec_lib.cli.main import main
 from rrec_lib.core.paths import one_at_a_time
 from rrec_lib.core.processes import check_launch, of_main
 from rrec_lib.data.prepared import catalogue_hash
@@ -61,7 +61,7 @@ def test_no_run_fails(launch, tmp_path, processes):
 FAILING = """
 import os, sys
 from rrec_lib.training import stages
-from rrec_lib.cli import main
+from rrec_lib.cli.main import main
 save = stages.save_adapter
 
 def fails(*arguments):
@@ -130,7 +130,8 @@ def test_the_packaged_model_is_converted_once_by_two_that_come_together(tmp_path
 
 def test_two_processes_may_keep_one_item_table_at_once(tmp_path, monkeypatch, smoke_profile, smoke_dataset):
     monkeypatch.setattr(policy, "cache_dir", lambda: tmp_path)
-    one, items, real, depth = load_policy(smoke_profile.model), list(smoke_dataset["items"])[:4], policy.save_file, []
+    one, items, real = load_policy(smoke_profile.model), list(smoke_dataset["items"])[:4], policy.save_file
+    depth: list[int] = []
 
     def save(tensors, path):
         if not depth:  # in the middle of the first process's work, a second does the same from start to end

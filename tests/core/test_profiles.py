@@ -74,8 +74,9 @@ def test_every_field_of_every_section_refuses_what_it_cannot_take():
     sections = [s for s in dataclasses.fields(smoke) if dataclasses.is_dataclass(getattr(smoke, s.name))]
     keys = [f"{s.name}.{f.name}" for s in sections for f in dataclasses.fields(getattr(smoke, s.name))]
     assert len(keys) > 35
+    wrong: tuple[object, ...] = (-1, [], "")
     for key in keys:
-        for value in (-1, [], ""):
+        for value in wrong:
             with pytest.raises(ValueError, match=f"^{re.escape(key)} takes .*, got {re.escape(repr(value))}$"):
                 load_profile("smoke", {key: value})
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -134,7 +135,7 @@ def get(server, tmp_path):
         waits.append(seconds)
         assert not target.exists() or target.read_bytes() in get.allowed
 
-    def get(**options) -> bytes:
+    def fetch(**options) -> bytes:
         path = download(
             options.pop("url", server.url), target, timeout=options.pop("timeout", 5), sleep=sleep, **options
         )
@@ -142,6 +143,7 @@ def get(server, tmp_path):
         assert os.listdir(target.parent) == [target.name], "nothing else is left"
         return path.read_bytes()
 
+    get: Any = fetch
     waits: list[float] = []
     get.waits, get.target, get.part, get.allowed = waits, target, target.with_name("file.csv.gz.part"), []
     return get

@@ -111,6 +111,8 @@ def test_an_untouched_copy_loads(copy):
 @pytest.fixture(scope="module")
 def script():
     spec = importlib.util.spec_from_file_location("make_movielens", SCRIPT)
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)

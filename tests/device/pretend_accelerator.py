@@ -10,7 +10,7 @@ for a process of its own, such as ``pretend_run.py``: :func:`install` once, then
 
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,6 +69,7 @@ class PretendTensor(torch.Tensor):
     """A tensor of the pretend device; ``held`` is the one of the processor that has its numbers."""
 
     held: torch.Tensor
+    detach: Callable[[], "PretendTensor"]
 
     @staticmethod
     def __new__(cls, held: torch.Tensor) -> "PretendTensor":
@@ -80,10 +81,12 @@ class PretendTensor(torch.Tensor):
         return made
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]  # PyTorch's is annotated as what it is once bound
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         return run(func, args, kwargs or {})
 
-    def __repr__(self) -> str:
+    def __repr__(self) -> str:  # type: ignore[override]  # nobody gives contents to print
         return f"PretendTensor({self.held})"
 
     def __format__(self, spec: str) -> str:
@@ -281,7 +284,7 @@ def _patch_torch() -> None:
 
     torch.nn.Module._apply = apply_by_swapping  # type: ignore[method-assign]
     torch.tensor, torch.as_tensor = through_cpu(torch.tensor), through_cpu(torch.as_tensor)
-    load = torch.load
+    load: Any = torch.load
 
     def load_here(*args: Any, map_location: Any = None, **kwargs: Any) -> Any:
         found = load(*args, map_location="cpu" if is_ours(map_location) else map_location, **kwargs)

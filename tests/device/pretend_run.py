@@ -181,9 +181,13 @@ def write(policy: Policy, temperature: float = 1.0, length: int = 12) -> rollout
 
 @scenario
 def sampling() -> dict[str, Any]:
-    result = {}
+    result: dict[str, Any] = {}
     for name, temperature in (("drawn", 1.0), ("greedy", 0.0)):
-        here, there = both(lambda t=temperature: write(policy_here(), t))
+
+        def written(t: float = temperature) -> Any:
+            return write(policy_here(), t)
+
+        here, there = both(written)
         result |= {name: here.closed == there.closed, f"{name} gap": gap(here.states, there.states)}
     other = write(policy_here(2))
     return {**result, "there": on_device(there.states), "another policy": gap(other.states, here.states)}
@@ -401,6 +405,7 @@ def lab() -> dict[str, Any]:
         histories = torch.arange(24).view(6, 4).to(hardware.device())
         written, logprobs = sample(model, histories, 2, torch.Generator().manual_seed(3))
         states, again = read_out(model, histories.repeat_interleave(2, 0), written)
+        assert again is not None
         scores = score_items(states, model.item_states())
         (scores.logsumexp(-1).mean() - again.mean()).backward()
         target_rank(scores, torch.arange(12))

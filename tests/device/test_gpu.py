@@ -5,6 +5,7 @@ Every check also runs with the processor in the GPU's place, so that its own cod
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -160,11 +161,12 @@ def test_the_recorded_adapter_loads_and_its_states_are_the_processors(name):
     dataset = prepare_profile(profile)
     catalogue, sequences = catalogue_hash(dataset["items"]), None
     states = []
+    dtype: Any
     for device, dtype in ((CPU, "float32"), (where, "auto" if name == "cuda" else "bfloat16")):
         policy = load_policy(replace(profile.model, dtype=dtype))
         sequences = sequences or encode_items(policy.tokenizer, list(dataset["items"])[:64])
-        assert load_adapter(policy, resource(profile.adapters.recpo), catalogue)["steps"] > 0
-        policy.model.to(device)
+        assert load_adapter(policy, resource(str(profile.adapters["recpo"])), catalogue)["steps"] > 0
+        policy.model.to(device)  # type: ignore[arg-type]  # Transformers' own decorator
         states.append(torch.nn.functional.normalize(encode(policy, sequences).cpu(), dim=-1))
     here, theirs = states
     assert (here * theirs).sum(-1).min() > 0.99
@@ -174,6 +176,7 @@ def test_the_recorded_adapter_loads_and_its_states_are_the_processors(name):
 @pytest.mark.gpu
 def test_the_planned_memory_of_a_training_pass_is_what_the_gpu_takes():
     where, profile = there("cuda"), load_profile("cpu").model
+    assert profile.lora_layers
     config, shape = model_configuration(profile.name), memory.Shape(4, 4, 128, 48)
     model = memory.build(config, profile, "cuda")
     trained = memory.trained_values(model)

@@ -14,7 +14,7 @@ import pretend_accelerator
 import pytest
 
 SCRIPT = Path(__file__).with_name("pretend_run.py")
-SLOW = ("evaluation", "warmup_step", "catalogue_step", "mistakes_in_training")
+SLOW: tuple[str, ...] = ("evaluation", "warmup_step", "catalogue_step", "mistakes_in_training")
 SLOW += ("benchmark rollouts", "benchmark item_encoding", "benchmark recpo_step")
 ROUNDING = 1e-4
 

@@ -88,14 +88,14 @@ def test_intervals_over_users_and_seeds_cover():
     """Two arms of the same true rate: the interval excludes 0 rarely, though five seeds are few."""
     rng, wrong = np.random.default_rng(0), 0
     for trial in range(100):
-        made = [
+        one, other = (
             [
                 report(name, np.where(rng.random(150) < 0.4 + 0.08 * rng.standard_normal(), 0, 99), seed=s)
                 for s in range(5)
             ]
             for name in "ab"
-        ]
-        interval = compare(*made, "hit@5", 300, seed=trial).interval
+        )
+        interval = compare(one, other, "hit@5", 300, seed=trial).interval
         wrong += interval.low > 0 or interval.high < 0
     assert wrong <= 16
 
@@ -126,7 +126,8 @@ def test_effect_size_and_relative_difference_by_hand():
     ],
 )
 def test_the_sentence(bounds, seeds, sentence):
-    interval = Interval(*bounds, level=0.95, users=10, rows=10)
+    mean, low, high = bounds
+    interval = Interval(mean, low, high, level=0.95, users=10, rows=10)
     assert Comparison("ndcg@20", ("a", "b"), interval, None, None, seeds).sentence == sentence
 
 
@@ -146,8 +147,10 @@ def test_arms_are_grouped_by_name_and_deterministic_results_count_once():
     table = compare_arms(arms, "mrr", 200)
     assert list(table) == ["popularity", "model"]
     assert table["popularity"][1] is None
-    assert table["model"][1].names == ("model", "popularity")
-    assert table["model"][1].seeds == (2, 1)
+    difference = table["model"][1]
+    assert difference
+    assert difference.names == ("model", "popularity")
+    assert difference.seeds == (2, 1)
 
 
 def test_a_cap_takes_the_same_rows_of_every_report_and_no_more_of_a_user():
@@ -209,6 +212,6 @@ def test_a_detectable_difference_is_detected_as_often_as_said():
     for bad in ((1, 1.0), (10, -1.0), (10, float("nan"))):
         with pytest.raises(ValueError, match="at least 2 users"):
             detectable_difference(*bad)
-    for bad in ({"power": 1.0}, {"level": 0.0}):
+    for share in ({"power": 1.0}, {"level": 0.0}):
         with pytest.raises(ValueError, match="between 0 and 1"):
-            detectable_difference(10, 1.0, **bad)
+            detectable_difference(10, 1.0, **share)

@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from rrec_lib.evaluation.ranking import target_rank
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "metrics.json").read_text())
 CASES = {case["name"]: case for case in REFERENCE["cases"]}
-EXACT = {"rtol": 1e-9, "atol": 1e-12}
+EXACT: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-12}
 NEG_INF = float("-inf")
 
 

@@ -4,6 +4,7 @@ import json
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -138,6 +139,7 @@ def test_a_mask_lets_gradients_of_what_it_leaves_through():
     scores = torch.ones(1, 3, requires_grad=True)
     masked = mask_items(scores, [[1]])
     masked[~torch.isneginf(masked)].sum().backward()
+    assert scores.grad is not None
     assert scores.grad.tolist() == [[1, 0, 1]]
 
 
@@ -159,7 +161,7 @@ def test_trues_are_counted_along_the_last_axis_in_any_shape():
 def test_trues_are_counted_by_numpy_on_a_processor_alone(monkeypatch):
     monkeypatch.setattr(np, "count_nonzero", lambda flags, axis: [10 + axis])
     assert ranking.count_true(torch.ones(1, 2, dtype=torch.bool)).tolist() == [9]
-    elsewhere = SimpleNamespace(device=SimpleNamespace(type="cuda"), sum=lambda axis: 20 + axis)
+    elsewhere: Any = SimpleNamespace(device=SimpleNamespace(type="cuda"), sum=lambda axis: 20 + axis)
     assert ranking.count_true(elsewhere) == 19
 
 

@@ -97,7 +97,8 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
         load_reports(path)
     save_reports(path, [report("one")], "smoke", "data")
     sound = json.loads(path.read_text())
-    for damage in ({"format": 2}, {"users": "0 1"}, {"users": "0 x"}, {"figures": {}}):
+    damages: tuple[dict[str, object], ...] = ({"format": 2}, {"users": "0 1"}, {"users": "0 x"}, {"figures": {}})
+    for damage in damages:
         path.write_text(json.dumps({**sound, **damage}))
         with pytest.raises(ValueError, match="can't be read as a report"):
             load_reports(path)

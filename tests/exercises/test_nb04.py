@@ -50,7 +50,7 @@ def test_the_stub_is_not_attempted_and_the_solution_is_right(name, capsys):
 def test_every_exercise_cell_is_followed_by_its_check():
     for i, cell in enumerate(CELLS):
         if "exercise" in cell["metadata"].get("tags", []):
-            name = re.search(r"def (\w+)", source(cell)).group(1)
+            name = re.findall(r"def (\w+)", source(cell))[0]
             assert source(CELLS[i + 1]) == f"nb04.{EXERCISES[name].__name__}({name});"
 
 

@@ -1,5 +1,7 @@
 """The table of ablations: a row for every line, figures only where a report is, and the paper's rows checked."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -31,7 +33,7 @@ def test_a_recorded_line_shows_its_figures_and_the_others_do_not(tmp_path):
     save(tmp_path, "EASE", 0, 5)
     save(tmp_path, SHIPPED, 0, 10)
     save(tmp_path, "random text", 0, 11)
-    rows = {row.name: row for row in read_ablations(tmp_path, samples=200)}
+    rows: dict[str, Any] = {row.name: row for row in read_ablations(tmp_path, samples=200)}
     assert (rows[FULL].seeds, rows[FULL].difference) == (2, None)
     expected = np.mean([report(FULL, seed).metric("ndcg@20").mean() for seed in (0, 1)])
     assert rows[FULL].interval.mean == pytest.approx(expected)

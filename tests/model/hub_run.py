@@ -12,6 +12,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 COMMIT, OTHER = "a" * 40, "b" * 40
 REFUSALS = {  # owner -> status and error code, as the hub sends them
@@ -42,7 +43,7 @@ class Hub(BaseHTTPRequestHandler):
             owner, rest = parts[0], parts[2:]
         if owner in REFUSALS:
             status, code, *message = REFUSALS[owner]
-            return self.send(status, b"", {"X-Error-Code": code, "X-Error-Message": "".join(message)})
+            return self.send(status, b"", {"X-Error-Code": code, "X-Error-Message": "".join(map(str, message))})
         if owner == "slow":
             time.sleep(3)
         if owner == "portal":
@@ -96,7 +97,7 @@ def main():
     model, tokenizer = load.load_language_model("tiny-random")
     for part in (model, tokenizer):
         part.save_pretrained(SERVED / "owner")
-    report = {"expected": weights_hash(model)}
+    report: dict[str, Any] = {"expected": weights_hash(model)}
 
     def attempt(scenario, name, revision=None):
         REQUESTS.clear()

@@ -62,7 +62,7 @@ def test_plain_peft_loads_an_adapter(trained, tmp_path):
 
 @pytest.mark.parametrize("stage", ["warmup", "recpo"])
 def test_plain_peft_reads_the_shipped_adapters(stage):
-    folder = resource(load_profile("cpu").adapters[stage])
+    folder = resource(str(load_profile("cpu").adapters[stage]))
     config, card = PeftConfig.from_pretrained(str(folder)), json.loads((folder / CARD).read_text())
     assert (config.r, config.lora_alpha) == (card["rank"], card["alpha"])
     names = {name.rpartition(".lora_")[0].removeprefix("base_model.model.") for name in load_file(folder / WEIGHTS)}

@@ -7,6 +7,7 @@ import dataclasses
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import papermill
@@ -37,7 +38,7 @@ MATRIX = [
     for kind in HALF
     for name in ("qwen2", "gemma2", "llama")
 ]
-STAGES = {"warmup": warm_up, "recpo": train_recpo}
+STAGES: dict[str, Any] = {"warmup": warm_up, "recpo": train_recpo}
 
 
 @contextmanager
@@ -60,7 +61,7 @@ def float16_products_as_on_a_gpu():
         if not torch.is_autocast_enabled("cpu") or torch.get_autocast_dtype("cpu") != torch.float16:
             return linear(inputs, weight, bias)
         with torch.autocast("cpu", enabled=False):
-            wide = [None if values is None else values.half().float() for values in (inputs, weight, bias)]
+            wide: list[Any] = [None if values is None else values.half().float() for values in (inputs, weight, bias)]
             return linear(*wide).half()
 
     with mock.patch.object(torch.nn.functional, "linear", as_on_a_gpu):
@@ -103,7 +104,8 @@ def test_a_model_has_one_hash_whatever_it_is_cast_to(saved_family, stored):
         frozen = {p.dtype for p in there.model.parameters() if not p.requires_grad}
         assert frozen == {hardware.DTYPES[kind]}
         assert {p.dtype for p in there.model.parameters() if p.requires_grad} == {torch.float32}
-        cast = weights_hash(there.model.unload())
+        adapted: Any = there.model
+        cast = weights_hash(adapted.unload())
         assert (cast == here.base_hash) == (stored == kind)  # hashed after the cast, it was another model
         made_by.add(there.made_by)
         half = dataclasses.replace(profile.model, dtype=kind)
@@ -231,6 +233,7 @@ def test_a_scaled_loss_keeps_small_gradients(saved_family, smoke_dataset, tmp_pa
 
     def gradient(small, scaled):
         policy, folder = load_policy(profile.model), tmp_path / f"{small}{scaled}"
+        trainer: RecPOTrainer | WarmupTrainer
         if stage == "warmup":
             trainer = WarmupTrainer(policy, warmup_arguments(profile, folder, max_steps=1), smoke_dataset, profile)
         else:

@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+from typing import Any
 
 import pytest
 import torch
@@ -47,7 +48,8 @@ def test_a_name_that_no_place_can_have_gets_the_known_ones(name):
 
 def test_a_model_is_loaded_from_a_local_folder(smoke_profile, tmp_path):
     policy = load_policy(smoke_profile.model)
-    model = policy.model.unload()
+    adapted: Any = policy.model
+    model = adapted.unload()
     model.save_pretrained(tmp_path)
     policy.tokenizer.save_pretrained(tmp_path)
     loaded, _ = load.load_language_model(str(tmp_path))

@@ -1,6 +1,7 @@
 """Packing: the block mask by hand, both its forms, and what would go wrong without it."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from rrec_lib.model.packing import pack, packed_forward, packed_states
 from rrec_lib.model.policy import last_hidden_states
 
 CPU = torch.device("cpu")
-SIZE = {"vocab_size": 60, "hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2}
+SIZE: dict[str, Any] = {"vocab_size": 60, "hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2}
 SIZE |= {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 12, "initializer_range": 0.5}
 SIZE |= {"pad_token_id": 2, "eos_token_id": 2, "bos_token_id": 1}
 PROMPTS = [[3, 4, 5, 6], [7, 8]]
@@ -81,7 +82,7 @@ MASK = [  # one prompt token that is padding, one that is real, two blocks of tw
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_the_block_mask_by_hand(attention):
     groups = pack([[9], [9, 9]], [[5, 6], [7], [5, 6], [7]], [2, 1, 2, 1], 0, CPU)
-    stub = SimpleNamespace(config=SimpleNamespace(_attn_implementation=attention))
+    stub: Any = SimpleNamespace(config=SimpleNamespace(_attn_implementation=attention))
     mask = packing._block_mask(stub, groups)[:1]
     assert mask.shape == (1, 1, 6, 6)
     if attention == "sdpa":

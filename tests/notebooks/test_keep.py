@@ -31,13 +31,13 @@ def session(keep: Path, dies: bool = False) -> tuple[str, str]:
     parameters = notebook["cells"][place := tags.index(["parameters"])]
     parameters["source"] = "".join(parameters["source"]).replace("keep = None", f"keep = {str(keep)!r}")
     if dies:
-        source = DIES.format(tests=str(ROOT / "tests"))
+        source = DIES.format(tests=str(ROOT / "tests" / "training"))
         notebook["cells"].insert(place + 1, {**parameters, "id": "dies", "metadata": {}, "source": source})
     with tempfile.TemporaryDirectory(prefix="rrec-") as name:
         folder = Path(name)
         (folder / "in.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
         environment = execute.kernel_environment("smoke", folder / "results", name)
-        command = [sys.executable, execute.RUNNER, "in.ipynb", "out.ipynb", "smoke", "report.json"]
+        command: list[str | Path] = [sys.executable, execute.RUNNER, "in.ipynb", "out.ipynb", "smoke", "report.json"]
         subprocess.run(command, cwd=folder, env=environment, check=False)
         executed = json.loads((folder / "out.ipynb").read_text(encoding="utf-8"))
         outputs = [output for cell in executed["cells"] for output in cell.get("outputs", [])]

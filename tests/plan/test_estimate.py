@@ -9,7 +9,7 @@ import plan_page
 import pytest
 import torch
 
-from rrec_lib.cli import main
+from rrec_lib.cli.main import main
 from rrec_lib.core.profiles import ModelProfile, load_profile
 from rrec_lib.model.packing import packed_states
 from rrec_lib.plan.estimate import (

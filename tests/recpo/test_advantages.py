@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ GROUPS = [
     if case["G"] > 1 and "rloo" in case["paper"][candidates]["advantages"]
 ]
 CASES = {case["name"]: case for case in REFERENCE["cases"]}
-EXACT = {"rtol": 1e-9, "atol": 1e-12}
+EXACT: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-12}
 
 
 def reference(name, candidates):

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from rrec_lib.recpo.losses import TOKEN_NORMALIZATIONS, best_trajectory_mask, cl
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "recpo_loss.json").read_text())
 CASES = {case["name"]: case for case in REFERENCE["cases"]}
 NAMES = {"trajectory": "traj_mean", "sum": "seq_sum", "batch": "bnpo", "constant": "constant_length"}
-EXACT = {"rtol": 1e-9, "atol": 1e-12}
+EXACT: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-12}
 
 
 def double(values):
@@ -301,7 +302,7 @@ def test_item_accuracy_by_hand():
 
 def test_low_precision_is_widened():
     inputs = small_problem(dtype=torch.float32)
-    half = {
+    half: dict[str, Any] = {
         name: value.detach().bfloat16() if torch.is_tensor(value) and value.is_floating_point() else value
         for name, value in inputs.items()
     }
@@ -422,7 +423,7 @@ def test_a_ratio_at_the_bound_is_not_clipped_and_no_advantage_is_never():
 
 def test_fractions_and_means_of_a_single_token_and_group():
     old = torch.zeros(2, 1, dtype=torch.float64)
-    inputs = {
+    inputs: dict[str, Any] = {
         "logprobs": torch.tensor([[1.0], [0.0]], dtype=torch.float64),
         "old_logprobs": old,
         "completion_mask": torch.tensor([[1], [0]]),

@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from rrec_lib.recpo.rewards import fused_reward, ranking_reward, similarity_rewa
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "reward_advantage.json").read_text())
 CASES = {case["name"]: case for case in REFERENCE["cases"]}
-EXACT = {"rtol": 1e-9, "atol": 1e-12}
+EXACT: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-12}
 NEG_INF = float("-inf")
 
 

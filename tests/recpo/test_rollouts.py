@@ -1,5 +1,7 @@
 """Rollouts: where a reasoning ends, what is dropped or appended, and that its state is that of a plain forward pass."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -159,7 +161,7 @@ def test_sampling_follows_the_seed_and_temperature_zero_does_not(policy):
 
 def test_greedy_tokens_are_those_of_generate(policy):
     """Transformers' own loop, one prompt at a time, is the reference."""
-    model = language_model(policy.model)
+    model: Any = language_model(policy.model)
     written = list(sample(policy, 2, temperature=0.0).closed)
     for row, closed in enumerate(written):
         prompt = torch.tensor([PROMPTS[row // 2]])
@@ -204,4 +206,4 @@ def test_probabilities_that_are_no_numbers_are_refused(value):
     logits[1, 2] = value
     with pytest.raises(RuntimeError, match="probability tensor contains inf or nan") as refused:
         rollouts_module._choose([], logits, 1.0, 0)
-    assert "lower the learning rate" in _explain(refused.value, 4)
+    assert "lower the learning rate" in str(_explain(refused.value, 4))

@@ -10,6 +10,7 @@ import math
 import os
 import textwrap
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from transformers import AutoModelForCausalLM
 from trl import GRPOTrainer
 from trl.generation import vllm_generation
 
-from rrec_lib.cli import main
+from rrec_lib.cli.main import main
 from rrec_lib.core.profiles import load_profile
 from rrec_lib.model.load import load_tokenizer
 from rrec_lib.model.policy import language_model, last_hidden_states, load_policy, merged_lora
@@ -199,7 +200,8 @@ class Engine:
     @torch.no_grad()
     def write(self, prompt, options):
         self.requests.append(options)
-        ids, logprobs = [], []
+        ids: list[int] = []
+        logprobs: list[float] = []
         while len(ids) < options["max_tokens"]:
             logits = self.model(torch.tensor([[*prompt, *ids]])).logits[0, -1] / options["temperature"]
             if options["top_k"]:
@@ -217,6 +219,7 @@ class FakeLLM:
     """What TRL's colocate mode uses of ``vllm.LLM``."""
 
     engine: Engine
+    last: "FakeLLM"
 
     def __init__(self, **options):
         self.options, FakeLLM.last = options, self
@@ -414,7 +417,7 @@ def test_real_vllm(mode, tmp_path):
     from rrec_lib.data.examples import prepare_profile
 
     profile = load_profile("cpu", {"rollouts.vllm": mode, "rollouts.top_k": 0})
-    settings = {"vllm_server_base_url": os.environ["RREC_VLLM_URL"]} if mode == "server" else {}
+    settings: dict[str, Any] = {"vllm_server_base_url": os.environ["RREC_VLLM_URL"]} if mode == "server" else {}
     trainer = train_recpo(
         load_policy(profile.model), prepare_profile(profile), profile, tmp_path, callbacks=[], max_steps=2, **settings
     )

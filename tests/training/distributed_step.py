@@ -64,6 +64,7 @@ def one_step(
     trainer.train()
     moved = {name: (p.detach() - before[name]).contiguous() for name, p in trained.items()}
     table = trainer.item_embeddings  # rows weighted, so that their order counts
+    assert table is not None
     weights = torch.linspace(-1, 1, table.numel()).view_as(table)
     return moved, {**trainer.state.log_history[0], "item_table": float((weights * table).sum())}
 

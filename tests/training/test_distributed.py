@@ -22,6 +22,8 @@ SETTINGS = [
 TOLERANCE = 1e-5
 
 spec = importlib.util.spec_from_file_location("distributed_step", SCRIPT)
+assert spec
+assert spec.loader
 distributed_step = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(distributed_step)
 

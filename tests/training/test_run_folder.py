@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from rrec_lib.cli import main
+from rrec_lib.cli.main import main
 from rrec_lib.training.checkpoints import last_checkpoint
 from rrec_lib.training.run_folder import claim, settings_of
 from rrec_lib.training.stages import make_adapters
@@ -53,7 +53,7 @@ def test_the_same_run_goes_on_and_so_does_a_longer_one(run, capsys):
     for more in ([], ["--set", "training.save_steps=3", "--set", "training.users_at_once=1"]):
         assert main(["train", "--out", str(run), *SMALL, *more]) == 0
     assert main(["train", "--out", str(run), *SMALL, "--set", "training.steps=3"]) == 0
-    assert last_checkpoint(run / "recpo").name == "checkpoint-3"
+    assert last_checkpoint(run / "recpo") == run / "recpo" / "checkpoint-3"
 
 
 def test_other_data_of_the_same_name_is_refused(smoke_profile, smoke_dataset, tmp_path):

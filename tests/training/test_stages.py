@@ -5,6 +5,7 @@ import shutil
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -15,7 +16,7 @@ from rrec_lib.core import hardware
 from rrec_lib.core.profiles import load_profile
 from rrec_lib.evaluation.ranking import mask_items, score_items
 from rrec_lib.model.packing import pack, packed_forward
-from rrec_lib.model.policy import Policy, encode, item_table, load_policy, weights_hash
+from rrec_lib.model.policy import Policy, encode, item_table, language_model, load_policy, weights_hash
 from rrec_lib.model.prompts import encode_users, marker_ids
 from rrec_lib.recpo.advantages import grpo_advantages
 from rrec_lib.recpo.step_items import choose_items, step_seed
@@ -169,7 +170,7 @@ def test_layers_are_never_run_again_in_the_backward_pass(smoke_dataset, tmp_path
     assert checkpointed() == 0
     with pytest.raises(ValueError, match=r"activation checkpointing .* leave it off"):
         train(gradient_checkpointing=True)
-    policy.model.get_base_model().gradient_checkpointing_enable()
+    language_model(policy.model).gradient_checkpointing_enable()
     assert checkpointed() > 0
     with pytest.raises(ValueError, match=r"activation checkpointing .* leave it off"):
         train()
@@ -203,8 +204,9 @@ def test_accumulated_micro_batches_keep_groups_whole(smoke_dataset, tmp_path):
     profile = load_profile("smoke", {"training.users_at_once": 1})
     policy, size = load_policy(profile.model), profile.rollouts.group_size
     trainer = train_recpo(policy, smoke_dataset, profile, tmp_path, callbacks=[], max_steps=1)
-    assert len(trainer._buffered_inputs) == profile.training.users_per_step == 4
-    for batch in trainer._buffered_inputs:
+    batches: Any = trainer._buffered_inputs
+    assert len(batches) == profile.training.users_per_step == 4
+    for batch in batches:
         assert batch["completion_ids"].shape[:2] == (1, size)
         # A whole group's advantages sum to zero, a part's would not.
         assert batch["advantages"].sum().abs() < 1e-4
@@ -402,7 +404,8 @@ def test_make_adapters_saves_both_stages_and_they_load(smoke_profile, smoke_data
 def test_a_closed_reasoning_trains_only_its_sampled_tokens(smoke_profile, smoke_dataset, tmp_path):
     policy = load_policy(smoke_profile.model)
     trainer = train_recpo(policy, smoke_dataset, smoke_profile, tmp_path, callbacks=[], max_steps=1)
-    batch = trainer._buffered_inputs[0]
+    batches: Any = trainer._buffered_inputs
+    batch = batches[0]
     sampled, whole = batch["loss_mask"].sum(-1), batch["completion_mask"].sum(-1)
     assert (sampled < whole).any()  # the random model never closes its marker, so one was appended
     assert (sampled <= smoke_profile.rollouts.max_new_tokens).all()

@@ -2,6 +2,7 @@
 
 import shutil
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -80,7 +81,7 @@ def test_a_finished_run_is_loaded_with_its_best_weights(smoke_profile, smoke_dat
     assert measured == []
     assert again.state.global_step == first.state.global_step == 10
     assert weights_hash(again.policy.model, only_trainable=True) == seen[1]
-    shutil.rmtree(last_checkpoint(tmp_path))
+    shutil.rmtree(str(last_checkpoint(tmp_path)))
     with pytest.raises(StopIteration):  # what is not over goes on, and asks for the next value
         run(smoke_profile, smoke_dataset, tmp_path, [])
 
@@ -100,9 +101,10 @@ def test_what_training_made_worse_ends_as_it_began(smoke_profile, smoke_dataset,
 
 
 def test_settings_that_end_nothing_are_refused():
+    sound: dict[str, Any] = {"every": 1, "budget": 1.0}
     for settings in ({"every": 0}, {"budget": 0}, {"patience": 0}):
         with pytest.raises(ValueError, match="must be positive"):
-            StopOnValid(lambda: 0.0, **{"every": 1, "budget": 1.0, **settings})
+            StopOnValid(lambda: 0.0, **{**sound, **settings})
 
 
 def test_an_evaluation_is_no_part_of_what_was_spent(monkeypatch):
@@ -113,7 +115,8 @@ def test_an_evaluation_is_no_part_of_what_was_spent(monkeypatch):
         now[0] += 100
         return 0.5
 
-    stop, logged = StopOnValid(measure, every=1, budget=10), []
+    stop = StopOnValid(measure, every=1, budget=10)
+    logged: list[Any] = []
     stop.log = logged.append
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from typing import Any
 
 import pytest
 import torch
@@ -74,7 +75,7 @@ STOPS = [
 def test_a_stop_names_the_last_good_checkpoint(smoke_profile, smoke_dataset, tmp_path, monkeypatch, change, sentence):
     fails_at(monkeypatch, 4, change)
     policy, weights = load_policy(smoke_profile.model), Weights()
-    settings = {"callbacks": [weights], "save_steps": 1, "save_total_limit": 1, "max_steps": 5}
+    settings: dict[str, Any] = {"callbacks": [weights], "save_steps": 1, "save_total_limit": 1, "max_steps": 5}
     with pytest.raises(TrainingError, match=sentence) as stop:
         train_recpo(policy, smoke_dataset, smoke_profile, tmp_path, **settings)
     assert f"the last good checkpoint is {tmp_path / 'checkpoint-3'}" in str(stop.value)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ def ms(day, second=0):
     return int(datetime(2023, 1, day, 0, 0, second, tzinfo=UTC).timestamp()) * 1000
 
 
-ITEMS = [
+ITEMS: list[dict[str, Any]] = [
     {"parent_asin": "A", "title": "Caf&eacute; <b>Blend</b>", "price": "from 9",
      "description": ["One.", "Two.", "One."]},
     {"parent_asin": "B", "title": "A title of more than twenty words " * 5, "price": None, "categories": ["x", "y"]},

@@ -14,7 +14,14 @@ FILES = {
 }
 
 
+class Server(ThreadingHTTPServer):
+    files: dict[str, bytes]
+    asked: list[str]
+
+
 class Handler(BaseHTTPRequestHandler):
+    server: Server
+
     def do_GET(self):
         self.server.asked.append(self.path)
         body = self.server.files.get(self.path)
@@ -29,7 +36,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", 0), Handler)
     server.files, server.asked = dict(FILES), []
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
