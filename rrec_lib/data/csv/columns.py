@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rrec_lib.data.amazon.rows import valid_id
-from rrec_lib.data.csv.lines import Lines, split_fields
+from rrec_lib.data.csv.lines import Lines
+from rrec_lib.data.records import split_fields, valid_id
 
 DELIMITERS = (",", "\t", ";", "|", "::")
 _INTEGER = re.compile(r"0*([0-9]+?)(?:\.0*)?")

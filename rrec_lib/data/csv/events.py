@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from rrec_lib.data.amazon.rows import number
 from rrec_lib.data.csv.columns import CsvSource, Layout, plain_id, read_layout, whole_number
 from rrec_lib.data.csv.lines import Shape, open_lines, records
 from rrec_lib.data.encodings import BAD
 from rrec_lib.data.event_log import EventLog
 from rrec_lib.data.events import copies
 from rrec_lib.data.faults import EXAMPLES, Faults
+from rrec_lib.data.records import read_number
 from rrec_lib.data.times import FORMS, SECOND, UNITS, common_unit, read_time
 
 COLUMNS = ("user", "item", "rating", "time")
@@ -119,7 +119,7 @@ def _add(
 
 
 def _rating(text: str) -> float | None:
-    value = number(text, float)
+    value = read_number(text)
     return value if value is not None and math.isfinite(value) else None
 
 

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from rrec_lib.data.amazon.scan import record_batch
-from rrec_lib.data.arrow import Stream, file_sha256
+from rrec_lib.data.arrow import Stream, file_sha256, record_batch
 from rrec_lib.data.csv.columns import Columns, CsvSource
 from rrec_lib.data.csv.events import read_csv_events
 from rrec_lib.data.csv.items import read_csv_items
