@@ -1,4 +1,4 @@
-"""Tables as Arrow files: written batch by batch, so that their size never has to fit in memory, and fingerprinted."""
+"""Arrow tables: in, batches of rows; out, files, written batch by batch to save memory, and hashes of contents."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Prepared data on disk: written whole or not at all, and checked when read back."""
+"""Prepared folders: in, splits and facts; out, Arrow files and a manifest, whole or not at all, checked when read."""
 
 import json
 from collections.abc import Iterator, Mapping

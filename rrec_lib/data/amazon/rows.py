@@ -1,4 +1,4 @@
-"""Rows of Amazon's review file: a chunk at once where all is well, line by line where something is unusual.
+"""Rows of Amazon's review file: in, whole lines; out, a table, at once where all is well, else line by line.
 
 Both ways accept the same rows: what the fast way is unsure of, it leaves to the slow one.
 """

@@ -1,4 +1,4 @@
-"""Which column of a CSV file is which: by its usual names, those that its owner gives, or MovieLens' order."""
+"""Columns: in, a CSV file's header; out, which is which, by usual names, the owner's names or MovieLens' order."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -56,8 +56,8 @@ def save_csv(source: CsvSource, filters: Filters, out: Path | str, max_faults: f
         "dropped": dropped,
         "faults": faults.as_dict(),
     }
-    told = {name: getattr(source, name) for name in ("kind", "best_rating", "delimiter", "encoding", "integer_ids")}
-    arguments = {**told, "time_unit": unit, "columns": asdict(source.columns), "max_faults": max_faults}
+    options = {name: getattr(source, name) for name in ("kind", "best_rating", "delimiter", "encoding", "integer_ids")}
+    arguments = {**options, "time_unit": unit, "columns": asdict(source.columns), "max_faults": max_faults}
     return save_log(
         events,
         np.arange(len(events.user)),

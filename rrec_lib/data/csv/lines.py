@@ -1,4 +1,4 @@
-"""Records of a text file whose fields are parted by a delimiter, so that a broken one costs no other.
+"""Records of a text file: in, lines and a delimiter; out, each record's fields. A broken one costs no other.
 
 A field in quotation marks may hold delimiters and line breaks. A stray mark must not take the lines behind it along:
 the quotation is given up as soon as a line inside it reads as a record of its own, where the closing mark is followed

@@ -1,4 +1,4 @@
-"""Large tables written to Arrow files batch by batch, so that their size never has to fit in memory."""
+"""The official splits: in, a plan of rows and the items on disk; out, Arrow files, written batch by batch."""
 
 from dataclasses import dataclass
 from pathlib import Path
