@@ -99,14 +99,10 @@ def run_prepare(arguments: argparse.Namespace, profile: Profile) -> None:
 
 def prepare_movielens(arguments: argparse.Namespace, profile: Profile) -> None:
     """What a profile asks for."""
-    from dataclasses import asdict
+    from rrec_lib.data.examples import save_profile
 
-    from rrec_lib.data.examples import prepare_profile
-    from rrec_lib.data.prepared import save_prepared
-
-    dataset = prepare_profile(profile)
-    folder = save_prepared(dataset, arguments.out, asdict(profile.data))
-    print(f"{folder}: " + ", ".join(f"{len(split):,} {name}" for name, split in dataset.items()))
+    dataset = save_profile(profile, arguments.out)
+    print(f"{arguments.out}: " + ", ".join(f"{len(split):,} {name}" for name, split in dataset.items()))
 
 
 def prepare_amazon(arguments: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Gzip archives, read to the break: whatever can be decompressed is handed on, whatever comes after."""
+"""Gzip archives: in, a path; out, their content in blocks, lines or chunks, of a damaged one all before the break."""
 
 import zlib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Tables as Arrow files: written batch by batch, so that their size never has to fit in memory, and fingerprinted."""
+"""Arrow tables: in, batches of rows; out, files, written batch by batch to save memory, and hashes of contents."""
 
 import hashlib
 import json
@@ -13,6 +13,8 @@ import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict
 from datasets.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
+to_json = json.JSONEncoder(ensure_ascii=False).encode
+
 
 @dataclass(frozen=True)
 class Stream:
@@ -20,6 +22,16 @@ class Stream:
 
     schema: pa.Schema
     batches: Iterable[pa.RecordBatch]
+
+
+def record_batch(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.RecordBatch:
+    """Rows of an item table as Arrow; half a surrogate pair, which UTF-8 can't hold, becomes a question mark."""
+    columns = {name: [row[name] for row in rows] for name in schema.names}
+    try:
+        return pa.RecordBatch.from_pydict(columns, schema=schema)
+    except UnicodeEncodeError:
+        text = to_json(columns).encode("utf-8", "replace").decode()
+        return pa.RecordBatch.from_pydict(json.loads(text), schema=schema)
 
 
 def write_stream(stream: Stream, path: Path) -> int:

@@ -1,4 +1,8 @@
-"""How a text file's letters are stored: found by its marks and bytes, or refused with what it looks like."""
+"""Text files: in, a path; out, its text, decoded as its byte order mark or its contents say, or a refusal by name.
+
+The guess is the project's own: charset_normalizer takes a Cyrillic title in an ASCII table for cp1252, and Chinese ones
+for Korean.
+"""
 
 import codecs
 import io
@@ -122,7 +126,7 @@ def guess(lines: list[bytes]) -> str | None:
     return best if scores[best] >= _ENOUGH else None
 
 
-def _find_encoding(path: Path, told: str | None) -> str:
+def _find_encoding(path: Path, encoding: str | None) -> str:
     good = bad = 0
     sample, head = b"", b""
     decode = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode
@@ -130,7 +134,7 @@ def _find_encoding(path: Path, told: str | None) -> str:
         for block in file_blocks(path):
             if not head:
                 head = block[:4096]
-                found = _head_encoding(path, head, told)
+                found = _head_encoding(path, head, encoding)
                 if found:
                     return found
             if block.isascii():
@@ -145,7 +149,7 @@ def _find_encoding(path: Path, told: str | None) -> str:
     if bad > good:
         lines = [line for line in sample.split(b"\n") if not line.isascii()]
         name = guess(lines)
-        looks = f"looks like {name} ({_USUAL[name][1]})" if name else "is in an encoding that its bytes don't tell"
+        looks = f"looks like {name} ({_USUAL[name][1]})" if name else "is in an encoding that its bytes don't show"
         raise ValueError(
             f"{path} is not UTF-8: it {looks}; name its encoding with --encoding {name or 'NAME'}, save it as UTF-8, "
             "or drop every such byte with --encoding utf-8"
@@ -153,21 +157,21 @@ def _find_encoding(path: Path, told: str | None) -> str:
     return "utf-8"
 
 
-def _head_encoding(path: Path, head: bytes, told: str | None) -> str | None:
+def _head_encoding(path: Path, head: bytes, encoding: str | None) -> str | None:
     """What the first bytes and the user say, if they say anything."""
     if head.startswith(_ARCHIVES):
         raise ValueError(f"{path} is an archive, a spreadsheet or a Parquet file, expected text, plain or gzipped; "
                          "unpack it, or save it as CSV")  # fmt: skip
     if mark := _mark(head):
         return mark
-    if told is not None:
+    if encoding is not None:
         try:
-            "".encode(told)  # refuses what is no encoding of text as well
+            "".encode(encoding)  # refuses what is no encoding of text as well
         except (LookupError, ValueError) as error:
             raise ValueError(
-                f"--encoding {told} is unknown; expected a name such as utf-8, cp1252 or utf-16"
+                f"--encoding {encoding} is unknown; expected a name such as utf-8, cp1252 or utf-16"
             ) from error
-        return told
+        return encoding
     if wide := _without_mark(head):
         raise ValueError(f"{path} is not UTF-8: it looks like {wide}; add --encoding {wide}, or save it as UTF-8")
     return None
@@ -215,7 +219,7 @@ def _is_usual(letter: str, name: str) -> float:
         return letter in _USUAL[name][0] or letter.lower() in _USUAL[name][0]
     if not unicodedata.name(letter, "?").startswith(_WIDE[name]):
         return 0.0
-    if name in _COMMON:  # both Chinese sets have their common signs first; rare ones tell that it is not one
+    if name in _COMMON:  # both Chinese sets have their common signs first; rare ones show that it is not one
         low, high = _COMMON[name]
         return float(low <= letter.encode(name)[0] < high)
     return 1.0 if len(_WIDE[name]) == 1 else 0.8 if "CJK" in unicodedata.name(letter) else 1.2  # Japanese has kana

@@ -1,4 +1,4 @@
-"""From a numbered event log of any source to a prepared folder, by the same steps as MovieLens."""
+"""Numbered logs: in, an event log of any source as arrays; out, a prepared folder, by the same steps as MovieLens."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass

@@ -1,4 +1,4 @@
-"""Prepared data on disk: written whole or not at all, and checked when read back."""
+"""Prepared folders: in, splits and facts; out, Arrow files and a manifest, whole or not at all, checked when read."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -22,11 +22,9 @@ from rrec_lib.data.arrow import (
     stored_hash,
     write_stream,
 )
-from rrec_lib.data.movielens import source_checksum
 
 MANIFEST = "manifest.json"
 FORMAT = 1
-CHECKSUMS = {"movielens": source_checksum}
 _REMEDY = "delete the folder and run `rrec prepare` again"
 
 
@@ -39,14 +37,16 @@ def catalogue_hash(items: Dataset) -> str:
     return split_hash(items.select_columns([name for name in items.column_names if name != "item_id"]))[:16]
 
 
-def save_prepared(dataset: DatasetDict, folder: Path | str, arguments: Mapping[str, Any]) -> Path:
+def save_prepared(
+    dataset: DatasetDict, folder: Path | str, arguments: Mapping[str, Any], source_sha256: str | None = None
+) -> Path:
     """Write a prepared dataset with its ``manifest.json``; the folder is replaced only once all is written.
 
     Args:
         dataset: what :func:`rrec_lib.data.examples.prepare` returned.
         folder: where to; an older prepared dataset there is replaced.
-        arguments: what it was prepared with, such as ``dataclasses.asdict(profile.data)``. If it names a known
-            ``dataset``, the source's checksum is recorded too.
+        arguments: what it was prepared with, such as ``dataclasses.asdict(profile.data)``.
+        source_sha256: checksum of the source's files, if known.
 
     Returns:
         The folder.
@@ -57,7 +57,7 @@ def save_prepared(dataset: DatasetDict, folder: Path | str, arguments: Mapping[s
     with staged(folder) as new:
         with no_progress_bar():
             dataset.save_to_disk(new)
-        write_manifest(new, manifest(dataset, arguments))
+        write_manifest(new, manifest(dataset, arguments, source_sha256))
     return Path(folder)
 
 
@@ -124,13 +124,12 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
         raise ValueError(f"{path} is corrupted ({error}); {_REMEDY}") from error
 
 
-def manifest(dataset: DatasetDict, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def manifest(dataset: DatasetDict, arguments: Mapping[str, Any], source_sha256: str | None = None) -> dict[str, Any]:
     """What ``manifest.json`` holds: the same for the same data and arguments, on every machine."""
-    source = CHECKSUMS.get(str(arguments.get("dataset")))
     return {
         "format": FORMAT,
         "arguments": dict(arguments),
-        "source_sha256": source() if source else None,
+        "source_sha256": source_sha256,
         "catalogue": catalogue_hash(dataset["items"]),
         "rows": {name: split.num_rows for name, split in dataset.items()},
         "users": {name: _users(split) for name, split in dataset.items() if name != "items"},

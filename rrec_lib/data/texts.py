@@ -1,4 +1,4 @@
-"""Texts from anywhere, made fit for a prompt: HTML, control characters and odd spaces taken out, and counted."""
+"""Texts of items: in, any text; out, one line fit for a prompt, with a count of what had to be repaired."""
 
 import html
 import re

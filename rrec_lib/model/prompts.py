@@ -18,7 +18,7 @@ from typing import Any
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from rrec_lib.data.categories import FILM
+from rrec_lib.data.movielens import FILM
 
 MARKER = "<answer>"
 Messages = list[dict[str, str]]

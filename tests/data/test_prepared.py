@@ -7,10 +7,11 @@ import os
 import pytest
 from datasets import DatasetDict
 
-from rrec_lib.core.profiles import DataProfile
+from rrec_lib.core.profiles import DataProfile, load_profile
 from rrec_lib.data import prepared
-from rrec_lib.data.examples import catalogue_hash, load_prepared, prepare, save_prepared
+from rrec_lib.data.examples import prepare, save_profile
 from rrec_lib.data.movielens import source_checksum
+from rrec_lib.data.prepared import catalogue_hash, load_prepared, save_prepared
 
 DATA = DataProfile(dataset="hand-made", max_users=None, catalogue_size=None, min_target_rating=4.0, k_core=0, window=3)
 
@@ -43,7 +44,17 @@ def test_manifest(saved, build):
     assert manifest["catalogue"] == catalogue_hash(build()["items"])
     assert len(manifest["catalogue"]) == 16
     assert manifest["source_sha256"] is None
-    assert prepared.manifest(build(), {"dataset": "movielens"})["source_sha256"] == source_checksum()
+
+
+def test_a_profile_s_source_is_recorded(tmp_path):
+    profile = load_profile("smoke")
+    dataset = save_profile(profile, tmp_path / "smoke")
+    manifest = json.loads((tmp_path / "smoke" / "manifest.json").read_text())
+    assert manifest["source_sha256"] == source_checksum()
+    assert manifest["arguments"] == dataclasses.asdict(profile.data)
+    again = save_profile(load_profile("smoke", {"data.dataset": str(tmp_path / "smoke")}), tmp_path / "again")
+    assert again["test"].to_list() == dataset["test"].to_list()
+    assert json.loads((tmp_path / "again" / "manifest.json").read_text())["source_sha256"] is None
 
 
 def test_the_same_data_gives_the_same_manifest(saved, tmp_path, build):

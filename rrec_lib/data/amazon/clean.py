@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from rrec_lib.data.amazon.categories import item_noun
 from rrec_lib.data.amazon.raw import RawFiles, Reviews, read_reviews
 from rrec_lib.data.amazon.scan import known_items, log_faults, write_items
 from rrec_lib.data.amazon.window import first_of, to_ms, window_months
 from rrec_lib.data.arrow import Stream, stored_batches
-from rrec_lib.data.categories import category
 from rrec_lib.data.event_log import EventLog, Filters, numbered, save_log
 from rrec_lib.data.faults import MAX_FAULTS, Faults
-from rrec_lib.data.official.items import json_number
+from rrec_lib.data.records import json_number
 from rrec_lib.data.texts import count_repairs, plain_text
 
 _TEXT_COLUMNS = [
@@ -146,7 +146,7 @@ def clean_item(
 def _item_rows(
     raw: RawFiles, reviews: Reviews, described: np.ndarray, faults: Faults, words: int | None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    kind = category(raw.category).noun
+    kind = item_noun(raw.category)
     for line, number, record in known_items(raw.meta, reviews, described, faults):
         if number >= 0 and not described[number]:  # of two descriptions the first is used
             yield number, clean_item(record, kind, raw.meta, line, faults, words)

@@ -1,19 +1,18 @@
-"""Rows of Amazon's review file: a chunk at once where all is well, line by line where something is unusual.
+"""Rows of Amazon's review file: in, whole lines; out, a table, at once where all is well, else line by line.
 
 Both ways accept the same rows: what the fast way is unsure of, it leaves to the slow one.
 """
 
 import io
-import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from rrec_lib.data.csv.lines import MARK, split_fields
 from rrec_lib.data.encodings import refuse_wide
 from rrec_lib.data.faults import MAX_ID, Faults
+from rrec_lib.data.records import BYTE_ORDER_MARK, read_number, split_fields, valid_id
 
 REVIEW_COLUMNS = {"user_id": pl.Categorical, "parent_asin": pl.Categorical, "rating": pl.Float64, "timestamp": pl.Int64}
 RATINGS = (1.0, 5.0)
@@ -23,20 +22,6 @@ REMEDIES = {
     "bad_time": "Amazon's times are milliseconds since 1970; for others there is `rrec prepare csv`",
 }
 _PARSED = {"user_id": pl.String, "parent_asin": pl.String, "rating": pl.Float64, "timestamp": pl.Int64}
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffd]")
-
-
-def valid_id(value: object) -> bool:
-    """Whether a value can be a user's or an item's id: a text of 1 to ``MAX_ID`` characters, no control character."""
-    return isinstance(value, str) and 0 < len(value) <= MAX_ID and not _CONTROL.search(value)
-
-
-def number(text: str, kind: type[int] | type[float]) -> Any:
-    """A field as a number, or None; Python would take ``1_000`` for one, CSV readers don't."""
-    try:
-        return None if "_" in text else kind(text)
-    except ValueError:
-        return None
 
 
 def parse_header(path: Path, line: bytes) -> list[str]:
@@ -122,7 +107,7 @@ def parse_lines(
 
 def _parse_line(line: bytes, columns: int, places: list[int]) -> tuple[Any, ...]:
     """User, item, rating and time; the fault and what was found; or nothing, for a blank line."""
-    text = line.decode(errors="replace").removeprefix(MARK).removesuffix("\r")
+    text = line.decode(errors="replace").removeprefix(BYTE_ORDER_MARK).removesuffix("\r")
     if not text or text.isspace():
         return ()
     fields = split_fields(text, ",")
@@ -134,9 +119,9 @@ def _parse_line(line: bytes, columns: int, places: list[int]) -> tuple[Any, ...]
     for value in (user, item):
         if not valid_id(value):
             return "invalid_utf8_id" if "\ufffd" in value else "bad_id", ascii(value)
-    if (stars := number(rating, float)) is None or not RATINGS[0] <= stars <= RATINGS[1]:
+    if (stars := read_number(rating)) is None or not RATINGS[0] <= stars <= RATINGS[1]:
         return "bad_rating", ascii(rating)
-    time = number(timestamp, float)  # a program may have written 1672531200000.0
+    time = read_number(timestamp)  # a program may have written 1672531200000.0
     if time is None or not TIMES[0] <= time < TIMES[1] or time != int(time):
         return "bad_time", ascii(timestamp)
     return user, item, stars, int(time)

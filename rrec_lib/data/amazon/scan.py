@@ -1,6 +1,5 @@
 """One pass over Amazon's item file, for either recipe: which records are usable, and their rows on disk."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,13 +8,12 @@ import numpy as np
 import pyarrow as pa
 
 from rrec_lib.data.amazon.raw import Reviews, read_items
-from rrec_lib.data.amazon.rows import valid_id
-from rrec_lib.data.arrow import Stream, write_stream
+from rrec_lib.data.arrow import Stream, record_batch, write_stream
 from rrec_lib.data.events import copies
-from rrec_lib.data.faults import EXAMPLES, Faults
+from rrec_lib.data.faults import MAX_SHOWN, Faults
+from rrec_lib.data.records import valid_id
 
 BATCH = 1024  # items held as Python objects at a time; with more, the garbage collector takes its share
-to_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def known_items(
@@ -65,15 +63,15 @@ def log_faults(reviews: Reviews, described: np.ndarray, path: Path, faults: Faul
         ("duplicate_event", again),
         ("review_without_item", np.flatnonzero(~described[reviews.item])),
     ):
-        for place in places[:EXAMPLES].tolist():
+        for place in places[:MAX_SHOWN].tolist():
             found = f"{reviews.user_ids[reviews.user[place]]}, {reviews.item_asins[reviews.item[place]]}"
             faults.add(kind, path, reviews.line(place), found)
-        faults.add(kind, path, None, count=max(0, len(places) - EXAMPLES))
+        faults.add(kind, path, None, count=max(0, len(places) - MAX_SHOWN))
     return again
 
 
 def write_items(rows: Iterator[tuple[int, dict[str, Any]]], schema: pa.Schema, path: Path) -> np.ndarray:
-    """Write item rows to an Arrow stream as they come, a few held at a time.
+    """Write item rows to an Arrow stream as they come, ``BATCH`` held at a time.
 
     Args:
         rows: each with its number in :attr:`Reviews.item_asins`.
@@ -97,13 +95,3 @@ def write_items(rows: Iterator[tuple[int, dict[str, Any]]], schema: pa.Schema, p
 
     write_stream(Stream(schema, batches()), path)
     return np.array(numbers, dtype=np.int32)
-
-
-def record_batch(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.RecordBatch:
-    """Rows of an item table as Arrow; half a surrogate pair, which UTF-8 can't hold, becomes a question mark."""
-    columns = {name: [row[name] for row in rows] for name in schema.names}
-    try:
-        return pa.RecordBatch.from_pydict(columns, schema=schema)
-    except UnicodeEncodeError:
-        text = to_json(columns).encode("utf-8", "replace").decode()
-        return pa.RecordBatch.from_pydict(json.loads(text), schema=schema)

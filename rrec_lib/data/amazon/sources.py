@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from rrec_lib.core.paths import cache_dir
+from rrec_lib.data.amazon.categories import NOUNS
 from rrec_lib.data.amazon.raw import RawFiles, raw_files
-from rrec_lib.data.categories import NOUNS
 from rrec_lib.data.download import DownloadError, download
 
 AMAZON_2023 = "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_2023"
@@ -17,7 +17,7 @@ def category_files(category: str, folder: Path | str | None = None, base: str = 
     No checksum is published, so sizes are checked against what the server says.
 
     Args:
-        category: one of :data:`rrec_lib.data.categories.NOUNS`.
+        category: one of :data:`rrec_lib.data.amazon.categories.NOUNS`.
         folder: where the files are kept; ``amazon-2023`` in the cache folder if not given.
         base: the address under which they are published.
 

@@ -1,4 +1,4 @@
-"""A recipe's months, and the official recipe's way of choosing where its window opens."""
+"""Time windows: in, a recipe's months; out, moments, and where the official recipe lets its window open."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime

@@ -1,12 +1,12 @@
-"""Which column of a CSV file is which: by its usual names, those that its owner gives, or MovieLens' order."""
+"""Columns: in, a CSV file's header; out, which is which, by usual names, the owner's names or MovieLens' order."""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rrec_lib.data.amazon.rows import valid_id
-from rrec_lib.data.csv.lines import Lines, split_fields
+from rrec_lib.data.csv.lines import Lines
+from rrec_lib.data.records import split_fields, valid_id
 
 DELIMITERS = (",", "\t", ";", "|", "::")
 _INTEGER = re.compile(r"0*([0-9]+?)(?:\.0*)?")

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from rrec_lib.data.amazon.rows import number
 from rrec_lib.data.csv.columns import CsvSource, Layout, plain_id, read_layout, whole_number
 from rrec_lib.data.csv.lines import Shape, open_lines, records
 from rrec_lib.data.encodings import BAD
 from rrec_lib.data.event_log import EventLog
 from rrec_lib.data.events import copies
-from rrec_lib.data.faults import EXAMPLES, Faults
+from rrec_lib.data.faults import MAX_SHOWN, Faults
+from rrec_lib.data.records import read_number
 from rrec_lib.data.times import FORMS, SECOND, UNITS, common_unit, read_time
 
 COLUMNS = ("user", "item", "rating", "time")
@@ -82,9 +82,9 @@ def read_csv_events(
     again = known[copies(user[known], item[known], time[known])]
     left_out = {"review_without_item": np.flatnonzero(item < 0), "duplicate_event": again}
     for kind, lost in left_out.items():
-        for at in where[lost[:EXAMPLES]].tolist():
+        for at in where[lost[:MAX_SHOWN]].tolist():
             faults.add(kind, path, at)
-        faults.add(kind, path, None, count=max(0, len(lost) - EXAMPLES))
+        faults.add(kind, path, None, count=max(0, len(lost) - MAX_SHOWN))
     kept = np.setdiff1d(known, again)
     log = EventLog(user[kept], item[kept], rating[kept], time[kept], SECOND, pa.array(list(table.users), pa.string()))
     return log, unit, {kind: len(lost) for kind, lost in left_out.items()}
@@ -119,7 +119,7 @@ def _add(
 
 
 def _rating(text: str) -> float | None:
-    value = number(text, float)
+    value = read_number(text)
     return value if value is not None and math.isfinite(value) else None
 
 

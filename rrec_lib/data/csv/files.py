@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from rrec_lib.data.amazon.scan import record_batch
-from rrec_lib.data.arrow import Stream, file_sha256
+from rrec_lib.data.arrow import Stream, file_sha256, record_batch
 from rrec_lib.data.csv.columns import Columns, CsvSource
 from rrec_lib.data.csv.events import read_csv_events
 from rrec_lib.data.csv.items import read_csv_items
@@ -57,8 +56,8 @@ def save_csv(source: CsvSource, filters: Filters, out: Path | str, max_faults: f
         "dropped": dropped,
         "faults": faults.as_dict(),
     }
-    told = {name: getattr(source, name) for name in ("kind", "best_rating", "delimiter", "encoding", "integer_ids")}
-    arguments = {**told, "time_unit": unit, "columns": asdict(source.columns), "max_faults": max_faults}
+    options = {name: getattr(source, name) for name in ("kind", "best_rating", "delimiter", "encoding", "integer_ids")}
+    arguments = {**options, "time_unit": unit, "columns": asdict(source.columns), "max_faults": max_faults}
     return save_log(
         events,
         np.arange(len(events.user)),

@@ -5,12 +5,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from rrec_lib.data.amazon.rows import number
 from rrec_lib.data.csv.columns import Columns, CsvSource, Layout, plain_id, read_layout
 from rrec_lib.data.csv.lines import Shape, open_lines, records
 from rrec_lib.data.encodings import BAD
 from rrec_lib.data.faults import Faults
 from rrec_lib.data.movielens import NO_GENRES, natural_title
+from rrec_lib.data.records import read_number
 from rrec_lib.data.texts import count_repairs, plain_text
 
 OPTIONAL = ("year", "genres", "description")
@@ -67,7 +67,7 @@ def read_year(text: str) -> int | None:
     text = text.strip()
     if text.lower() in _UNKNOWN:
         return 0
-    value = number(text, float)
+    value = read_number(text)
     if value is not None:
         return int(value) if 0 <= value <= 9999 and value == int(value) else None
     years = set(_YEAR.findall(text))

@@ -1,4 +1,4 @@
-"""Records of a text file whose fields are parted by a delimiter, so that a broken one costs no other.
+"""Records of a text file: in, lines and a delimiter; out, each record's fields. A broken one costs no other.
 
 A field in quotation marks may hold delimiters and line breaks. A stray mark must not take the lines behind it along:
 the quotation is given up as soon as a line inside it reads as a record of its own, where the closing mark is followed
@@ -13,11 +13,9 @@ from typing import TextIO
 
 from rrec_lib.data.encodings import Blocks, open_text
 from rrec_lib.data.faults import Faults
+from rrec_lib.data.records import BYTE_ORDER_MARK, OPEN, split_fields
 
 LONGEST = 1 << 24  # characters of a record that goes over several lines
-MARK = "\ufeff"  # files that were put together have one in the middle, too
-OPEN = "an open quotation mark"
-CLOSED = "text behind a closing quotation mark"
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class Lines:
             raise StopIteration  # the break cuts this line
         self.number += 1
         line = line.rstrip("\r\n")
-        return line.removeprefix(MARK) if line[:1] == MARK else line
+        return line.removeprefix(BYTE_ORDER_MARK)
 
     def put_back(self, lines: list[str]) -> None:
         """Have lines come again, the first one first."""
@@ -67,36 +65,6 @@ class Lines:
 def open_lines(path: Path, encoding: str | None) -> Lines:
     """The lines of a file, by :func:`rrec_lib.data.encodings.open_text`."""
     return Lines(path, *open_text(path, encoding))
-
-
-def split_fields(text: str, delimiter: str) -> list[str] | str:
-    """A record's fields, or ``OPEN`` or ``CLOSED`` if its quotation marks don't fit.
-
-    A field is quoted if it begins with a mark, and then a doubled mark stands for one; elsewhere a mark is a sign like
-    any other. The csv module would refuse long fields.
-    """
-    if '"' not in text or len(delimiter) > 1:  # files with longer delimiters, such as MovieLens', know no quoting
-        return text.split(delimiter)
-    fields, at = [], 0
-    while True:
-        if text[at : at + 1] == '"':
-            end = text.find('"', at + 1)
-            while end >= 0 and text[end + 1 : end + 2] == '"':
-                end = text.find('"', end + 2)
-            if end < 0:
-                return OPEN
-            fields.append(text[at + 1 : end].replace('""', '"'))
-            at = end + 1
-            if at < len(text) and not text.startswith(delimiter, at):
-                return CLOSED
-        else:
-            end = text.find(delimiter, at)
-            end = len(text) if end < 0 else end
-            fields.append(text[at:end])
-            at = end
-        if at >= len(text):
-            return fields
-        at += len(delimiter)
 
 
 def records(lines: Lines, delimiter: str, shape: Shape, faults: Faults) -> Iterator[tuple[int, list[str]]]:

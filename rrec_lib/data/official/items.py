@@ -11,8 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from rrec_lib.data.amazon.raw import Reviews
-from rrec_lib.data.amazon.scan import known_items, to_json, write_items
+from rrec_lib.data.amazon.scan import known_items, write_items
+from rrec_lib.data.arrow import to_json
 from rrec_lib.data.faults import Faults
+from rrec_lib.data.records import json_number
 
 MAX_TITLE_WORDS = 20
 ITEM_SCHEMA = pa.schema(
@@ -169,11 +171,6 @@ def clean_item(record: dict[str, Any], title: str, price: float) -> dict[str, An
 
 def _cleaned(value: Any) -> str | None:
     return None if value is None else clean_text(str(value))
-
-
-def json_number(value: Any, kind: type[int] | type[float]) -> Any:
-    """A JSON number that is one, or None."""
-    return kind(value) if isinstance(value, int | float) and abs(value) < 2**53 else None  # NaN and infinity aren't
 
 
 def _texts(value: Any) -> list[str] | None:

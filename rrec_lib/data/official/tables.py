@@ -1,4 +1,4 @@
-"""Large tables written to Arrow files batch by batch, so that their size never has to fit in memory."""
+"""The official splits: in, a plan of rows and the items on disk; out, Arrow files, written batch by batch."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from rrec_lib.data.amazon.scan import record_batch
-from rrec_lib.data.arrow import Stream, stored_batches, write_stream
+from rrec_lib.data.arrow import Stream, record_batch, stored_batches, write_stream
 from rrec_lib.data.histories import spans
 from rrec_lib.data.official.items import ITEM_SCHEMA, PAD_ITEM, LoadedItems
 

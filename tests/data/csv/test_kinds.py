@@ -13,10 +13,11 @@ from rrec_lib.cli.main import main
 from rrec_lib.data.csv.columns import Columns, CsvSource, read_layout, whole_number
 from rrec_lib.data.csv.files import save_csv
 from rrec_lib.data.csv.items import read_year
-from rrec_lib.data.csv.lines import CLOSED, OPEN, open_lines, split_fields
+from rrec_lib.data.csv.lines import open_lines
 from rrec_lib.data.event_log import Filters
 from rrec_lib.data.examples import SPLITS
 from rrec_lib.data.prepared import load_prepared
+from rrec_lib.data.records import CLOSED, OPEN, split_fields
 
 START, DAY = 1_672_531_200, 86_400
 USERS, STEPS = 6, 20

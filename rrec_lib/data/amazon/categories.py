@@ -1,8 +1,5 @@
 """The categories of Amazon Reviews 2023, and what prompts call their items. A new one is a line of the table."""
 
-from dataclasses import dataclass
-
-FILM, ITEM = "film", "item"
 NOUNS = {
     "All_Beauty": "beauty product",
     "Amazon_Fashion": "fashion article",
@@ -40,24 +37,10 @@ NOUNS = {
 }  # each takes an s in the plural
 
 
-@dataclass(frozen=True)
-class Category:
-    """A category's name, ``"Video_Games"``, and what prompts call one of its items."""
-
-    name: str
-    noun: str
-
-    @property
-    def plural(self) -> str:
-        """What prompts call several."""
-        return self.noun + "s"
-
-
-def category(name: str) -> Category:
-    """Look a category up.
+def item_noun(name: str) -> str:
+    """What prompts call an item of a category; "item" if the table lacks it.
 
     Args:
-        name: as in the published files' names; what a sample adds behind it, ``"Books_2018"``, is ignored. Of a name
-            that is not in the table the items are called items.
+        name: as in the published files' names; what a sample adds behind it, ``"Books_2018"``, is ignored.
     """
-    return Category(name, next((noun for key, noun in NOUNS.items() if f"{name}_".startswith(f"{key}_")), ITEM))
+    return next((noun for key, noun in NOUNS.items() if f"{name}_".startswith(f"{key}_")), "item")
