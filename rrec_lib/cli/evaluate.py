@@ -10,7 +10,7 @@ from rrec_lib.core.profiles import Profile
 
 if TYPE_CHECKING:  # torch takes seconds to import; mistakes in the arguments show before
     from rrec_lib.evaluation.compare import Comparison
-    from rrec_lib.evaluation.ranking import Interval
+    from rrec_lib.evaluation.intervals import Interval
 
 
 def evaluate_options(parser: argparse.ArgumentParser, stages: str) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rrec_lib.evaluation.ranking import paired_bootstrap, unit_rows
+from rrec_lib.evaluation.intervals import paired_bootstrap
+from rrec_lib.evaluation.scoring import unit_rows
 
 Examples = Sequence[Mapping[str, Any]]
 MANY_REPEATS = 0.5  # above this share of targets that were "already seen", `seen` is doubted

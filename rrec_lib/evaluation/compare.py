@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rrec_lib.evaluation.evaluate import sample_examples
-from rrec_lib.evaluation.ranking import Interval, resampled_totals, user_totals
+from rrec_lib.evaluation.intervals import Interval, resampled_totals, user_totals
 from rrec_lib.evaluation.reports import Report, check_same_examples
 
 SAMPLES = 10_000

@@ -15,8 +15,9 @@ from rrec_lib.core.console import progress
 from rrec_lib.evaluation.checks import Finding, check_above_chance, check_blind, check_examples
 from rrec_lib.evaluation.exposure import Exposure
 from rrec_lib.evaluation.metrics import expected_ndcg
-from rrec_lib.evaluation.ranking import count_true, mask_items, repeated_targets, target_rank
+from rrec_lib.evaluation.ranks import count_true, target_rank
 from rrec_lib.evaluation.reports import CUTOFFS, Report
+from rrec_lib.evaluation.scoring import mask_items, repeated_targets
 from rrec_lib.evaluation.slices import example_slices
 
 __all__ = ["CUTOFFS", "Example", "Recommender", "Report", "evaluate", "evaluate_scores", "sample_examples"]

@@ -15,8 +15,8 @@ from datasets import DatasetDict
 from rrec_lib.core.results import plain, provenance, write_json
 from rrec_lib.data.prepared import split_hash
 from rrec_lib.evaluation.checks import Finding
+from rrec_lib.evaluation.intervals import Interval, bootstrap_mean_interval, bootstrap_mean_intervals, paired_bootstrap
 from rrec_lib.evaluation.metrics import expected_hit, expected_ndcg, expected_reciprocal_rank
-from rrec_lib.evaluation.ranking import Interval, bootstrap_mean_interval, bootstrap_mean_intervals, paired_bootstrap
 
 CUTOFFS = (1, 5, 10, 20, 50)
 SLICE_METRICS = ("hit@20", "ndcg@20", "mrr")

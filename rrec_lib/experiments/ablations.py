@@ -11,7 +11,7 @@ from typing import Any
 
 from rrec_lib.core.paths import resource
 from rrec_lib.evaluation.compare import SAMPLES, Comparison, arm_interval, compare, group_reports
-from rrec_lib.evaluation.ranking import Interval
+from rrec_lib.evaluation.intervals import Interval
 from rrec_lib.evaluation.reports import load_reports
 from rrec_lib.experiments.published import TABLE_2
 

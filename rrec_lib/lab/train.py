@@ -18,8 +18,9 @@ from torch import Tensor
 from rrec_lib.core.console import progress
 from rrec_lib.evaluation.compare import SAMPLES
 from rrec_lib.evaluation.metrics import hit_rate_at_k
-from rrec_lib.evaluation.ranking import score_items, target_rank
+from rrec_lib.evaluation.ranks import target_rank
 from rrec_lib.evaluation.reports import Report
+from rrec_lib.evaluation.scoring import score_items
 from rrec_lib.lab.lessons import BETAS, descend, teach
 from rrec_lib.lab.model import LabModel, read_out, sample
 from rrec_lib.lab.settings import ARMS, LabConfig, LabRun

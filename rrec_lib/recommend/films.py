@@ -12,7 +12,8 @@ from datasets import DatasetDict
 from rrec_lib.core.profiles import Profile
 from rrec_lib.data.examples import prepare_profile
 from rrec_lib.data.movielens import natural_title
-from rrec_lib.evaluation.ranking import mask_items, top_k
+from rrec_lib.evaluation.ranks import top_k
+from rrec_lib.evaluation.scoring import mask_items
 from rrec_lib.model.prompts import item_name
 from rrec_lib.recommend.recommender import ReasoningRecommender
 from rrec_lib.training.stages import STAGES, has_adapter, load_stage

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from rrec_lib.evaluation.ranking import score_items
+from rrec_lib.evaluation.scoring import score_items
 
 TOKEN_NORMALIZATIONS = ("trajectory", "sum", "batch", "constant")
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rrec_lib.book import official
-from rrec_lib.evaluation.ranking import score_items
+from rrec_lib.evaluation.scoring import score_items
 
 FOLDER = Path(__file__).parents[1] / "reference"
 LOSSES = {case["name"]: case for case in json.loads((FOLDER / "recpo_loss.json").read_text())["cases"]}

@@ -5,7 +5,7 @@ import torch
 
 from rrec_lib.evaluation.checks import check_blind, check_examples, check_item_table, check_trained
 from rrec_lib.evaluation.evaluate import evaluate, evaluate_scores
-from rrec_lib.evaluation.ranking import score_items
+from rrec_lib.evaluation.scoring import score_items
 
 N_ITEMS = 40
 

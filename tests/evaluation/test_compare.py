@@ -15,7 +15,7 @@ from rrec_lib.evaluation.compare import (
     group_reports,
     user_spread,
 )
-from rrec_lib.evaluation.ranking import Interval, paired_bootstrap
+from rrec_lib.evaluation.intervals import Interval, paired_bootstrap
 from rrec_lib.evaluation.reports import Report
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rrec_lib.evaluation.metrics import expected_hit, expected_ndcg, expected_reciprocal_rank, hit_rate_at_k, ndcg_at_k
-from rrec_lib.evaluation.ranking import target_rank
+from rrec_lib.evaluation.ranks import target_rank
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "metrics.json").read_text())
 CASES = {case["name"]: case for case in REFERENCE["cases"]}
