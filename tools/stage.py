@@ -286,7 +286,7 @@ def _origin(report: Report, name: str) -> str:
 
 
 def _mean(interval: Interval) -> str:
-    return f"{interval.mean:.3f} | {interval.low:.3f} to {interval.high:.3f}"
+    return f"{interval.mean:.3f} | {interval:.3f to}"
 
 
 def _cell(times: dict[str, float] | None) -> str:

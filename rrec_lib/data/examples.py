@@ -32,6 +32,8 @@ __all__ = [
 ]
 
 SPLITS = ("train", "valid", "test")
+Example = Mapping[str, Any]  # a row of a split: ``user_id``, ``history``, ``seen``, ``target``, times and ratings
+Item = Mapping[str, Any]  # a row of the item table: ``title``, ``source_id`` and what else is known
 LOADERS = {"movielens": load_movielens}
 ITEM_SCHEMA = pa.schema(
     [

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rrec_lib.core.console import progress
+from rrec_lib.data.examples import Example
 from rrec_lib.evaluation.checks import Finding, check_above_chance, check_blind, check_examples
 from rrec_lib.evaluation.exposure import Exposure
 from rrec_lib.evaluation.metrics import expected_ndcg
@@ -20,9 +21,8 @@ from rrec_lib.evaluation.reports import CUTOFFS, Report
 from rrec_lib.evaluation.scoring import mask_items, repeated_targets
 from rrec_lib.evaluation.slices import example_slices
 
-__all__ = ["CUTOFFS", "Example", "Recommender", "Report", "evaluate", "evaluate_scores", "sample_examples"]
+__all__ = ["CUTOFFS", "Recommender", "Report", "evaluate", "evaluate_scores", "sample_examples"]
 
-Example = Mapping[str, Any]
 BLIND_ROWS = 4  # how many rows are scored again with another target in place of theirs
 
 

@@ -20,6 +20,12 @@ class Interval:
     users: int
     rows: int
 
+    def __format__(self, spec: str) -> str:
+        """``f"{i:.3f}"`` gives ``"0.012 [0.004, 0.020]"``, ``f"{i:.3f to}"`` the bounds alone, ``"0.004 to 0.020"``."""
+        number = spec.removesuffix(" to")
+        mean, low, high = (format(value, number) for value in (self.mean, self.low, self.high))
+        return f"{mean} [{low}, {high}]" if number == spec else f"{low} to {high}"
+
 
 def bootstrap_mean_interval(
     values: ArrayLike, users: ArrayLike, samples: int, seed: int, level: float = 0.95

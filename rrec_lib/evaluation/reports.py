@@ -21,7 +21,7 @@ from rrec_lib.evaluation.metrics import expected_hit, expected_ndcg, expected_re
 CUTOFFS = (1, 5, 10, 20, 50)
 SLICE_METRICS = ("hit@20", "ndcg@20", "mrr")
 MASKING = "whole catalogue; items the user has seen are taken out, the target itself never"
-FORMAT = 1
+REPORT_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def save_reports(
     check_same_examples(*reports)
     first = reports[0]
     content = {
-        "format": FORMAT,
+        "format": REPORT_FORMAT,
         "profile": profile,
         **provenance(seed),
         **plain(notes, path.name),
@@ -207,8 +207,8 @@ def load_reports(path: Path) -> list[Report]:
         raise FileNotFoundError(f"no report {path}; `rrec evaluate --out {path}` writes one")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT:
-            raise ValueError(f"format {content['format']}, this version reads {FORMAT}")
+        if content["format"] != REPORT_FORMAT:
+            raise ValueError(f"format {content['format']}, this version reads {REPORT_FORMAT}")
         return [_report(content, name) for name in content["ranks"]]
     except (ValueError, KeyError, TypeError, AttributeError) as problem:
         raise ValueError(

@@ -77,7 +77,7 @@ class Row:
             found = {"runs": "–", "mean": NOT_RUN, "95 %": "", "difference": ""}
         else:
             against = "" if self.difference is None else self.difference.sentence
-            found = {"runs": str(self.seeds), "mean": f"{i.mean:.3f}", "95 %": f"{i.low:.3f} to {i.high:.3f}"}
+            found = {"runs": str(self.seeds), "mean": f"{i.mean:.3f}", "95 %": f"{i:.3f to}"}
             found |= {"difference": against}
         return {"what": self.what} | found | {"paper, NDCG@10": paper_cell(self.name)}
 

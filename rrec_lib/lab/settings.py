@@ -7,14 +7,14 @@ from rrec_lib.lab.model import ITEM_ROWS, USER_STATES, LabModel
 from rrec_lib.recpo.advantages import ADVANTAGES
 from rrec_lib.recpo.losses import TOKEN_NORMALIZATIONS
 
-ARMS = {
+LAB_ARMS = {
     "full": "reasoning, states warmed up, RecPO",
     "without reasoning": "answers at once; contrastive, for longer than full's warm-up and RecPO together",
     "another user's reasoning": "as full, but trained to answer each user from the reasoning of another",
     "without warm-up": "RecPO from the taught policy, for as many steps as full's warm-up and RecPO together",
     "contrastive only": "the warm-up goes on; the reasoning's tokens are never rewarded",
 }
-KNOBS = {  # arm full, with one knob turned; the number of reasonings in a batch stays the same
+LAB_ABLATIONS = {  # arm full, with one knob turned; the number of reasonings in a batch stays the same
     "without R_c": {"beta": 0.0},
     "without R_d": {"beta": 1.0},
     "RLOO": {"estimator": "rloo"},
@@ -141,7 +141,7 @@ class LabRun:
     """One arm, one seed.
 
     Attributes:
-        arm: key of :data:`ARMS`.
+        arm: key of :data:`LAB_ARMS`.
         seed: of the model and the training.
         config: the knobs.
         curves: per point of the curve ``step`` (warm-up below 0), ``hit@1`` on valid, and where there is reasoning

@@ -4,7 +4,7 @@ from math import log
 
 import pytest
 
-from rrec_lib.baselines import BM25, TextSimilarity
+from rrec_lib.baselines.text import BM25, TextSimilarity
 
 FILMS = [
     {"title": "Night Train Night", "genres": ["Horror"]},

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from rrec_lib.evaluation.intervals import (
+    Interval,
     bootstrap_mean_interval,
     bootstrap_mean_intervals,
     paired_bootstrap,
@@ -43,6 +44,15 @@ def test_bootstrap_two_users_by_hand():
     assert (interval.low, interval.high) == (0.25, 0.25)  # the middle half of the draws
     wide = bootstrap_mean_interval([0, 0, 0, 1], ["a", "a", "a", "b"], 20_000, seed=0)
     assert (wide.low, wide.high) == (0.0, 1.0)
+
+
+def test_an_interval_in_print():
+    interval = Interval(0.0123, -0.0004, 0.02, 0.95, 3, 9)
+    assert f"{interval:.3f}" == "0.012 [-0.000, 0.020]"
+    assert f"{interval:+.4f}" == "+0.0123 [-0.0004, +0.0200]"
+    assert f"{interval:.3f to}" == "-0.000 to 0.020"
+    with pytest.raises(ValueError, match="format"):
+        format(interval, ".3q")
 
 
 def test_bootstrap_is_seeded():
