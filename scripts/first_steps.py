@@ -14,7 +14,8 @@ from rrec_lib.core.console import forgive_terminals
 from rrec_lib.core.profiles import available_profiles, load_profile
 from rrec_lib.core.results import describe_run
 from rrec_lib.data.examples import prepare_profile
-from rrec_lib.evaluation.evaluate import Report, evaluate, evaluate_scores, sample_examples
+from rrec_lib.evaluation.evaluate import evaluate, evaluate_scores, sample_examples
+from rrec_lib.evaluation.reports import Report
 from rrec_lib.recommend.recommender import ReasoningRecommender
 from rrec_lib.training.stages import load_stage, train_recpo
 

@@ -1,7 +1,7 @@
 """Checks that an evaluation runs on itself: a leak, an untrained adapter, a shuffled item table."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,10 +28,6 @@ class Finding:
     check: str
     passed: bool | None
     line: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
 
 
 def check_examples(examples: Sequence[Example], repeats: int) -> list[Finding]:

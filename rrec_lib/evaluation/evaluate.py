@@ -21,8 +21,6 @@ from rrec_lib.evaluation.reports import CUTOFFS, Report
 from rrec_lib.evaluation.scoring import mask_items, repeated_targets
 from rrec_lib.evaluation.slices import example_slices
 
-__all__ = ["CUTOFFS", "Recommender", "Report", "evaluate", "evaluate_scores", "sample_examples"]
-
 BLIND_ROWS = 4  # how many rows are scored again with another target in place of theirs
 
 
@@ -69,11 +67,10 @@ def evaluate(
     def score(part: Sequence[Example]) -> Tensor:
         return _checked(recommender.scores(part), len(part), name)
 
-    blind = check_blind(score, rows[:BLIND_ROWS], name)
+    checked = [check_blind(score, rows[:BLIND_ROWS], name), *findings]
     return evaluate_scores(
-        lambda part: recommender.scores(rows[part]), rows, name, samples, seed, train_counts, batch_size,
-        [blind, *findings],
-    )  # fmt: skip
+        lambda part: recommender.scores(rows[part]), rows, name, samples, seed, train_counts, batch_size, checked
+    )
 
 
 def evaluate_scores(

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ class Report:
             "metrics": self._table(np.ones(len(self.users), dtype=bool), list(self.values)),
             "lists": dict(self.lists),
             "slices": {way: self._bands(bands) for way, bands in self.slices.items()},
-            "checks": [finding.as_dict() for finding in self.findings],
+            "checks": [asdict(finding) for finding in self.findings],
             "bootstrap": {"samples": self.samples, "seed": self.seed, "level": 0.95, "over": "users"},
         }
 

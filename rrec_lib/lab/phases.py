@@ -91,7 +91,7 @@ class LabTrainer:
         return score_items(states, self.model.item_states(), self.config.item_temperature)
 
 
-def train_contrastive(lab: LabTrainer, steps: int, rate: float, reasons: bool = True) -> None:
+def run_contrastive(lab: LabTrainer, steps: int, rate: float, reasons: bool = True) -> None:
     """Train the states alone, at a rate that rises, stays and falls."""
     learn = state_trainer(lab, reasons)
     for step in lab.steps(steps, 0, reasons, "states"):
@@ -121,7 +121,7 @@ def state_trainer(lab: LabTrainer, reasons: bool) -> Callable[[float], None]:
     return learn
 
 
-def train_recpo(lab: LabTrainer, steps: int, others: bool) -> None:
+def run_recpo(lab: LabTrainer, steps: int, others: bool) -> None:
     """RecPO: sample groups, reward them by how they let the model rank the target, train tokens and recommendation."""
     config, model = lab.config, lab.model
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, betas=BETAS, weight_decay=0.0)

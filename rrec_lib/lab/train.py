@@ -14,7 +14,7 @@ from rrec_lib.evaluation.compare import SAMPLES
 from rrec_lib.evaluation.ranks import target_rank
 from rrec_lib.evaluation.reports import Report
 from rrec_lib.lab.model import LabModel
-from rrec_lib.lab.phases import RATE_WARMUP, LabTrainer, OnStep, state_trainer, train_contrastive, train_recpo
+from rrec_lib.lab.phases import RATE_WARMUP, LabTrainer, OnStep, run_contrastive, run_recpo, state_trainer
 from rrec_lib.lab.settings import LAB_ARMS, LabConfig, LabRun
 from rrec_lib.lab.sft import teach
 from rrec_lib.lab.world import N_ITEMS, World, make_world, write_chatter
@@ -54,11 +54,11 @@ def run_arm(config: LabConfig, arm: str, seed: int, on_step: OnStep | None = Non
             lab.model, lab.curves, warmup_seconds = deepcopy(start), deepcopy(curves), spent
     if arm == "without reasoning":  # as many points on its curve as full has
         lab.config = replace(config, evaluate_every=config.evaluate_every * config.steps_without)
-        train_contrastive(lab, total * config.steps_without, config.learning_rate_without, reasons=False)
+        run_contrastive(lab, total * config.steps_without, config.learning_rate_without, reasons=False)
     elif arm == "contrastive only":
-        train_contrastive(lab, config.steps, config.warmup_learning_rate)
+        run_contrastive(lab, config.steps, config.warmup_learning_rate)
     else:
-        train_recpo(lab, config.steps if warm else total, others=arm == "another user's reasoning")
+        run_recpo(lab, config.steps if warm else total, others=arm == "another user's reasoning")
     lessons = dict(_taught(_only(config, _LESSONS), seed)[1])
     seconds = {"lessons": lessons.pop("seconds"), "warm-up": warmup_seconds, "training": lab.seconds}
     return LabRun(arm, seed, config, lab.curves, lessons, _final(lab, arm, seed), lab.model, seconds)

@@ -14,7 +14,6 @@ BASE = 8  # classes, and slots
 N_ITEMS = BASE * BASE
 HISTORY = 4
 REASONING = 2 * HISTORY  # tokens in either style, so that length tells nothing
-STYLES = ("tallies", "chatter")
 
 # Vocabulary: the items, the digits of the two tallies, idle words, then markers.
 CLASS_DIGIT = N_ITEMS

@@ -106,8 +106,10 @@ class FilmRecommender:
             finished=written.closed[0].finished,
             stage=self.stage,
             items=[
-                _recommendation(self.items[row], score)
-                for row, score in zip(best.items.tolist(), best.scores.tolist(), strict=True)
+                Recommendation(item["title"], int(item.get("year") or 0), item["source_id"], round(score, 4))
+                for item, score in zip(
+                    map(self.items.__getitem__, best.items.tolist()), best.scores.tolist(), strict=True
+                )
             ],
         )
 
@@ -163,7 +165,3 @@ def typed_example(
         "seen": list(seen),
         "target_timestamp": len(seen) * DAY,
     }
-
-
-def _recommendation(item: Item, score: float) -> Recommendation:
-    return Recommendation(str(item["title"]), int(item.get("year") or 0), item["source_id"], round(score, 4))

@@ -148,7 +148,7 @@ def item_loss(
         best_mask: (R,) true for the trajectories that train.
         clip: ε below and above 1.
         old_item_logprobs: (R,) in-batch log-probability of the target under the old policy; None means on policy.
-        softmax: ``item_ids``, ``temperature``, ``log_q`` and ``excluded_items`` of :func:`item_logprobs`.
+        softmax: ``item_ids``, ``temperature``, ``log_q`` and ``excluded_items`` of :func:`item_log_softmax`.
 
     Returns:
         The loss, a mean over all R; the share of best trajectories whose gradient the clip removes; and the share of
@@ -164,7 +164,7 @@ def item_loss(
         best_mask=(best, rows),
         old_item_logprobs=(old_item_logprobs, rows),
     )
-    logprobs = _item_log_softmax(user_states, item_states, item_index, **softmax)
+    logprobs = item_log_softmax(user_states, item_states, item_index, **softmax)
     target = logprobs.gather(1, item_index[:, None]).squeeze(1)
     gain, clipped = clipped_gain(_ratio(target, old_item_logprobs, best & (advantages != 0)), advantages, *clip)
     loss = -torch.where(best, gain, 0.0).mean()
@@ -210,6 +210,14 @@ def best_trajectory_mask(advantages: torch.Tensor, group_size: int) -> torch.Ten
 
 
 def item_logprobs(
+    user_states: torch.Tensor, item_states: torch.Tensor, item_index: torch.Tensor, *softmax: Any, **options: Any
+) -> torch.Tensor:
+    """Log-probability (R,) of each target; arguments as in :func:`item_log_softmax`."""
+    logprobs = item_log_softmax(user_states, item_states, item_index, *softmax, **options)
+    return logprobs.gather(1, item_index[:, None]).squeeze(1)
+
+
+def item_log_softmax(
     user_states: torch.Tensor,
     item_states: torch.Tensor,
     item_index: torch.Tensor,
@@ -218,7 +226,7 @@ def item_logprobs(
     log_q: torch.Tensor | None = None,
     excluded_items: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Log-probability (R,) of each target in the in-batch softmax.
+    """Log-probabilities (R, M) of every row in the in-batch softmax.
 
     Args:
         user_states: (R, d) last hidden states at the marker, L2-normalised here.
@@ -236,20 +244,6 @@ def item_logprobs(
 
     Source: R²ec, the item ratio's π(v⁺|·). logQ correction: Yi et al. (2019).
     """
-    logprobs = _item_log_softmax(user_states, item_states, item_index, item_ids, temperature, log_q, excluded_items)
-    return logprobs.gather(1, item_index[:, None]).squeeze(1)
-
-
-def _item_log_softmax(
-    user_states: torch.Tensor,
-    item_states: torch.Tensor,
-    item_index: torch.Tensor,
-    item_ids: torch.Tensor | None = None,
-    temperature: float = 0.02,
-    log_q: torch.Tensor | None = None,
-    excluded_items: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """(R, M) log-probabilities of the rows; arguments as in :func:`item_logprobs`."""
     _check_shapes(
         item_ids=(item_ids, item_states.shape[:1]),
         excluded_items=(excluded_items, (len(user_states), len(item_states))),

@@ -82,11 +82,8 @@ def test_the_target_rank_equals_the_plain_statement():
 
 def test_half_precision_is_widened_and_the_catalogue_must_keep_its_size():
     examples = rows((1, [0], 1), (2, [1], 2), (3, [2], 3))
-    assert evaluate_scores(torch.eye(50)[[1, 2, 3]].bfloat16(), examples, "half", 50).values["mrr"].tolist() == [
-        1,
-        1,
-        1,
-    ]
+    half = evaluate_scores(torch.eye(50)[[1, 2, 3]].bfloat16(), examples, "half", 50)
+    assert half.values["mrr"].tolist() == [1, 1, 1]
     with pytest.raises(ValueError, match="scores of 6 items after scores of 5"):
         evaluate_scores(lambda part: torch.zeros(1, 5 + part.start), examples, "growing", 50, batch_size=1)
     with pytest.raises(ValueError, match="no example to evaluate on"):
@@ -160,16 +157,8 @@ def test_a_record_says_where_it_is_from_and_refuses_nan(tmp_path, monkeypatch):
 
 
 def test_a_recorded_command_names_no_folder_of_its_machine(monkeypatch):
-    arguments = [
-        "/home/me/run.py",
-        "--out",
-        "/home/me/my-results",
-        "--set",
-        "data.dataset=/data/games",
-        "runs/a",
-        "1/2",
-    ]
-    monkeypatch.setattr("sys.argv", arguments)
+    given = "/home/me/run.py --out /home/me/my-results --set data.dataset=/data/games runs/a 1/2"
+    monkeypatch.setattr("sys.argv", given.split())
     assert results.provenance()["command"] == "run.py --out my-results --set data.dataset=games runs/a 1/2"
 
 

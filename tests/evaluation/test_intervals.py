@@ -16,27 +16,6 @@ from rrec_lib.evaluation.intervals import (
 )
 
 
-def _loop_bootstrap(values, users, samples, seed):
-    """The definition, slowly: draw users, bring all their rows, take the mean."""
-    rng = np.random.default_rng(seed)
-    rows = [values[users == user] for user in np.unique(users)]
-    return [np.concatenate([rows[i] for i in rng.integers(0, len(rows), len(rows))]).mean() for _ in range(samples)]
-
-
-def test_bootstrap_agrees_with_the_definition():
-    rng = np.random.default_rng(0)
-    users = rng.integers(0, 30, 400)
-    values = rng.random(400) + 0.05 * users  # users differ, rows of a user resemble each other
-    ours = bootstrap_mean_interval(values, users, 4000, seed=1)
-    slow = np.quantile(_loop_bootstrap(values, users, 4000, seed=2), [0.025, 0.975])
-    assert ours.mean == pytest.approx(values.mean(), rel=1e-12)
-    assert [ours.low, ours.high] == pytest.approx(slow, abs=0.02)
-    assert (ours.users, ours.rows, ours.level) == (30, 400, 0.95)
-    # negative control: rows resampled as if independent give an interval much too narrow
-    naive = bootstrap_mean_interval(values, np.arange(400), 4000, seed=1)
-    assert (naive.high - naive.low) < 0.6 * (ours.high - ours.low)
-
-
 def test_bootstrap_two_users_by_hand():
     """Users A (rows 0, 0, 0) and B (row 1): draws AA, AB, BA, BB give means 0, 1/4, 1/4, 1."""
     interval = bootstrap_mean_interval([0, 0, 0, 1], ["a", "a", "a", "b"], 20_000, seed=0, level=0.4)

@@ -44,8 +44,3 @@ def test_top_k_lists_the_best_and_keeps_catalogue_order_in_ties():
         top_k(torch.zeros(2), 0)
     with pytest.raises(ValueError, match="NaN"):  # sorted, it would recommend the catalogue's order
         top_k(torch.full((2, 3), torch.nan), 1)
-
-
-def test_a_message_names_the_shapes_that_clash():
-    with pytest.raises(ValueError, match=r"need targets \(2, 3\), got"):
-        target_rank(torch.ones(2, 3, 5), torch.zeros(2, dtype=torch.long))

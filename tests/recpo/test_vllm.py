@@ -4,17 +4,14 @@ The engine holds its own copy of the model and knows the policy's weights only t
 """
 
 import importlib.util
-import inspect
 import json
 import math
 import os
-import textwrap
 from types import SimpleNamespace
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
-from trl import GRPOTrainer
 from trl.generation import vllm_generation
 
 from rrec_lib.cli import main
@@ -101,45 +98,6 @@ def test_log_probabilities_that_do_not_fit_are_refused(tokenizer):
 # -- weights -----------------------------------------------------------------------------------------------------------
 
 
-def trl_weights(logprobs, sampling, mask, mode, low, high):
-    """Run the very lines of TRL's trainer that compute its importance ratio."""
-    lines = inspect.getsource(GRPOTrainer._generate_and_score_completions).splitlines()
-    first = next(i for i, line in enumerate(lines) if "per_token_logps_diff = (old_per_token_logps" in line)
-    last = next(i for i, line in enumerate(lines) if "Unknown vLLM importance sampling level" in line)
-    names = {
-        "math": math, "torch": torch, "mask": mask, "old_per_token_logps": logprobs,
-        "sampling_per_token_logps": sampling,
-        "self": SimpleNamespace(
-            vllm_importance_sampling_mode=mode, vllm_importance_sampling_clip_min=low,
-            vllm_importance_sampling_clip_max=high,
-        ),
-    }  # fmt: skip
-    exec(textwrap.dedent("\n".join(lines[first : last + 2])), names)
-    return names["vllm_importance_sampling_ratio"]
-
-
-def differing(seed=0):
-    g = torch.Generator().manual_seed(seed)
-    logprobs = -torch.rand(5, 7, generator=g, dtype=torch.float64)
-    sampling = logprobs + 1.6 * torch.randn(5, 7, generator=g, dtype=torch.float64)
-    sampling[1, 2] = math.nan
-    sampling[0] = logprobs[0] - 1.2  # ratios of 3.3, above every upper bound
-    mask = (torch.arange(7) < torch.tensor([7, 4, 1, 0, 6])[:, None]).long()
-    return logprobs, sampling, mask
-
-
-@pytest.mark.parametrize("mode", ["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"])
-@pytest.mark.parametrize(("low", "high"), [(None, 3.0), (0.5, 2.0), (0.7, None)])
-def test_weights_are_those_of_trl(mode, low, high):
-    logprobs, sampling, mask = differing()
-    ours = importance_weights(logprobs, sampling, mask, mode, low, high)
-    theirs = trl_weights(logprobs, sampling, mask, mode, low, high)
-    assert ours.shape == logprobs.shape
-    torch.testing.assert_close(ours, theirs.expand_as(logprobs), atol=0, rtol=0)
-    unbounded = importance_weights(logprobs, sampling, mask, mode, None, 1e9)
-    assert not torch.equal(ours, unbounded), "the bounds must bind for the comparison to mean something"
-
-
 def test_weights_by_hand():
     logprobs = torch.tensor([[1.0, 0.5, 0.25]]).log()
     sampling = torch.tensor([[0.5, 0.5, 0.05]]).log()
@@ -148,6 +106,13 @@ def test_weights_by_hand():
     torch.testing.assert_close(
         importance_weights(logprobs, sampling, mask, "token_mask"), torch.tensor([[2.0, 1.0, 0.0]])
     )
+    low = importance_weights(logprobs, sampling, mask, "token_truncate", 1.5, None)
+    torch.testing.assert_close(low, torch.tensor([[2.0, 1.5, 5.0]]))
+    low = importance_weights(logprobs, sampling, mask, "token_mask", 1.5, None)
+    torch.testing.assert_close(low, torch.tensor([[2.0, 0.0, 5.0]]))
+    unknown = torch.tensor([[math.nan, 0.0, 0.0]]) + sampling
+    hidden = importance_weights(logprobs, unknown, torch.tensor([[1, 1, 0]]), "sequence_truncate")
+    torch.testing.assert_close(hidden, torch.ones(1, 3))  # neither what is unknown nor what is masked counts
     for mode, expected in (("sequence_truncate", 3.0), ("sequence_mask", 0.0)):  # the product is 10
         assert importance_weights(logprobs, sampling, mask, mode).tolist() == [[expected] * 3]
     for wrong in ("token", "word_mask", "sequence_clip"):
