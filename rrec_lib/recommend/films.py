@@ -100,6 +100,7 @@ class FilmRecommender:
         written = self.model.reason([example])
         scores = mask_items(self.model.score_states(written.states), [seen])[0].cpu()
         best = top_k(scores, min(k, unseen))
+        listed = [self.items[row] for row in best.items.tolist()]
         return Answer(
             history=[item_name(self.items[row]) for row in example["history"]],
             reasoning=written.texts[0].strip(),
@@ -107,9 +108,7 @@ class FilmRecommender:
             stage=self.stage,
             items=[
                 Recommendation(item["title"], int(item.get("year") or 0), item["source_id"], round(score, 4))
-                for item, score in zip(
-                    map(self.items.__getitem__, best.items.tolist()), best.scores.tolist(), strict=True
-                )
+                for item, score in zip(listed, best.scores.tolist(), strict=True)
             ],
         )
 
