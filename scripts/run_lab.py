@@ -28,7 +28,9 @@ from rrec_lib.lab import CONDITIONS, LAB_ABLATIONS, LAB_ARMS, LabConfig, LabRun,
 
 METRICS = ("hit@1", "hit@5", "ndcg@20")
 RANKS = ("n_greater", "n_equal")
-LINES = {**{arm: (arm, {}) for arm in LAB_ARMS}, **{name: ("full", knobs) for name, knobs in LAB_ABLATIONS.items()}}
+LINES: dict[str, tuple[str, dict[str, Any]]] = {
+    **{arm: (arm, {}) for arm in LAB_ARMS}, **{name: ("full", knobs) for name, knobs in LAB_ABLATIONS.items()},
+}  # fmt: skip
 
 
 def main() -> None:

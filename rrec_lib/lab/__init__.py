@@ -5,13 +5,5 @@ from rrec_lib.lab.train import run_arm, taught_model
 from rrec_lib.lab.world import World, make_world
 
 __all__ = [
-    "CONDITIONS",
-    "LAB_ABLATIONS",
-    "LAB_ARMS",
-    "LabConfig",
-    "LabRun",
-    "World",
-    "make_world",
-    "run_arm",
-    "taught_model",
-]
+    "CONDITIONS", "LAB_ABLATIONS", "LAB_ARMS", "LabConfig", "LabRun", "World", "make_world", "run_arm", "taught_model",
+]  # fmt: skip

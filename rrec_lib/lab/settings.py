@@ -1,6 +1,7 @@
 """The lab's knobs, its arms, and what a run leaves."""
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 from rrec_lib.evaluation.reports import Report
 from rrec_lib.lab.model import ITEM_ROWS, USER_STATES, LabModel
@@ -14,7 +15,7 @@ LAB_ARMS = {
     "without warm-up": "RecPO from the taught policy, for as many steps as full's warm-up and RecPO together",
     "contrastive only": "the warm-up goes on; the reasoning's tokens are never rewarded",
 }
-LAB_ABLATIONS = {  # arm full, with one knob turned; the number of reasonings in a batch stays the same
+LAB_ABLATIONS: dict[str, dict[str, Any]] = {  # arm full, one knob turned; reasonings in a batch stay as many
     "without R_c": {"beta": 0.0},
     "without R_d": {"beta": 1.0},
     "RLOO": {"estimator": "rloo"},

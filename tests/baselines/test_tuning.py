@@ -13,7 +13,7 @@ import rrec_lib.baselines
 from rrec_lib.baselines import BASELINES, fitted_baselines, import_baselines, tuning
 from rrec_lib.baselines.registry import Splits
 from rrec_lib.baselines.tuning import draw_points, fit_tuned, tune
-from rrec_lib.cli import main
+from rrec_lib.cli.main import main
 from rrec_lib.evaluation.evaluate import mean_ndcg
 from rrec_lib.evaluation.reports import load_reports
 

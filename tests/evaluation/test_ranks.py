@@ -1,6 +1,7 @@
 """Tie-aware ranks and top lists."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def test_trues_are_counted_along_the_last_axis_in_any_shape():
 def test_trues_are_counted_by_numpy_on_a_processor_alone(monkeypatch):
     monkeypatch.setattr(np, "count_nonzero", lambda flags, axis: [10 + axis])
     assert count_true(torch.ones(1, 2, dtype=torch.bool)).tolist() == [9]
-    elsewhere = SimpleNamespace(device=SimpleNamespace(type="cuda"), sum=lambda axis: 20 + axis)
+    elsewhere: Any = SimpleNamespace(device=SimpleNamespace(type="cuda"), sum=lambda axis: 20 + axis)
     assert count_true(elsewhere) == 19
 
 

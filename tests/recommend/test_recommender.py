@@ -1,6 +1,7 @@
 """Reasonings, and what stands in their place."""
 
 from itertools import combinations
+from typing import Any
 
 import pytest
 import torch
@@ -55,7 +56,8 @@ def test_reasoning_leaves_the_random_stream_as_it_was(smoke_profile, smoke_datas
 
 
 def test_shuffled_histories_keep_ratings_with_their_items_and_times_in_place():
-    example = {"history": [7, 8, 9, 6], "history_ratings": [1.0, 2.0, 3.0, 4.0], "history_timestamps": [1, 2, 3, 4]}
+    example: dict[str, Any] = {"history": [7, 8, 9, 6], "history_ratings": [1.0, 2.0, 3.0, 4.0]}
+    example["history_timestamps"] = [1, 2, 3, 4]
     (moved,) = shuffled_histories([example])
     assert moved["history"] != example["history"]
     ratings = dict(zip(example["history"], example["history_ratings"], strict=True))

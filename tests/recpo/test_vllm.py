@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM
 from trl.generation import vllm_generation
 
-from rrec_lib.cli import main
+from rrec_lib.cli.main import main
 from rrec_lib.core.profiles import load_profile
 from rrec_lib.model.load import load_tokenizer
 from rrec_lib.model.policy import language_model, last_hidden_states, load_policy, merged_lora
