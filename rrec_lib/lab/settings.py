@@ -105,27 +105,17 @@ class LabConfig:
 
 @dataclass(frozen=True)
 class LabRun:
-    """One arm, one seed.
+    """One arm, one seed."""
 
-    Attributes:
-        arm: key of :data:`LAB_ARMS`.
-        seed: of the model and the training.
-        config: the knobs.
-        curves: per point of the curve ``step`` (warm-up below 0), ``hit@1`` on valid, and where there is reasoning
-            ``tallies``, the share of tokens that are digits, and ``right``, the share that are the true tally.
-        lessons: ``steps`` in tallies until they were right or the most were taken, and the share ``right`` of the
-            tallies written after all lessons.
-        final: reports on the test users, with a rank for each, by what stands before the marker; keys of
-            :data:`CONDITIONS`, without reasoning ``"own"`` alone.
-        model: as the arm left it.
-        seconds: processor time of ``"lessons"``, ``"warm-up"`` and ``"training"``, without the curve's evaluations.
-    """
-
-    arm: str
-    seed: int
+    arm: str  # key of LAB_ARMS
+    seed: int  # of the model and the training
     config: LabConfig
+    # Per point of the curve "step" (warm-up below 0), "hit@1" on valid, and where there is reasoning "tallies", the share
+    # of tokens that are digits, and "right", the share that are the true tally.
     curves: dict[str, list[float]]
+    # "steps" in tallies until they were right or the most were taken, and the share "right" of those written after all.
     lessons: dict[str, float]
+    # Reports on the test users by what stands before the marker, a key of CONDITIONS; without reasoning "own" alone.
     final: dict[str, Report]
-    model: LabModel
-    seconds: dict[str, float]
+    model: LabModel  # as the arm left it
+    seconds: dict[str, float]  # processor time of "lessons", "warm-up" and "training", without the curve's evaluations
