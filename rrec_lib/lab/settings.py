@@ -57,21 +57,21 @@ class LabConfig:
     steps: int = 200  # batches of RecPO
     users: int = 32  # B, users per batch
     learning_rate: float = 5e-4  # of AdamW in RecPO
-    # the warm-up of the states goes on at full rate until Hit@1 on the valid users, looked at before each point of the
-    # curve, is this high. Half of what is written are tallies, so about 0.5 can be reached
+    # The warm-up of the states goes on at full rate until Hit@1 on the valid users, looked at before each point of the
+    # curve, is this high. Half of what is written are tallies, so about 0.5 can be reached.
     warmup_hits: float = 0.4
-    # until then at most, on reasoning sampled from the taught policy; 0 switches the warm-up off
+    # Until then at most, on reasoning sampled from the taught policy; 0 switches the warm-up off.
     warmup_steps: int = 1500
     warmup_last_steps: int = 125  # after that, at a rate that falls to zero
     warmup_learning_rate: float = 1e-3  # of AdamW in the warm-up and the contrastive arm that goes on with it
     warmup_rows: int = 128  # users per batch there
-    # lessons in tallies end once this share of the written tallies is right, on users made up for it
+    # Lessons in tallies end once this share of the written tallies is right, on users made up for it.
     teach_right: float = 0.97
     teach_steps: int = 2000  # lessons in tallies at most
     teach_mixed_steps: int = 126  # lessons after those, half tallies and half chatter, at a rate that falls to zero
     teach_learning_rate: float = 4e-3  # of AdamW in the lessons
     teach_rows: int = 128  # sequences per lesson
-    # steps of the arm without reasoning for one of full's warm-up and RecPO, so that it takes as long
+    # Steps of the arm without reasoning for one of full's warm-up and RecPO, so that it takes as long.
     steps_without: int = 5
     learning_rate_without: float = 1e-3  # of AdamW there; chosen on valid users
     width: int = 128  # d of the model
@@ -110,8 +110,8 @@ class LabRun:
     arm: str  # key of LAB_ARMS
     seed: int  # of the model and the training
     config: LabConfig
-    # Per point of the curve "step" (warm-up below 0), "hit@1" on valid, and where there is reasoning "tallies", the share
-    # of tokens that are digits, and "right", the share that are the true tally.
+    # Per point of the curve "step" (warm-up below 0), "hit@1" on valid, and where there is reasoning "tallies", the
+    # share of tokens that are digits, and "right", the share that are the true tally.
     curves: dict[str, list[float]]
     # "steps" in tallies until they were right or the most were taken, and the share "right" of those written after all.
     lessons: dict[str, float]
