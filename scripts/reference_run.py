@@ -27,9 +27,9 @@ from rrec_lib.core.console import forgive_terminals
 from rrec_lib.core.paths import REPOSITORY, replacing
 from rrec_lib.core.profiles import Profile, available_profiles, load_profile, parse_overrides
 from rrec_lib.core.results import describe_run, log_lines
-from rrec_lib.data.examples import prepare_profile
+from rrec_lib.data.examples import Example, prepare_profile
 from rrec_lib.evaluation.checks import check_blind
-from rrec_lib.evaluation.evaluate import Example, evaluate_scores, mean_ndcg, sample_examples, training_counts
+from rrec_lib.evaluation.evaluate import evaluate_scores, mean_ndcg, sample_examples, training_counts
 from rrec_lib.evaluation.reports import data_hash, load_reports, save_reports
 from rrec_lib.experiments.reference import UNTRAINED, WITH, WITHOUT
 from rrec_lib.model.policy import Policy, load_policy

@@ -99,7 +99,8 @@ def best_of_rectools(folder: Path, seed: int, asked: list):  # type: ignore[no-u
 
 def train_ours(train: list, valid: list, n_items: int, seed: int, like_rectools: bool):  # type: ignore[no-untyped-def]
     """Our SASRec for the same epochs; looked at after each, since that is how it is built."""
-    from rrec_lib.baselines import SequenceRecommender, SequenceSettings
+    from rrec_lib.baselines.encoders import SequenceSettings
+    from rrec_lib.baselines.sequence import SequenceRecommender
 
     settings = SequenceSettings(length=LENGTH, epochs=EPOCHS, patience=EPOCHS, **SIZES)  # type: ignore[arg-type]
     model = SequenceRecommender("sasrec", n_items, settings, seed)

@@ -82,9 +82,7 @@ def _runs(arm: Arm | None) -> str:
 def _ndcg(arm: Arm | None) -> str:
     if not arm:
         return "not run yet"
-    i = arm_interval(arm, METRIC)
-    mean, low, high = (f"{value:.3f}".lstrip("0") for value in (i.mean, i.low, i.high))
-    return f"{mean} [{low}, {high}]"
+    return f"{arm_interval(arm, METRIC):.3f}".replace("0.", ".")
 
 
 def result_section(picture: Path, root: Path = ROOT) -> str:

@@ -13,7 +13,7 @@ from rrec_lib.baselines.tuning import search_file
 from rrec_lib.core import plotting
 from rrec_lib.data.faults import rules_table
 from rrec_lib.evaluation.compare import arm_interval, cap_rows, compare, detectable_difference, user_spread
-from rrec_lib.evaluation.ranking import Interval
+from rrec_lib.evaluation.intervals import Interval
 from rrec_lib.evaluation.reports import Report
 from rrec_lib.experiments.reference import ARMS, METRIC, WITH, WITHOUT, reference_arms, tuned_baselines
 
@@ -286,7 +286,7 @@ def _origin(report: Report, name: str) -> str:
 
 
 def _mean(interval: Interval) -> str:
-    return f"{interval.mean:.3f} | {interval.low:.3f} to {interval.high:.3f}"
+    return f"{interval.mean:.3f} | {interval:.3f to}"
 
 
 def _cell(times: dict[str, float] | None) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rrec_lib.evaluation.evaluate import Example
+from rrec_lib.data.examples import Example
 
 
 @dataclass(frozen=True)

@@ -58,9 +58,8 @@ def run_baselines(arguments: argparse.Namespace, profile: Profile) -> None:
         model = fit_tuned(tuned, splits, seed)
         report = evaluate(model, test, name, profile.evaluation.bootstrap_samples, seed, counts)
         reports[name] = replace(report, run={"data": splits.data})  # those of other data are refused
-        i = report.interval("ndcg@20")
         chosen = ", ".join(f"{key} {value}" for key, value in tuned.parameters.items())
-        print(f"  {name:{width}}  {i.mean:.4f} [{i.low:.4f}, {i.high:.4f}]  {chosen}", flush=True)
+        print(f"  {name:{width}}  {report.interval('ndcg@20'):.4f}  {chosen}", flush=True)
         made[name] = {"parameters": tuned.parameters, **{key: provenance()[key] for key in ("commit", "time")}}
         save_reports(path, list(reports.values()), profile.name, splits.data, seed, made=made)
     print(f"wrote {path}; compare with: rrec compare {path} ...")

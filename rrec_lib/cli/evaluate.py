@@ -10,7 +10,7 @@ from rrec_lib.core.profiles import Profile
 
 if TYPE_CHECKING:  # torch takes seconds to import; mistakes in the arguments show before
     from rrec_lib.evaluation.compare import Comparison
-    from rrec_lib.evaluation.ranking import Interval
+    from rrec_lib.evaluation.intervals import Interval
 
 
 def evaluate_options(parser: argparse.ArgumentParser, stages: str) -> None:
@@ -102,10 +102,10 @@ def run_compare(arguments: argparse.Namespace) -> None:
     width = max(map(len, arms))
     for name, (i, comparison) in table.items():
         seeds = f"{len(arms[name])} seed{'s' if len(arms[name]) > 1 else ''}"
-        cells = f"  {name:{width}}  {seeds:>8}  {i.mean:.4f} [{i.low:.4f}, {i.high:.4f}]"
+        cells = f"  {name:{width}}  {seeds:>8}  {i:.4f}"
         if comparison is not None:
             d = comparison.interval
-            cells += f"  {d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}]  {comparison.sentence}{_effect(comparison)}"
+            cells += f"  {d:+.4f}  {comparison.sentence}{_effect(comparison)}"
         print(cells)
     if arguments.figure is not None:
         draw({name: row[0] for name, row in table.items()}, arguments.metric, arguments.figure)

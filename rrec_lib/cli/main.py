@@ -194,7 +194,8 @@ def _recommend(arguments: argparse.Namespace, profile: Profile) -> None:
     if arguments.k < 1:
         raise ValueError(f"-k must be at least 1, got {arguments.k}")
     from rrec_lib.data.examples import prepare_profile
-    from rrec_lib.recommend.films import find_items, load_recommender, typed_example
+    from rrec_lib.recommend.films import load_recommender, typed_example
+    from rrec_lib.recommend.titles import find_items
 
     dataset = prepare_profile(profile)
     typed_example(find_items(titles, list(dataset["items"])), ratings)  # mistakes show before the model is loaded

@@ -22,6 +22,8 @@ from rrec_lib.data.movielens import load_movielens, source_checksum
 from rrec_lib.data.prepared import MANIFEST, load_prepared, save_prepared, write_prepared
 
 SPLITS = ("train", "valid", "test")
+Example = Mapping[str, Any]  # a row of a split: ``user_id``, ``history``, ``seen``, ``target``, times and ratings
+Item = Mapping[str, Any]  # a row of the item table: ``title``, ``source_id`` and what else is known
 LOADERS = {"movielens": load_movielens}
 CHECKSUMS = {"movielens": source_checksum}
 ITEM_SCHEMA = pa.schema(

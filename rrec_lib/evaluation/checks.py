@@ -1,16 +1,17 @@
 """Checks that an evaluation runs on itself: a leak, an untrained adapter, a shuffled item table."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rrec_lib.evaluation.ranking import paired_bootstrap, unit_rows
+from rrec_lib.data.examples import Example
+from rrec_lib.evaluation.intervals import paired_bootstrap
+from rrec_lib.evaluation.scoring import unit_rows
 
-Examples = Sequence[Mapping[str, Any]]
 MANY_REPEATS = 0.5  # above this share of targets that were "already seen", `seen` is doubted
 
 
@@ -28,12 +29,8 @@ class Finding:
     passed: bool | None
     line: str
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
 
-
-def check_examples(examples: Examples, repeats: int) -> list[Finding]:
+def check_examples(examples: Sequence[Example], repeats: int) -> list[Finding]:
     """Look for targets that their own past already tells.
 
     Args:
@@ -70,7 +67,7 @@ def check_examples(examples: Examples, repeats: int) -> list[Finding]:
     return [past, Finding("repeats", share <= MANY_REPEATS, line)]
 
 
-def check_blind(score: Callable[[Examples], Tensor], examples: Examples, name: str) -> Finding:
+def check_blind(score: Callable[[Sequence[Example]], Tensor], examples: Sequence[Example], name: str) -> Finding:
     """Require that scores don't depend on the target: score again with another target in its place.
 
     Args:
@@ -160,7 +157,7 @@ def check_above_chance(
     if len(np.unique(users)) < 2:
         return Finding("above chance", None, f"{against}; one user gives no interval")
     found = paired_bootstrap(values, chance, users, samples, seed)
-    line = f"{against}; difference {found.mean:.4f}, 95 % {found.low:.4f} to {found.high:.4f}"
+    line = f"{against}; difference {found.mean:.4f}, 95 % {found:.4f to}"
     if found.low > 0:
         return Finding("above chance", True, line)
     return Finding(
@@ -175,7 +172,7 @@ def same_scores(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and torch.allclose(a.float(), b.float(), rtol=1e-5, atol=1e-6)
 
 
-def _with_other_target(example: Mapping[str, Any], n_items: int) -> dict[str, Any]:
+def _with_other_target(example: Example, n_items: int) -> dict[str, Any]:
     changed = {**example, "target": (example["target"] + max(1, n_items // 2)) % n_items}
     if "target_rating" in example:
         changed["target_rating"] = -1.0

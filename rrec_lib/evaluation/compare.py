@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rrec_lib.evaluation.evaluate import sample_examples
-from rrec_lib.evaluation.ranking import Interval, resampled_totals, user_totals
+from rrec_lib.evaluation.intervals import Interval, resampled_totals, user_totals
 from rrec_lib.evaluation.reports import Report, check_same_examples
 
 SAMPLES = 10_000
@@ -77,17 +77,13 @@ def compare(first: Arm, second: Arm, metric: str, samples: int = SAMPLES, seed: 
     Source: the Multi-Bootstrap, Sellam et al., arXiv 2106.16163, with whole users in the place of examples.
     """
     means, draws = _resampled([first, second], metric, samples, seed)
-    drawn = draws[0] - draws[1]
-    mean = means[0] - means[1]
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    users = first[0].users
-    interval = Interval(mean, float(low), float(high), 0.95, len(np.unique(users)), len(users))
+    mean, users = means[0] - means[1], first[0].users
     per_row = [np.mean([report.metric(metric) for report in arm], axis=0) for arm in (first, second)]
     spread = user_spread(per_row[0] - per_row[1], users)
     return Comparison(
         metric,
         (first[0].name, second[0].name),
-        interval,
+        _interval(mean, draws[0] - draws[1], users),
         mean / spread if spread else None,
         mean / means[1] if means[1] else None,
         (len(first), len(second)),
@@ -97,9 +93,7 @@ def compare(first: Arm, second: Arm, metric: str, samples: int = SAMPLES, seed: 
 def arm_interval(arm: Arm, metric: str, samples: int = SAMPLES, seed: int = 0) -> Interval:
     """Mean of an arm over its reports, with an interval over users and seeds; arguments as :func:`compare`."""
     means, draws = _resampled([arm], metric, samples, seed)
-    low, high = np.quantile(draws[0], [0.025, 0.975])
-    users = arm[0].users
-    return Interval(means[0], float(low), float(high), 0.95, len(np.unique(users)), len(users))
+    return _interval(means[0], draws[0], arm[0].users)
 
 
 def cap_rows(report: Report, limit: int, seed: int = 0) -> Report:
@@ -226,6 +220,11 @@ def _resampled(arms: Sequence[Arm], metric: str, samples: int, seed: int) -> tup
         means.append(float(sums[:, columns].sum() / counts.sum() / len(arm)))
         start += len(arm)
     return means, draws
+
+
+def _interval(mean: float, drawn: np.ndarray, users: np.ndarray) -> Interval:
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Interval(mean, float(low), float(high), 0.95, len(np.unique(users)), len(users))
 
 
 def _same_ranks(a: Report, b: Report) -> bool:

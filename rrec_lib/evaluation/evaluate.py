@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,16 +12,15 @@ import torch
 from torch import Tensor
 
 from rrec_lib.core.console import progress
+from rrec_lib.data.examples import Example
 from rrec_lib.evaluation.checks import Finding, check_above_chance, check_blind, check_examples
 from rrec_lib.evaluation.exposure import Exposure
 from rrec_lib.evaluation.metrics import expected_ndcg
-from rrec_lib.evaluation.ranking import count_true, mask_items, repeated_targets, target_rank
+from rrec_lib.evaluation.ranks import count_true, target_rank
 from rrec_lib.evaluation.reports import CUTOFFS, Report
+from rrec_lib.evaluation.scoring import mask_items, repeated_targets
 from rrec_lib.evaluation.slices import example_slices
 
-__all__ = ["CUTOFFS", "Example", "Recommender", "Report", "evaluate", "evaluate_scores", "sample_examples"]
-
-Example = Mapping[str, Any]
 BLIND_ROWS = 4  # how many rows are scored again with another target in place of theirs
 
 
@@ -68,11 +67,10 @@ def evaluate(
     def score(part: Sequence[Example]) -> Tensor:
         return _checked(recommender.scores(part), len(part), name)
 
-    blind = check_blind(score, rows[:BLIND_ROWS], name)
+    checked = [check_blind(score, rows[:BLIND_ROWS], name), *findings]
     return evaluate_scores(
-        lambda part: recommender.scores(rows[part]), rows, name, samples, seed, train_counts, batch_size,
-        [blind, *findings],
-    )  # fmt: skip
+        lambda part: recommender.scores(rows[part]), rows, name, samples, seed, train_counts, batch_size, checked
+    )
 
 
 def evaluate_scores(

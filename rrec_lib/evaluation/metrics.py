@@ -2,7 +2,7 @@
 
 import torch
 
-from rrec_lib.evaluation.ranking import target_rank
+from rrec_lib.evaluation.ranks import target_rank
 
 
 def hit_rate_at_k(scores: torch.Tensor, targets: torch.Tensor, k: int) -> torch.Tensor:

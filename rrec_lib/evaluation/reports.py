@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,13 @@ from datasets import DatasetDict
 from rrec_lib.core.results import plain, provenance, write_json
 from rrec_lib.data.prepared import split_hash
 from rrec_lib.evaluation.checks import Finding
+from rrec_lib.evaluation.intervals import Interval, bootstrap_mean_interval, bootstrap_mean_intervals, paired_bootstrap
 from rrec_lib.evaluation.metrics import expected_hit, expected_ndcg, expected_reciprocal_rank
-from rrec_lib.evaluation.ranking import Interval, bootstrap_mean_interval, bootstrap_mean_intervals, paired_bootstrap
 
 CUTOFFS = (1, 5, 10, 20, 50)
 SLICE_METRICS = ("hit@20", "ndcg@20", "mrr")
 MASKING = "whole catalogue; items the user has seen are taken out, the target itself never"
-FORMAT = 1
+REPORT_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Report:
             "metrics": self._table(np.ones(len(self.users), dtype=bool), list(self.values)),
             "lists": dict(self.lists),
             "slices": {way: self._bands(bands) for way, bands in self.slices.items()},
-            "checks": [finding.as_dict() for finding in self.findings],
+            "checks": [asdict(finding) for finding in self.findings],
             "bootstrap": {"samples": self.samples, "seed": self.seed, "level": 0.95, "over": "users"},
         }
 
@@ -182,7 +182,7 @@ def save_reports(
     check_same_examples(*reports)
     first = reports[0]
     content = {
-        "format": FORMAT,
+        "format": REPORT_FORMAT,
         "profile": profile,
         **provenance(seed),
         **plain(notes, path.name),
@@ -207,8 +207,8 @@ def load_reports(path: Path) -> list[Report]:
         raise FileNotFoundError(f"no report {path}; `rrec evaluate --out {path}` writes one")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT:
-            raise ValueError(f"format {content['format']}, this version reads {FORMAT}")
+        if content["format"] != REPORT_FORMAT:
+            raise ValueError(f"format {content['format']}, this version reads {REPORT_FORMAT}")
         return [_report(content, name) for name in content["ranks"]]
     except (ValueError, KeyError, TypeError, AttributeError) as problem:
         raise ValueError(

@@ -1,17 +1,18 @@
 """Parts of a test set: by length of the history, popularity of the target, cold items, and time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
-LENGTHS = (1, 6, 11, 21, 51)  # where the bands of the history's length begin
+from rrec_lib.data.examples import Example
+
+LENGTH_BANDS = (1, 6, 11, 21, 51)  # where the bands of the history's length begin
 
 
 def example_slices(
-    examples: Sequence[Mapping[str, Any]], train_counts: np.ndarray | None = None
+    examples: Sequence[Example], train_counts: np.ndarray | None = None
 ) -> dict[str, dict[str, np.ndarray]]:
     """Split examples in several ways.
 
@@ -29,7 +30,7 @@ def example_slices(
         Per way of splitting and band, (E,) booleans; bands without rows are left out.
     """
     lengths = np.array([len(example["seen"]) for example in examples])
-    ways = {"history length": _bands(np.searchsorted(LENGTHS, lengths, side="right"), _length_labels())}
+    ways = {"history length": _bands(np.searchsorted(LENGTH_BANDS, lengths, side="right"), _length_labels())}
     if train_counts is not None:
         targets = np.array([example["target"] for example in examples])
         thirds = popularity_thirds(np.asarray(train_counts))[targets]
@@ -68,5 +69,5 @@ def _bands(numbers: np.ndarray, labels: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def _length_labels() -> list[str]:
-    closed = [f"{start} to {end - 1}" for start, end in pairwise(LENGTHS)]
-    return ["0", *closed, f"{LENGTHS[-1]} or more"]
+    closed = [f"{start} to {end - 1}" for start, end in pairwise(LENGTH_BANDS)]
+    return ["0", *closed, f"{LENGTH_BANDS[-1]} or more"]

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from rrec_lib.evaluation.ranking import mask_items, top_k
+from rrec_lib.evaluation.ranks import top_k
+from rrec_lib.evaluation.scoring import mask_items
 from rrec_lib.exercises.base import report
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from rrec_lib.evaluation.ranking import score_items
+from rrec_lib.evaluation.scoring import score_items
 from rrec_lib.exercises.base import report
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from rrec_lib.evaluation.ranking import paired_bootstrap
+from rrec_lib.evaluation.intervals import paired_bootstrap
 from rrec_lib.exercises.base import report
 
 

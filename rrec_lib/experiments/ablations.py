@@ -11,7 +11,7 @@ from typing import Any
 
 from rrec_lib.core.paths import resource
 from rrec_lib.evaluation.compare import SAMPLES, Comparison, arm_interval, compare, group_reports
-from rrec_lib.evaluation.ranking import Interval
+from rrec_lib.evaluation.intervals import Interval
 from rrec_lib.evaluation.reports import load_reports
 from rrec_lib.experiments.published import TABLE_2
 
@@ -77,7 +77,7 @@ class Row:
             found = {"runs": "–", "mean": NOT_RUN, "95 %": "", "difference": ""}
         else:
             against = "" if self.difference is None else self.difference.sentence
-            found = {"runs": str(self.seeds), "mean": f"{i.mean:.3f}", "95 %": f"{i.low:.3f} to {i.high:.3f}"}
+            found = {"runs": str(self.seeds), "mean": f"{i.mean:.3f}", "95 %": f"{i:.3f to}"}
             found |= {"difference": against}
         return {"what": self.what} | found | {"paper, NDCG@10": paper_cell(self.name)}
 

@@ -1,20 +1,18 @@
 """For people: film titles in, a reasoning and a ranked list out."""
 
-import difflib
-import re
-import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from datasets import DatasetDict
 
 from rrec_lib.core.profiles import Profile
-from rrec_lib.data.examples import prepare_profile
-from rrec_lib.data.movielens import natural_title
-from rrec_lib.evaluation.ranking import mask_items, top_k
+from rrec_lib.data.examples import Item, prepare_profile
+from rrec_lib.evaluation.ranks import top_k
+from rrec_lib.evaluation.scoring import mask_items
 from rrec_lib.model.prompts import item_name
 from rrec_lib.recommend.recommender import ReasoningRecommender
+from rrec_lib.recommend.titles import find_items
 from rrec_lib.training.stages import STAGES, has_adapter, load_stage
 
 DAY = 86400
@@ -73,7 +71,7 @@ class FilmRecommender:
         self.model, self.stage = model, stage
 
     @property
-    def items(self) -> Sequence[Mapping[str, Any]]:
+    def items(self) -> Sequence[Item]:
         """The N films of the catalogue, in the order of the scores."""
         return self.model.items
 
@@ -81,8 +79,9 @@ class FilmRecommender:
         """Reason about a history and list ``k`` films that are not in it.
 
         Args:
-            history: titles, oldest first, such as ``"Alien (1979)"``; see :func:`find_items`. The model reads the last
-                ``data.window`` of them, as in training; all of them are left out of the list.
+            history: titles, oldest first, such as ``"Alien (1979)"``; see
+                :func:`rrec_lib.recommend.titles.find_items`. The model reads the last ``data.window`` of them, as in
+                training; all of them are left out of the list.
             ratings: out of 5, one per title; :data:`LIKED` each if not given.
             k: length of the list; fewer films if the catalogue has no more.
 
@@ -101,14 +100,15 @@ class FilmRecommender:
         written = self.model.reason([example])
         scores = mask_items(self.model.score_states(written.states), [seen])[0].cpu()
         best = top_k(scores, min(k, unseen))
+        listed = [self.items[row] for row in best.items.tolist()]
         return Answer(
             history=[item_name(self.items[row]) for row in example["history"]],
             reasoning=written.texts[0].strip(),
             finished=written.closed[0].finished,
             stage=self.stage,
             items=[
-                _recommendation(self.items[row], score)
-                for row, score in zip(best.items.tolist(), best.scores.tolist(), strict=True)
+                Recommendation(item["title"], int(item.get("year") or 0), item["source_id"], round(score, 4))
+                for item, score in zip(listed, best.scores.tolist(), strict=True)
             ],
         )
 
@@ -164,56 +164,3 @@ def typed_example(
         "seen": list(seen),
         "target_timestamp": len(seen) * DAY,
     }
-
-
-def find_items(titles: Sequence[str], items: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Catalogue rows of titles, whatever their case, accents and spaces.
-
-    ``"Seven (a.k.a. Se7en) (1995)"`` is found as ``"Seven (1995)"`` and ``"Se7en (1995)"`` too, ``"The Matrix"`` as
-    MovieLens writes it, ``"Matrix, The"``. The year may be left out where one film has the title.
-
-    Raises:
-        ValueError: for a title that is not in the catalogue, naming the nearest, or that several films share.
-    """
-    full: dict[str, list[int]] = {}
-    short: dict[str, list[int]] = {}
-    for row, item in enumerate(items):
-        full.setdefault(_key(item_name(item)), []).append(row)
-        for title in _titles(str(item["title"])):
-            for name in (title, item_name({"title": title, "year": item.get("year")})):
-                short.setdefault(_key(name), []).append(row)
-    found = []
-    for title in titles:
-        keys = [_key(title), _key(natural_title(title.title()))]
-        rows = sorted(set(next((names[key] for key in keys for names in (full, short) if key in names), [])))
-        if len(rows) != 1:
-            raise ValueError(_not_found(title, rows, items))
-        found.append(rows[0])
-    return found
-
-
-def _titles(title: str) -> list[str]:
-    """The names that one catalogue title holds: as it stands, without its brackets, and what is in them."""
-    aliases = re.findall(r"\((?:a\.k\.a\. )?([^()]+)\)", title)
-    return [title, re.sub(r"\s*\([^()]*\)", "", title), *aliases]
-
-
-def _key(title: str) -> str:
-    """Fold case, accents and runs of spaces."""
-    letters = unicodedata.normalize("NFKD", title).casefold()
-    return " ".join("".join(letter for letter in letters if not unicodedata.combining(letter)).split())
-
-
-def _not_found(title: str, rows: list[int], items: Sequence[Mapping[str, Any]]) -> str:
-    if rows:
-        return f"{title!r} could be {'; '.join(item_name(items[row]) for row in rows)}: add the year"
-    names = {_key(name): item_name(item) for item in items for name in (item_name(item), *_titles(item["title"]))}
-    wanted = _key(title)
-    near = [name for key, name in names.items() if wanted and wanted in key]
-    near += [names[key] for key in difflib.get_close_matches(wanted, names, n=3, cutoff=0.5)]
-    hint = f"did you mean {'; '.join(list(dict.fromkeys(near))[:3])}?" if near else "no title is near it"
-    return f"{title!r} is not among the {len(items)} films of this profile; {hint}"
-
-
-def _recommendation(item: Mapping[str, Any], score: float) -> Recommendation:
-    return Recommendation(str(item["title"]), int(item.get("year") or 0), item["source_id"], round(score, 4))

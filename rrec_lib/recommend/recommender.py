@@ -3,31 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
-import numpy as np
 import torch
 from peft import PeftModel
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from rrec_lib.core.console import progress
 from rrec_lib.core.profiles import Profile
+from rrec_lib.data.examples import Example, Item
 from rrec_lib.evaluation.checks import Finding, check_item_table, check_trained
-from rrec_lib.evaluation.evaluate import Example
-from rrec_lib.evaluation.ranking import score_items
+from rrec_lib.evaluation.scoring import score_items
 from rrec_lib.model.policy import Policy, encode, item_table, language_model
 from rrec_lib.model.precision import check_finite
 from rrec_lib.model.prompts import encode_items, encode_users, marker_ids
+from rrec_lib.recommend.controls import REASONING_CONTROLS, other_users, random_texts, shuffled_histories
 from rrec_lib.recpo.rollouts import Closed, sample_groups
-
-CONTROLS = {
-    "own": "what the policy wrote",
-    "none": "nothing: the marker follows the prompt at once",
-    "other": "what it wrote for the next example of a different user",
-    "random": "random tokens, as many as it wrote",
-    "shuffled": "what it wrote of the history in random order, which the prompt then has too",
-}
 
 
 @dataclass(frozen=True)
@@ -56,7 +46,7 @@ class ReasoningRecommender:
     def __init__(
         self,
         policy: Policy,
-        items: Sequence[Example],
+        items: Sequence[Item],
         profile: Profile,
         use_cache: bool = True,
         control: str = "own",
@@ -109,15 +99,15 @@ class ReasoningRecommender:
 
         Args:
             examples: E examples.
-            control: a key of :data:`CONTROLS`.
+            control: a key of :data:`REASONING_CONTROLS`.
             written: reasonings of the same examples, so that they need not be written again; a shuffled history is
                 always read and written anew.
 
         Raises:
             ValueError: for an unknown control.
         """
-        if control not in CONTROLS:
-            raise ValueError(f"unknown control {control!r}; choose one of {', '.join(CONTROLS)}")
+        if control not in REASONING_CONTROLS:
+            raise ValueError(f"unknown control {control!r}; choose one of {', '.join(REASONING_CONTROLS)}")
         if control == "shuffled":
             return self.reason(shuffled_histories(examples)).states
         prompts, marker = encode_users(self.policy.tokenizer, examples, self.items), marker_ids(self.policy.tokenizer)
@@ -166,32 +156,3 @@ class ReasoningRecommender:
             return encode(self.policy, encode_items(self.policy.tokenizer, [self.items[i] for i in numbers]))
 
         return [*findings, check_item_table(self.item_embeddings, encode_again, name, rows)]
-
-
-def shuffled_histories(examples: Sequence[Example], seed: int = 0) -> list[dict[str, Any]]:
-    """The examples, each with the items of its history, and their ratings, in another order; the times stay."""
-    rng, told = np.random.default_rng(seed), []
-    for example in examples:
-        order = rng.permutation(len(example["history"])).tolist()
-        moved = {name: [example[name][i] for i in order] for name in ("history", "history_ratings")}
-        told.append({**example, **moved})
-    return told
-
-
-def random_texts(tokenizer: PreTrainedTokenizerBase, lengths: Sequence[int], seed: int = 0) -> list[list[int]]:
-    """Token ids drawn evenly from the vocabulary, special tokens left out; a negative length counts as 0."""
-    ordinary = np.setdiff1d(np.arange(tokenizer.vocab_size), tokenizer.all_special_ids)
-    rng = np.random.default_rng(seed)
-    return [rng.choice(ordinary, max(length, 0)).tolist() for length in lengths]
-
-
-def other_users(users: Sequence[int]) -> list[int]:
-    """For each position the next one, cyclically, that belongs to a different user.
-
-    Raises:
-        ValueError: if there is only one user.
-    """
-    if len(set(users)) < 2:
-        raise ValueError("another user's reasoning needs examples of at least two users")
-    count = len(users)
-    return [next(j % count for j in range(i + 1, i + count) if users[j % count] != users[i]) for i in range(count)]

@@ -1,10 +1,11 @@
-"""RecPO's objective: clipped policy gradient for the reasoning tokens, and for the recommendation of the best one."""
+"""RecPO's loss, R²ec's Eqn 8: clipped policy gradient for the reasoning tokens, and for the best recommendation."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from rrec_lib.evaluation.ranking import score_items
+from rrec_lib.evaluation.scoring import score_items
 
 TOKEN_NORMALIZATIONS = ("trajectory", "sum", "batch", "constant")
 
@@ -41,44 +42,26 @@ def recpo_loss(
     group_size: int,
     *,
     best_mask: torch.Tensor | None = None,
-    old_item_logprobs: torch.Tensor | None = None,
-    item_ids: torch.Tensor | None = None,
-    excluded_items: torch.Tensor | None = None,
-    log_q: torch.Tensor | None = None,
     sampling_weights: torch.Tensor | None = None,
     clip_eps: float = 0.2,
     clip_eps_high: float | None = None,
-    temperature: float = 0.02,
     token_normalization: str = "trajectory",
+    **item_softmax: Any,
 ) -> RecPOLoss:
     """Minus R²ec's objective: every trajectory trains its tokens, the best of each group trains the recommendation.
 
     Args:
-        logprobs: (R, T) log-probabilities of the sampled tokens under the current policy.
-        old_logprobs: (R, T) the same under the policy that sampled them; None means on policy (ratio 1).
-        completion_mask: (R, T) 1 for tokens that the policy chose, 0 for padding and appended text.
-        user_states: (R, d) last hidden states at the marker, L2-normalised here.
-        item_states: (M, d) rows of the in-batch softmax, L2-normalised here; they receive gradient.
-        item_index: (R,) row of ``item_states`` that is each trajectory's target.
+        logprobs, old_logprobs, completion_mask, sampling_weights: as in :func:`token_loss`.
+        user_states, item_states, item_index: as in :func:`item_loss`.
         advantages: (R,) constants; 0 gives exactly no gradient.
         group_size: G; used only without ``best_mask``.
         best_mask: (R,) true for the best trajectory of each group, made when the group was scored. Without it rows
             are taken to be in group order, see :func:`best_trajectory_mask`.
-        old_item_logprobs: (R,) in-batch log-probability of the target under the old policy; None means on policy.
-        item_ids: (M,) catalogue ids of the rows; another row with the target's id is no negative.
-        excluded_items: (R, M) true at rows that are no negatives for a trajectory, such as what its user has seen.
-        log_q: (M,) logarithm of how often each row is expected in a batch, up to a constant. Subtracted from the
-            logits, it makes up for popular items being negatives more often (logQ correction); None, as in the paper,
-            leaves it out.
-        sampling_weights: (R, T) constants that multiply each token's gain, where another engine sampled the tokens, see
-            :func:`rrec_lib.recpo.vllm.importance_weights`; None means that the policy itself did. The
-            recommendation is not sampled and not weighted.
         clip_eps: ε below 1; also above it unless ``clip_eps_high`` is given.
         clip_eps_high: ε above 1.
-        temperature: τ of the in-batch softmax.
-        token_normalization: ``"trajectory"`` (mean over each trajectory's tokens, then over trajectories),
-            ``"sum"`` (over tokens, then mean over trajectories), ``"batch"`` (mean over all tokens of the batch) or
-            ``"constant"`` (sum over R·T).
+        token_normalization: as ``normalization`` in :func:`token_loss`.
+        item_softmax: ``old_item_logprobs``, ``item_ids``, ``excluded_items``, ``log_q`` and ``temperature`` of
+            :func:`item_loss`.
 
     Returns:
         The loss and its parts.
@@ -86,49 +69,107 @@ def recpo_loss(
     Raises:
         ValueError: for an unknown normalisation, shapes that do not fit, or rows that do not make whole groups.
 
-    Source: R²ec, Eqn 8, which as read prints no token normalisation: ``"sum"``. logQ correction: Yi et al. (2019).
+    Source: R²ec, Eqn 8.
     """
-    mask = completion_mask.bool()
-    advantages = advantages.detach()
-    best = best_trajectory_mask(advantages, group_size) if best_mask is None else best_mask.bool()
-    rows = (logprobs.shape[0],)
+    best = best_trajectory_mask(advantages, group_size) if best_mask is None else best_mask
+    clip = clip_eps, clip_eps if clip_eps_high is None else clip_eps_high
+    token, token_clipped = token_loss(
+        logprobs, old_logprobs, completion_mask, advantages, clip, token_normalization, sampling_weights
+    )
+    item, item_clipped, accuracy = item_loss(
+        user_states, item_states, item_index, advantages, best, clip, **item_softmax
+    )
+    return RecPOLoss(token + item, token, item, token_clipped, item_clipped, accuracy)
+
+
+def token_loss(
+    logprobs: torch.Tensor,
+    old_logprobs: torch.Tensor | None,
+    completion_mask: torch.Tensor,
+    advantages: torch.Tensor,
+    clip: tuple[float, float] = (0.2, 0.2),
+    normalization: str = "trajectory",
+    sampling_weights: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Minus the first term of Eqn 8, Σ_t ℓ_ε(r_t, A): every trajectory trains its tokens.
+
+    Args:
+        logprobs: (R, T) log-probabilities of the sampled tokens under the current policy.
+        old_logprobs: (R, T) the same under the policy that sampled them; None means on policy (ratio 1).
+        completion_mask: (R, T) 1 for tokens that the policy chose, 0 for padding and appended text.
+        advantages: (R,) constants.
+        clip: ε below and above 1.
+        normalization: ``"trajectory"`` (mean over each trajectory's tokens, then over trajectories), ``"sum"`` (over
+            tokens, then mean over trajectories), ``"batch"`` (mean over all tokens of the batch) or ``"constant"``
+            (sum over R·T). Eqn 8 as read prints none: ``"sum"``.
+        sampling_weights: (R, T) constants that multiply each token's gain, where another engine sampled the tokens, see
+            :func:`rrec_lib.recpo.vllm.importance_weights`; None means that the policy itself did.
+
+    Returns:
+        The loss, and the share of completion tokens whose gradient the clip removes.
+
+    Raises:
+        ValueError: for an unknown normalisation, or shapes that do not fit.
+    """
+    mask, advantages = completion_mask.bool(), advantages.detach()
     _check_shapes(
         completion_mask=(mask, logprobs.shape),
         old_logprobs=(old_logprobs, logprobs.shape),
-        user_states=(user_states[:, 0], rows),
-        item_index=(item_index, rows),
-        advantages=(advantages, rows),
-        best_mask=(best, rows),
-        old_item_logprobs=(old_item_logprobs, rows),
-        item_ids=(item_ids, item_states.shape[:1]),
-        excluded_items=(excluded_items, (*rows, len(item_states))),
-        log_q=(log_q, item_states.shape[:1]),
+        advantages=(advantages, logprobs.shape[:1]),
         sampling_weights=(sampling_weights, logprobs.shape),
     )
-    high = clip_eps if clip_eps_high is None else clip_eps_high
-
     # A masked token, or a trajectory that teaches nothing, gets ratio 1: its old value may be anything.
-    active = mask & (advantages != 0)[:, None]
-    token_ratio = _ratio(logprobs, old_logprobs, active)
-    token_gain, token_clipped = clipped_gain(token_ratio, advantages[:, None], clip_eps, high)
+    ratio = _ratio(logprobs, old_logprobs, mask & (advantages != 0)[:, None])
+    gain, clipped = clipped_gain(ratio, advantages[:, None], *clip)
     if sampling_weights is not None:
-        token_gain = token_gain * sampling_weights.detach()
-    token = -_token_mean(torch.where(mask, token_gain, 0.0), mask, token_normalization)
+        gain = gain * sampling_weights.detach()
+    loss = -_token_mean(torch.where(mask, gain, 0.0), mask, normalization)
+    return loss, (clipped & mask).sum() / mask.sum().clamp(min=1)
 
-    target_logprobs, hits = _item_softmax(
-        user_states, item_states, item_index, item_ids, temperature, log_q, excluded_items
+
+def item_loss(
+    user_states: torch.Tensor,
+    item_states: torch.Tensor,
+    item_index: torch.Tensor,
+    advantages: torch.Tensor,
+    best_mask: torch.Tensor,
+    clip: tuple[float, float] = (0.2, 0.2),
+    *,
+    old_item_logprobs: torch.Tensor | None = None,
+    **softmax: Any,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Minus the second term of Eqn 8, δ_{i,i*}·ℓ_ε(r_{T+1}, A): the best of each group trains the recommendation.
+
+    Args:
+        user_states: (R, d) last hidden states at the marker.
+        item_states: (M, d) rows of the in-batch softmax; they receive gradient.
+        item_index: (R,) row of ``item_states`` that is each trajectory's target.
+        advantages: (R,) constants.
+        best_mask: (R,) true for the trajectories that train.
+        clip: ε below and above 1.
+        old_item_logprobs: (R,) in-batch log-probability of the target under the old policy; None means on policy.
+        softmax: ``item_ids``, ``temperature``, ``log_q`` and ``excluded_items`` of :func:`item_log_softmax`.
+
+    Returns:
+        The loss, a mean over all R; the share of best trajectories whose gradient the clip removes; and the share of
+        trajectories whose target has the highest in-batch score.
+
+    Raises:
+        ValueError: for shapes that do not fit.
+    """
+    best, advantages, rows = best_mask.bool(), advantages.detach(), advantages.shape[:1]
+    _check_shapes(
+        user_states=(user_states[:, 0], rows),
+        item_index=(item_index, rows),
+        best_mask=(best, rows),
+        old_item_logprobs=(old_item_logprobs, rows),
     )
-    item_ratio = _ratio(target_logprobs, old_item_logprobs, best & (advantages != 0))
-    item_gain, item_clipped = clipped_gain(item_ratio, advantages, clip_eps, high)
-    item = -torch.where(best, item_gain, 0.0).mean()
-    return RecPOLoss(
-        total=token + item,
-        token=token,
-        item=item,
-        token_clip_fraction=(token_clipped & mask).sum() / mask.sum().clamp(min=1),
-        item_clip_fraction=(item_clipped & best).sum() / best.sum().clamp(min=1),
-        item_accuracy=hits.float().mean(),
-    )
+    logprobs = item_log_softmax(user_states, item_states, item_index, **softmax)
+    target = logprobs.gather(1, item_index[:, None]).squeeze(1)
+    gain, clipped = clipped_gain(_ratio(target, old_item_logprobs, best & (advantages != 0)), advantages, *clip)
+    loss = -torch.where(best, gain, 0.0).mean()
+    hits = target >= logprobs.max(dim=1).values
+    return loss, (clipped & best).sum() / best.sum().clamp(min=1), hits.float().mean()
 
 
 def clipped_gain(
@@ -169,6 +210,14 @@ def best_trajectory_mask(advantages: torch.Tensor, group_size: int) -> torch.Ten
 
 
 def item_logprobs(
+    user_states: torch.Tensor, item_states: torch.Tensor, item_index: torch.Tensor, *softmax: Any, **options: Any
+) -> torch.Tensor:
+    """Log-probability (R,) of each target; arguments as in :func:`item_log_softmax`."""
+    logprobs = item_log_softmax(user_states, item_states, item_index, *softmax, **options)
+    return logprobs.gather(1, item_index[:, None]).squeeze(1)
+
+
+def item_log_softmax(
     user_states: torch.Tensor,
     item_states: torch.Tensor,
     item_index: torch.Tensor,
@@ -177,35 +226,39 @@ def item_logprobs(
     log_q: torch.Tensor | None = None,
     excluded_items: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Log-probability (R,) of each target in the in-batch softmax; arguments as in :func:`recpo_loss`.
+    """Log-probabilities (R, M) of every row in the in-batch softmax.
 
-    Source: R²ec, the item ratio's π(v⁺|·).
+    Args:
+        user_states: (R, d) last hidden states at the marker, L2-normalised here.
+        item_states: (M, d) rows of the softmax, L2-normalised here.
+        item_index: (R,) row of ``item_states`` that is each trajectory's target.
+        item_ids: (M,) catalogue ids of the rows; another row with the target's id is no negative.
+        temperature: τ of the softmax.
+        log_q: (M,) logarithm of how often each row is expected in a batch, up to a constant. Subtracted from the
+            logits, it makes up for popular items being negatives more often (logQ correction); None, as in the paper,
+            leaves it out.
+        excluded_items: (R, M) true at rows that are no negatives for a trajectory, such as what its user has seen.
+
+    Raises:
+        ValueError: for shapes that do not fit.
+
+    Source: R²ec, the item ratio's π(v⁺|·). logQ correction: Yi et al. (2019).
     """
-    return _item_softmax(user_states, item_states, item_index, item_ids, temperature, log_q, excluded_items)[0]
-
-
-def _item_softmax(
-    user_states: torch.Tensor,
-    item_states: torch.Tensor,
-    item_index: torch.Tensor,
-    item_ids: torch.Tensor | None,
-    temperature: float,
-    log_q: torch.Tensor | None = None,
-    excluded: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(R,) log-probabilities of the targets, and whether each is its row's first choice."""
-    logits = score_items(user_states, item_states, temperature)  # (R, M)
+    _check_shapes(
+        item_ids=(item_ids, item_states.shape[:1]),
+        excluded_items=(excluded_items, (len(user_states), len(item_states))),
+        log_q=(log_q, item_states.shape[:1]),
+    )
+    logits = score_items(user_states, item_states, temperature)
     if log_q is not None:
         logits = logits - log_q
     if item_ids is not None:
         own = torch.arange(len(item_ids), device=logits.device) == item_index[:, None]
         twin = (item_ids == item_ids[item_index][:, None]) & ~own
         logits = logits.masked_fill(twin, float("-inf"))
-    if excluded is not None:
-        logits = logits.masked_fill(excluded, float("-inf"))
-    logprobs = torch.log_softmax(logits, dim=1)
-    target = logprobs.gather(1, item_index[:, None]).squeeze(1)
-    return target, target >= logprobs.max(dim=1).values
+    if excluded_items is not None:
+        logits = logits.masked_fill(excluded_items, float("-inf"))
+    return torch.log_softmax(logits, dim=1)
 
 
 def _ratio(new: torch.Tensor, old: torch.Tensor | None, active: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,7 @@
 import torch
 
 from rrec_lib.evaluation.metrics import ndcg_at_k
-from rrec_lib.evaluation.ranking import check_items
+from rrec_lib.evaluation.scoring import check_items
 
 
 def ranking_reward(scores: torch.Tensor, targets: torch.Tensor, k: int = 1000) -> torch.Tensor:
@@ -11,7 +11,7 @@ def ranking_reward(scores: torch.Tensor, targets: torch.Tensor, k: int = 1000) -
 
     Args:
         scores: (B, G, N) similarities of each trajectory to every item; −inf marks masked items.
-        targets: (B,) the item each user chose next. Keep it rankable (``ranking.mask_items``); masked, it earns 0.
+        targets: (B,) the item each user chose next. Keep it rankable (``scoring.mask_items``); masked, it earns 0.
         k: cutoff; may exceed N.
 
     Returns:

@@ -110,7 +110,7 @@ def choose_items(
         negatives: how many items are drawn; a drawn target counts once.
         seed: of the draw, the same on every process.
         whole_catalogue: the softmax is over the catalogue. Targets are then left out: rows that are fresh because they
-            are targets would be told from all others by their age.
+            are targets would stand out by their age.
 
     Returns:
         (M,) ascending catalogue ids, and the logarithm of how often each is expected in a step, for the logQ

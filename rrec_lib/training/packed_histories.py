@@ -5,15 +5,15 @@ prompts differ at their ends alone, so one row holds the longest of them, and ea
 leaves it. A target costs its own line and the end of its prompt instead of a whole prompt.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from rrec_lib.data.examples import Example
 from rrec_lib.model.policy import common_prefix
 
-Example = Mapping[str, Any]
 _HISTORY = ("history", "history_ratings", "history_timestamps")
 
 

@@ -24,7 +24,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from rrec_lib.core.hardware import autocast, needs_loss_scaling, users_of_a_process
 from rrec_lib.core.processes import check_launch
 from rrec_lib.core.profiles import Profile
-from rrec_lib.evaluation.ranking import seen_items
+from rrec_lib.evaluation.scoring import seen_items
 from rrec_lib.model.packing import PackedGroups, group_states, pack, packed_forward
 from rrec_lib.model.policy import Policy, plain_attention
 from rrec_lib.model.prompts import MARKER, encode_users, item_kind

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rrec_lib.baselines import EASE, ItemKNN
+from rrec_lib.baselines.item_item import EASE, ItemKNN
 from rrec_lib.baselines.user_logs import interaction_matrix, recent, user_logs
 
 N = 5

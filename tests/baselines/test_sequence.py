@@ -3,15 +3,16 @@
 import pytest
 import torch
 
-from rrec_lib.baselines import Popularity, SequenceRecommender, SequenceSettings
-from rrec_lib.baselines.encoders import ENCODERS
+from rrec_lib.baselines.encoders import ENCODERS, SequenceSettings
 from rrec_lib.baselines.sequence import (
     IGNORED,
     STOPPING_ROWS_PER_USER,
+    SequenceRecommender,
     sampled_softmax,
     stopping_rows,
     training_windows,
 )
+from rrec_lib.baselines.simple import Popularity
 from rrec_lib.evaluation.evaluate import mean_ndcg
 
 N = 7

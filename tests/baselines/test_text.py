@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rrec_lib.baselines import BM25, TextSimilarity
+from rrec_lib.baselines.text import BM25, TextSimilarity
 
 FILMS = [
     {"title": "Night Train Night", "genres": ["Horror"]},

@@ -11,19 +11,6 @@ from safetensors.torch import load_file, save_file
 
 from rrec_lib.cli.main import main
 from rrec_lib.model.prompts import item_name
-from rrec_lib.recommend.films import find_items, load_recommender, typed_example
-
-ITEMS = [
-    {"title": "Alien", "year": 1979},
-    {"title": "Solaris", "year": 1972},
-    {"title": "Solaris", "year": 2002},
-    {"title": "Aliens", "year": 1986},
-    {"title": "Amélie", "year": 2001},
-    {"title": "Seven (a.k.a. Se7en)", "year": 1995},
-    {"title": "The Terminator", "year": 1984},
-    {"title": "L'Avventura", "year": 1960},
-    {"title": "Love, Actually", "year": 2003},
-]
 
 
 @pytest.fixture
@@ -158,20 +145,6 @@ def test_compare_prints_a_table_and_draws(tmp_path, capsys):
     assert "see `rrec compare --help`" in error(capsys, "compare")
 
 
-def test_titles_are_found_whatever_their_case_accents_and_aliases():
-    assert find_items(["alien  (1979)", "ALIENS", "Solaris (2002)"], ITEMS) == [0, 3, 2]
-    assert find_items(["amelie", "Seven (1995)", "Se7en", "Seven (a.k.a. Se7en) (1995)"], ITEMS) == [4, 5, 5, 5]
-    assert find_items(["Terminator, The (1984)", "terminator, the", "TERMINATOR, THE (1984)"], ITEMS) == [6, 6, 6]
-    assert find_items(["Avventura, L' (1960)", "the terminator", "love, actually"], ITEMS) == [7, 6, 8]
-    with pytest.raises(ValueError, match=r"'Solaris' could be Solaris \(1972\); Solaris \(2002\): add the year"):
-        find_items(["Solaris"], ITEMS)
-    with pytest.raises(ValueError, match=r"did you mean Aliens \(1986\)"):
-        find_items(["Alienss"], ITEMS)
-    for hopeless in ("zzzzzz", " "):
-        with pytest.raises(ValueError, match="no title is near it"):
-            find_items([hopeless], ITEMS)
-
-
 def test_a_command_ends_well_on_a_terminal_that_cannot_show_its_characters(titles):
     code = "import sys; from rrec_lib.cli.main import main; sys.exit(main(sys.argv[1:]))"
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
@@ -190,22 +163,3 @@ def test_weights_that_are_no_numbers_recommend_nothing(titles, tmp_path, capsys)
     capsys.readouterr()
     adapter = str(tmp_path / "warmup-adapter")
     assert "holds weights that are no numbers" in error(capsys, "evaluate", "--adapter", adapter, *smoke)
-
-
-def test_a_typed_history_ends_yesterday():
-    example = typed_example([4, 7], [3.0, 5.0])
-    assert example["target_timestamp"] - example["history_timestamps"][-1] == 86400
-    with pytest.raises(ValueError, match="2 films need 2 ratings"):
-        typed_example([4, 7], [3.0])
-
-
-def test_the_prompt_shows_the_window_and_the_whole_history_is_seen():
-    example = typed_example([4, 7, 9], [3.0, 5.0, 1.0], window=2)
-    assert (example["history"], example["history_ratings"], example["seen"]) == ([7, 9], [5.0, 1.0], [4, 7, 9])
-    assert example["target_timestamp"] - example["history_timestamps"][0] == 2 * 86400
-
-
-def test_a_whole_catalogue_leaves_nothing_to_recommend(smoke_dataset, smoke_profile):
-    recommender = load_recommender(smoke_profile, dataset=smoke_dataset)
-    with pytest.raises(ValueError, match="none is left"):
-        recommender.recommend([item_name(item) for item in smoke_dataset["items"]])

@@ -32,7 +32,8 @@ from rrec_lib.core.profiles import Profile, load_profile
 from rrec_lib.data.examples import prepare_profile
 from rrec_lib.data.prepared import catalogue_hash
 from rrec_lib.evaluation.evaluate import evaluate, evaluate_scores, training_counts
-from rrec_lib.evaluation.ranking import score_items, target_rank
+from rrec_lib.evaluation.ranks import target_rank
+from rrec_lib.evaluation.scoring import score_items
 from rrec_lib.lab import LabConfig, run_arm, taught_model
 from rrec_lib.lab.model import read_out, sample
 from rrec_lib.model import policy as policy_module

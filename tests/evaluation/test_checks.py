@@ -5,7 +5,7 @@ import torch
 
 from rrec_lib.evaluation.checks import check_blind, check_examples, check_item_table, check_trained
 from rrec_lib.evaluation.evaluate import evaluate, evaluate_scores
-from rrec_lib.evaluation.ranking import score_items
+from rrec_lib.evaluation.scoring import score_items
 
 N_ITEMS = 40
 
@@ -128,26 +128,3 @@ def test_an_untrained_adapter_is_caught():
     with pytest.raises(ValueError, match="x: with its adapter the model computes exactly what it computes without"):
         check_trained(states, states.clone(), "x")
     assert check_trained(states + 1e-3, states, "x").passed is True
-
-
-def test_a_real_adapter_is_caught_until_it_is_trained(smoke_profile, smoke_dataset):
-    """LoRA starts as no change at all; any change of its second matrix is one."""
-    from rrec_lib.model.policy import load_policy
-    from rrec_lib.recommend.recommender import ReasoningRecommender
-
-    policy = load_policy(smoke_profile.model)
-    recommender = ReasoningRecommender(policy, list(smoke_dataset["items"]), smoke_profile, use_cache=False)
-    rows = list(smoke_dataset["test"])[:4]
-    assert [found.check for found in recommender.check(rows, "base", trained=False)] == ["item table"]
-    with pytest.raises(ValueError, match="adapter is untrained"):
-        recommender.check(rows, "x", trained=True)
-    with torch.no_grad():
-        for name, weight in policy.model.named_parameters():
-            if "lora_B" in name:
-                weight.add_(0.1)
-    stale = recommender.item_embeddings  # of the weights before
-    del recommender.item_embeddings
-    assert [found.check for found in recommender.check(rows, "x", trained=True)] == ["trained", "item table"]
-    recommender.item_embeddings = stale.roll(1, 0)
-    with pytest.raises(ValueError, match="the table is shuffled or of other weights"):
-        recommender.check(rows, "x", trained=True)

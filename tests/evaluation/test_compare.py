@@ -15,21 +15,15 @@ from rrec_lib.evaluation.compare import (
     group_reports,
     user_spread,
 )
-from rrec_lib.evaluation.ranking import Interval, paired_bootstrap
+from rrec_lib.evaluation.intervals import Interval, paired_bootstrap
 from rrec_lib.evaluation.reports import Report
 
 
 def report(name, greater, users=None, seed=0, **changes):
     greater = np.asarray(greater, dtype=np.int64)
     users = np.arange(len(greater)) if users is None else np.asarray(users)
-    fields = {
-        "repeats": 0,
-        "samples": 200,
-        "seed": 0,
-        "n_items": 1000,
-        "examples": "e",
-        "run": {"seed": seed, "data": "d"},
-    }
+    fields = {"repeats": 0, "samples": 200, "seed": 0, "n_items": 1000, "examples": "e"}
+    fields["run"] = {"seed": seed, "data": "d"}
     return Report(name, greater, np.ones_like(greater), users, **{**fields, **changes})
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from rrec_lib.evaluation.metrics import expected_hit, expected_ndcg, expected_reciprocal_rank, hit_rate_at_k, ndcg_at_k
-from rrec_lib.evaluation.ranking import target_rank
+from rrec_lib.evaluation.metrics import expected_reciprocal_rank, hit_rate_at_k, ndcg_at_k
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "metrics.json").read_text())
 CASES = {case["name"]: case for case in REFERENCE["cases"]}
@@ -80,12 +79,12 @@ def test_values_worked_by_hand(scores, k, hit, ndcg):
 def test_a_perfect_rank_is_exactly_one_in_every_type():
     for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
         scores = torch.eye(4).to(dtype)
-        assert torch.equal(ndcg_at_k(scores, torch.arange(4), 3), torch.ones(4, dtype=_wide(dtype)))
-        assert torch.equal(hit_rate_at_k(scores, torch.arange(4), 3), torch.ones(4, dtype=_wide(dtype)))
-
-
-def _wide(dtype):
-    return torch.float64 if dtype == torch.float64 else torch.float32
+        assert torch.equal(
+            ndcg_at_k(scores, torch.arange(4), 3), torch.ones(4, dtype=torch.promote_types(dtype, torch.float32))
+        )
+        assert torch.equal(
+            hit_rate_at_k(scores, torch.arange(4), 3), torch.ones(4, dtype=torch.promote_types(dtype, torch.float32))
+        )
 
 
 def test_ndcg_never_exceeds_hit_rate_and_both_grow_with_k():
@@ -102,26 +101,10 @@ def test_ndcg_never_exceeds_hit_rate_and_both_grow_with_k():
     assert torch.equal(before, torch.ones_like(before))
 
 
-def test_expectation_equals_the_average_over_all_tie_breaks():
-    """Simulation of what the expectation stands for: break ties by noise, many times."""
-    scores = torch.tensor([3.0, 3.0, 3.0, 1.0, 5.0], dtype=torch.float64)
-    noise = torch.rand(40_000, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64) / 10
-    target = torch.zeros(40_000, dtype=torch.long)
-    average = ndcg_at_k(scores + noise, target, 3).mean().item()
-    assert average == pytest.approx(ndcg_at_k(scores, torch.tensor(0), 3).item(), abs=0.005)
-    assert abs(average - 1 / math.log2(3)) > 0.05  # the optimistic value is far off
-
-
 def test_any_leading_shape_and_no_rows():
     assert hit_rate_at_k(torch.zeros(2, 3, 4, 5), torch.zeros(2, 3, 4, dtype=torch.long), 2).shape == (2, 3, 4)
     assert ndcg_at_k(torch.zeros(0, 5), torch.zeros(0, dtype=torch.long), 2).shape == (0,)
     assert ndcg_at_k(torch.tensor([1.0, 2.0]), torch.tensor(0), 2).item() == pytest.approx(1 / math.log2(3))
-
-
-def test_expected_values_from_counts():
-    greater, equal = torch.tensor([0, 1, 5, 1]), torch.tensor([1, 2, 1, 0])
-    assert expected_hit(greater, equal, 2).tolist() == [1.0, 0.5, 0.0, 0.0]
-    assert expected_ndcg(greater, equal, 2).tolist() == pytest.approx([1.0, 0.5 / math.log2(3), 0.0, 0.0])
 
 
 @pytest.mark.parametrize("metric", [hit_rate_at_k, ndcg_at_k])
@@ -139,13 +122,6 @@ def test_bad_input_is_refused(metric):
         metric(scores, torch.tensor([0]), 1)
 
 
-@pytest.mark.parametrize("metric", [hit_rate_at_k, ndcg_at_k])
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
-def test_the_result_is_at_least_float32_and_as_wide_as_the_scores(metric, dtype):
-    wanted = torch.float64 if dtype == torch.float64 else torch.float32
-    assert metric(torch.tensor([3.0, 2.0, 1.0], dtype=dtype), torch.tensor(1), 2).dtype == wanted
-
-
 def test_reciprocal_rank_is_the_mean_over_the_places_of_a_tie():
     greater, equal = torch.tensor([0, 3, 1, 4, 6]), torch.tensor([1, 1, 3, 0, 1])
     expected = [1, 1 / 4, (1 / 2 + 1 / 3 + 1 / 4) / 3, 0, 1 / 7]
@@ -154,11 +130,3 @@ def test_reciprocal_rank_is_the_mean_over_the_places_of_a_tie():
     assert found.dtype == torch.float64
     assert found[2] < 1 / 2  # the optimistic rank would give more
     assert expected_reciprocal_rank(torch.zeros(0).long(), torch.zeros(0).long()).shape == (0,)
-
-
-def test_reciprocal_rank_equals_the_average_over_all_tie_breaks():
-    scores = torch.tensor([3.0, 3.0, 3.0, 1.0, 5.0], dtype=torch.float64)
-    noise = torch.rand(40_000, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64) / 10
-    average = expected_reciprocal_rank(*target_rank(scores + noise, torch.zeros(40_000, dtype=torch.long))).mean()
-    exact = expected_reciprocal_rank(*target_rank(scores[None], torch.tensor([0])))
-    assert average.item() == pytest.approx(exact.item(), abs=0.005)

@@ -17,16 +17,11 @@ COUNTS = torch.tensor([3] * 5 + [0] * 35)
 def examples(count=30):
     return [
         {
-            "user_id": 987_650 + i // 2,
-            "history": [i % 7],
-            "history_timestamps": [1000 + i],
-            "seen": [i % 7],
-            "target": 7 + i,
-            "target_timestamp": 3000 + i,
-            "title": "secret",
+            "user_id": 987_650 + i // 2, "history": [i % 7], "history_timestamps": [1000 + i], "seen": [i % 7],
+            "target": 7 + i, "target_timestamp": 3000 + i, "title": "secret",
         }
         for i in range(count)
-    ]
+    ]  # fmt: skip
 
 
 def report(name, seed=0, count=30):

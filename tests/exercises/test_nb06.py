@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rrec_lib.evaluation.ranking import bootstrap_mean_interval
+from rrec_lib.evaluation.intervals import bootstrap_mean_interval
 from rrec_lib.exercises import nb06
 
 EXERCISES = {"my_difference": nb06.check_difference, "my_donors": nb06.check_donors}

@@ -19,7 +19,7 @@ from rrec_lib.core.console import TrainingError
 from rrec_lib.core.profiles import load_profile
 from rrec_lib.data.examples import prepare_profile
 from rrec_lib.evaluation.evaluate import mean_ndcg, sample_examples
-from rrec_lib.evaluation.ranking import unit_rows
+from rrec_lib.evaluation.scoring import unit_rows
 from rrec_lib.model.adapters import check_identity
 from rrec_lib.model.policy import encode, identity, item_table, language_model, load_policy, weights_hash
 from rrec_lib.model.precision import cast_weights

@@ -7,7 +7,7 @@ from unittest import mock
 import pytest
 import torch
 
-from rrec_lib.evaluation import ranking
+from rrec_lib.evaluation import scoring
 from rrec_lib.model import policy as policy_module
 from rrec_lib.model import prompts
 from rrec_lib.model.load import load_language_model
@@ -174,7 +174,7 @@ def test_batches_stay_within_their_tokens():
 def test_rec_head_equals_a_brute_force_dot_product(fresh, items):
     table = item_table(fresh, items, use_cache=False)
     users = encode(fresh, [[5, 6, 7], [8, 9]])
-    scores = ranking.score_items(users, table, temperature=0.02)
+    scores = scoring.score_items(users, table, temperature=0.02)
     for b, user in enumerate(users.tolist()):
         for v, item in enumerate(table.tolist()):
             product = sum(x * y for x, y in zip(user, item, strict=True))

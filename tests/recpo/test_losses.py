@@ -333,6 +333,8 @@ def test_empty_batch_of_tokens_is_zero_not_nan():
         ("old_item_logprobs", torch.ones(6, 1)),
         ("item_ids", torch.ones(4)),
         ("excluded_items", torch.zeros(4, dtype=torch.bool)),
+        ("log_q", torch.zeros(2)),
+        ("sampling_weights", torch.ones(6, 1)),
     ],
 )
 def test_shapes_that_broadcasting_would_accept_are_refused(name, value):
@@ -384,21 +386,6 @@ def test_excluded_items_enter_the_loss_as_they_enter_the_log_probabilities():
     assert recpo_loss(**inputs).item_accuracy < 1
 
 
-def test_logq_enters_the_loss_as_it_enters_the_log_probabilities():
-    inputs = arguments(CASES["grpo_on_policy_top1"])
-    log_q = double([0.5, 0.3, 0.2]).log()
-    corrected = recpo_loss(**inputs, log_q=log_q)
-    old = item_logprobs(
-        inputs["user_states"], inputs["item_states"], inputs["item_index"], None, inputs["temperature"], log_q
-    )
-    ratio = (old - inputs["old_item_logprobs"]).exp()
-    gain, _ = clipped_gain(ratio, inputs["advantages"], inputs["clip_eps"], inputs["clip_eps_high"])
-    torch.testing.assert_close(corrected.item, -(gain * inputs["best_mask"]).mean(), **EXACT)
-    torch.testing.assert_close(corrected.token, recpo_loss(**inputs).token, **EXACT)
-    with pytest.raises(ValueError, match="log_q has shape"):
-        recpo_loss(**inputs, log_q=log_q[:2])
-
-
 def test_sampling_weights_multiply_each_tokens_gradient_and_nothing_else():
     inputs = small_problem()
     weights = torch.rand(6, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
@@ -410,8 +397,6 @@ def test_sampling_weights_multiply_each_tokens_gradient_and_nothing_else():
     assert not torch.equal(before, after)
     assert weighted.item == plain.item
     assert torch.equal(recpo_loss(**inputs, sampling_weights=torch.ones(6, 4, dtype=torch.float64)).total, plain.total)
-    with pytest.raises(ValueError, match="sampling_weights has shape"):
-        recpo_loss(**inputs, sampling_weights=weights[:, :1])
 
 
 def test_a_ratio_at_the_bound_is_not_clipped_and_no_advantage_is_never():
@@ -437,21 +422,6 @@ def test_fractions_and_means_of_a_single_token_and_group():
     loss = recpo_loss(**inputs, token_normalization="batch")
     assert (loss.token_clip_fraction, loss.item_clip_fraction) == (1.0, 1.0)
     assert loss.token == pytest.approx(-1.2)  # one token, whose gain is 1 + ε
-
-
-def test_an_item_that_stands_twice_is_not_its_own_negative_in_the_log_probabilities():
-    states = torch.eye(2, dtype=torch.float64)[[0, 0, 1]]
-    alone = item_logprobs(states[:1], states[[0, 2]], torch.tensor([0]), temperature=1.0)
-    twice = item_logprobs(states[:1], states, torch.tensor([0]), torch.tensor([4, 4, 7]), temperature=1.0)
-    torch.testing.assert_close(twice, alone)
-    assert item_logprobs(states[:1], states, torch.tensor([0]), temperature=1.0) < alone
-
-
-def test_probabilities_in_half_precision_make_a_loss_in_float32():
-    case = next(iter(CASES.values()))
-    keys = {"logprobs": "per_token_logps", "old_logprobs": "old_per_token_logps", "advantages": "advantages"}
-    halves = {name: torch.tensor(case[key]).bfloat16() for name, key in keys.items()}
-    assert recpo_loss(**arguments(case, **halves)).token.dtype == torch.float32
 
 
 def test_old_values_of_a_trajectory_that_teaches_nothing_may_be_anything():

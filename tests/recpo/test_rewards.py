@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rrec_lib.book.toy import toy_world
-from rrec_lib.evaluation.ranking import mask_items, score_items
+from rrec_lib.evaluation.scoring import mask_items, score_items
 from rrec_lib.recpo.rewards import fused_reward, ranking_reward, similarity_reward
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "reward_advantage.json").read_text())

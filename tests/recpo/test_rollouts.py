@@ -172,17 +172,6 @@ def test_greedy_tokens_are_those_of_generate(policy):
         assert closed.sampled > 0
 
 
-def test_choosing_is_sampling_from_the_k_best_at_the_temperature():
-    logits = torch.tensor([[0.0, 2.0, 1.0, -1.0]]).repeat(20_000, 1)
-    torch.manual_seed(0)
-    tokens_chosen = torch.tensor(rollouts_module._choose([], logits, 2.0, 3))
-    shares = torch.bincount(tokens_chosen, minlength=4) / len(logits)
-    expected = torch.tensor([0.0, 2.0, 1.0, -torch.inf]).div(2.0).softmax(0)
-    torch.testing.assert_close(shares, expected, atol=0.015, rtol=0)
-    assert (shares - torch.tensor([0.0, 2.0, 1.0, -torch.inf]).softmax(0)).abs().max() > 0.05  # temperature counts
-    assert set(rollouts_module._choose([], logits, 1.0, 0)) == {0, 1, 2, 3}  # 0 means all
-
-
 def test_tokens_are_drawn_as_multinomial_draws_them():
     """Bit for bit, the random stream behind them included: what was recorded holds."""
     logits = torch.randn(64, 300, generator=torch.Generator().manual_seed(0)) * 3

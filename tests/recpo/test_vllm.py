@@ -122,6 +122,13 @@ def test_weights_by_hand():
     torch.testing.assert_close(
         importance_weights(logprobs, sampling, mask, "token_mask"), torch.tensor([[2.0, 1.0, 0.0]])
     )
+    low = importance_weights(logprobs, sampling, mask, "token_truncate", 1.5, None)
+    torch.testing.assert_close(low, torch.tensor([[2.0, 1.5, 5.0]]))
+    low = importance_weights(logprobs, sampling, mask, "token_mask", 1.5, None)
+    torch.testing.assert_close(low, torch.tensor([[2.0, 0.0, 5.0]]))
+    unknown = torch.tensor([[math.nan, 0.0, 0.0]]) + sampling
+    hidden = importance_weights(logprobs, unknown, torch.tensor([[1, 1, 0]]), "sequence_truncate")
+    torch.testing.assert_close(hidden, torch.ones(1, 3))  # neither what is unknown nor what is masked counts
     for mode, expected in (("sequence_truncate", 3.0), ("sequence_mask", 0.0)):  # the product is 10
         assert importance_weights(logprobs, sampling, mask, mode).tolist() == [[expected] * 3]
     for wrong in ("token", "word_mask", "sequence_clip"):

@@ -14,7 +14,7 @@ from datasets import DatasetDict
 
 from rrec_lib.core import hardware
 from rrec_lib.core.profiles import load_profile
-from rrec_lib.evaluation.ranking import mask_items, score_items
+from rrec_lib.evaluation.scoring import mask_items, score_items
 from rrec_lib.model.packing import pack, packed_forward
 from rrec_lib.model.policy import Policy, encode, item_table, language_model, load_policy, weights_hash
 from rrec_lib.model.prompts import encode_users, marker_ids

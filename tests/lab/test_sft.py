@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from rrec_lib.lab import LabConfig, lessons
+from rrec_lib.lab import LabConfig, sft
 from rrec_lib.lab import world as lab
 
 TINY = LabConfig(teach_steps=60, teach_mixed_steps=2, teach_rows=8, width=16, layers=1, heads=2)
@@ -18,13 +18,13 @@ WORLD = lab.make_world(seed=3, train=500, valid=10, test=10)
 )
 def test_lessons_end_once_enough_is_right(monkeypatch, checks, steps):
     seen = iter([*checks, 0.25])  # the last one is taken when all lessons are over
-    monkeypatch.setattr(lessons, "right_share", lambda *_: next(seen))
-    _, told = lessons.teach(TINY, WORLD, 0)
-    assert (told["steps"], told["right"]) == (steps, 0.25)
+    monkeypatch.setattr(sft, "right_share", lambda *_: next(seen))
+    _, found = sft.teach(TINY, WORLD, 0)
+    assert (found["steps"], found["right"]) == (steps, 0.25)
 
 
 def written(tokens):
-    """A sampler that writes what it is told for each user's history."""
+    """A sampler that writes what it is given for each user's history."""
     return lambda model, histories, group_size, generator: (tokens(histories), None)
 
 
@@ -45,20 +45,20 @@ def half_idle(histories):
 @pytest.mark.parametrize("writer", WRITERS)
 def test_the_share_counts_digits_only_and_sees_wrong_ones(monkeypatch, writer):
     tokens, expected = WRITERS[writer]
-    monkeypatch.setattr(lessons, "sample", written(tokens))
+    monkeypatch.setattr(sft, "sample", written(tokens))
     nobody: Any = None  # what is sampled is given
-    assert lessons.right_share(nobody, WORLD, torch.Generator().manual_seed(1)) == pytest.approx(expected, abs=0.03)
+    assert sft.right_share(nobody, WORLD, torch.Generator().manual_seed(1)) == pytest.approx(expected, abs=0.03)
 
 
 def test_lessons_teach_and_checks_change_nothing_of_them():
     def loss(model):
         histories = WORLD.test.histories
-        _, logprobs = lessons.read_out(model, histories, lab.write_tallies(WORLD, histories))
+        _, logprobs = sft.read_out(model, histories, lab.write_tallies(WORLD, histories))
         assert logprobs is not None
         return -logprobs.mean().item()
 
-    short, long = (lessons.teach(replace(TINY, teach_steps=steps), WORLD, 0)[0] for steps in (1, 200))
+    short, long = (sft.teach(replace(TINY, teach_steps=steps), WORLD, 0)[0] for steps in (1, 200))
     assert loss(long) < loss(short) - 0.5
-    unchecked = lessons.teach(replace(TINY, teach_steps=60, teach_right=1.0), WORLD, 0)[0]
-    checked = lessons.teach(TINY, WORLD, 0)[0]
+    unchecked = sft.teach(replace(TINY, teach_steps=60, teach_right=1.0), WORLD, 0)[0]
+    checked = sft.teach(TINY, WORLD, 0)[0]
     assert torch.equal(unchecked.tokens.weight, checked.tokens.weight)

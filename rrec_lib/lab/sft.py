@@ -1,4 +1,4 @@
-"""The lab's lessons: supervised writing in two styles, on histories alone, until the tallies are right."""
+"""The lab's supervised fine-tuning: two styles of writing, from histories alone, until the tallies are right."""
 
 import time
 
@@ -11,7 +11,7 @@ from rrec_lib.lab.settings import LabConfig
 from rrec_lib.lab.world import HISTORY, N_ITEMS, World, tally_shares, write_chatter, write_tallies
 
 BETAS = (0.9, 0.98)  # of AdamW: a shorter memory than its default learns to add up sooner
-RAMP = 42  # first lessons at a rising rate
+LESSON_RATE_WARMUP = 42  # first lessons at a rising rate
 CHECK_EVERY = 20  # lessons
 CHECK_USERS = 512
 
@@ -48,7 +48,7 @@ def teach(config: LabConfig, world: World, seed: int) -> tuple[LabModel, dict[st
 
     steps = config.teach_steps
     for step in progress(range(config.teach_steps), "lessons in tallies"):
-        lesson(min((step + 1) / RAMP, 1.0), 0)
+        lesson(min((step + 1) / LESSON_RATE_WARMUP, 1.0), 0)
         if (step + 1) % CHECK_EVERY == 0 and right_share(model, world, checks) >= config.teach_right:
             steps = step + 1
             break
