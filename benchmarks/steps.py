@@ -3,10 +3,9 @@
 import tempfile
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
-from common import fixed_lengths, forward_flops, pairs_behind, random_prompts, rollout_flops, sizes
+from common import forward_flops, pairs_behind, random_prompts, rollout_flops, sizes
 from datasets import Dataset, DatasetDict
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
@@ -14,10 +13,9 @@ from trl import GRPOConfig, GRPOTrainer
 from rrec_lib.core import hardware
 from rrec_lib.core.profiles import Profile
 from rrec_lib.data.examples import prepare_profile
-from rrec_lib.model import packing
-from rrec_lib.model.packing import PackedGroups, PackedOutput
+from rrec_lib.model.packing import PackedGroups, PackedOutput, TokenLogprobs, packed_forward
 from rrec_lib.model.policy import Policy, language_model
-from rrec_lib.training import recpo_trainer as trainer_module
+from rrec_lib.recpo.rollouts import Rollouts, sample_groups
 from rrec_lib.training.recpo_trainer import RecPOTrainer, recpo_config
 
 SHARED = {"max_steps": 1, "save_strategy": "no", "report_to": "none", "disable_tqdm": True}
@@ -36,7 +34,35 @@ class Clock(TrainerCallback):
         self.seconds = hardware.now() - self.start
 
 
-class FixedPrompts(GRPOTrainer):
+class Ours(RecPOTrainer):
+    """RecPO on prompts and reasonings of fixed lengths."""
+
+    token_ids: list[list[int]]
+
+    def prompts_of(self, examples: list[dict[str, Any]]) -> list[list[int]]:
+        return self.token_ids
+
+    def _sample(self, prompts: list[list[int]], group_size: int) -> tuple[Rollouts, dict[str, Any]]:
+        policy, args = self.policy, self.args
+        with policy.inference():
+            model, length = language_model(policy.model), args.max_completion_length
+            sampling = args.temperature, args.top_k
+            return sample_groups(model, policy.tokenizer, prompts, group_size, length, *sampling, True), {}
+
+
+class Apart(Ours):
+    """In the update every reasoning has a row of its own, behind a copy of its prompt."""
+
+    def forward_groups(self, model: torch.nn.Module, groups: PackedGroups) -> PackedOutput:
+        size = groups.completion_ids.shape[1]
+        values = {
+            name: value.repeat_interleave(size, 0) if name.startswith("prompt") else value.flatten(0, 1)[:, None]
+            for name, value in vars(groups).items()
+        }
+        return packed_forward(model, PackedGroups(**values), self.args.temperature)
+
+
+class Stock(GRPOTrainer):
     """The stock trainer, given prompts as token ids so that their length is exact, and generating in the same type:
     TRL's autocast covers its loss alone."""
 
@@ -86,17 +112,14 @@ class Steps:
         attention = forward_flops(self.policy, 0, pairs)
         return 2 * forward + head + round(reached * (forward - head + attention))
 
-    def ours(self) -> float:
+    def ours(self, trainer_class: type[Ours] = Ours) -> float:
         """The item table's refresh, due every n steps, counts as an n-th."""
         clock = Clock()
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            fixed_lengths(),
-            mock.patch.object(trainer_module, "encode_users", return_value=self.prompts),
-        ):
+        with tempfile.TemporaryDirectory() as folder:
             shared = self._shared(folder)
             args = recpo_config(self.profile, Path(shared.pop("output_dir")), **shared)
-            trainer = RecPOTrainer(self.policy, args, self.data, [clock])
+            trainer = trainer_class(self.policy, args, self.data, [clock])
+            trainer.token_ids = self.prompts
             start = hardware.now()
             trainer.refresh_item_table()
             self.refresh_seconds = hardware.now() - start
@@ -104,14 +127,13 @@ class Steps:
         return clock.seconds + self.refresh_seconds / args.item_refresh_steps
 
     def apart(self) -> float:
-        """Ours, but in the update every reasoning has a row of its own, behind a copy of its prompt."""
-        with mock.patch.object(trainer_module, "packed_forward", apart_forward):
-            return self.ours()
+        """Ours, with the update of :class:`Apart`."""
+        return self.ours(Apart)
 
     def whole_softmax(self) -> float:
-        """Ours, but the softmax over the vocabulary is computed for all tokens at once."""
-        with mock.patch.object(packing.TokenLogprobs, "CHUNK", 10**9):
-            return self.ours()
+        """Ours, but the softmax over the vocabulary is computed for all tokens at once, from now on."""
+        TokenLogprobs.CHUNK = 10**9
+        return self.ours()
 
     def stock(self) -> float:
         clock = Clock()
@@ -119,7 +141,7 @@ class Steps:
             computed = self.policy.compute_dtype
             half = {"bf16": computed == torch.bfloat16, "fp16": computed == torch.float16}
             args = GRPOConfig(**self._shared(folder), **half, generation_kwargs={"min_new_tokens": self.length})
-            trainer = FixedPrompts(
+            trainer = Stock(
                 model=self.policy.model,
                 reward_funcs=random_reward,
                 args=args,
@@ -130,16 +152,6 @@ class Steps:
             trainer.token_ids = self.prompts
             trainer.train()
         return clock.seconds
-
-
-def apart_forward(model: torch.nn.Module, groups: PackedGroups, temperature: float) -> PackedOutput:
-    """The packed pass with groups of one."""
-    size = groups.completion_ids.shape[1]
-    values = {
-        name: value.repeat_interleave(size, 0) if name.startswith("prompt") else value.flatten(0, 1)[:, None]
-        for name, value in vars(groups).items()
-    }
-    return packing.packed_forward(model, PackedGroups(**values), temperature)
 
 
 def random_reward(completions: list[Any], **_: Any) -> list[float]:
