@@ -144,9 +144,8 @@ def _train(line: Ablation, adapter: Path | None, run: "Run", policy: "Policy", d
     if adapter is not None:
         load_adapter(policy, adapter, catalogue_hash(dataset["items"]))
     if line.trains is not None:
-        folders = run.folder / "training", run.folder / "adapter"
         fields = {key: value for key, value in line.knobs.items() if "." not in key}
-        train_stage(run, line.trains, policy, dataset, *folders, run.seconds, run.options.every, **fields)
+        train_stage(run, line.trains, policy, dataset, 3600 * run.hours, run.options.every, **fields)
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,8 @@ def run_reference(options: "Options", arms: Sequence[str] = tuple(ARMS), seeds: 
                 continue  # fresh LoRA is the identity, whatever its seed
             control = BEFORE_MARKER[arm]
             profile = load_profile(options.profile, {**SETTINGS, **SENTENCES[control], **options.overrides})
-            carry_out(Run(arm, control, seed, options, profile, trained=arm != UNTRAINED), _train)
+            run = Run(arm, control, seed, options, profile, options.hours, trained=arm != UNTRAINED)
+            carry_out(run, _train)
 
 
 def _train(run: "Run", policy: "Policy", dataset: "DatasetDict") -> None:
@@ -64,11 +65,9 @@ def _train(run: "Run", policy: "Policy", dataset: "DatasetDict") -> None:
         return
     share = WARMUP_SHARE if run.control == "own" else 1.0
     shares = {"warmup": share, "recpo": 1 - share} if run.control == "own" else {"warmup": share}
-    reached = None
+    reached, seconds = None, 3600 * run.hours
     for (stage, part), every in zip(shares.items(), run.options.every, strict=False):
-        folder, log = run.folder / stage, run.report.with_name(f"{run.report.stem}-{stage}.jsonl")
-        adapter = run.folder / f"{stage}-adapter"
-        reached = train_stage(run, stage, policy, dataset, folder, adapter, part * run.seconds, every, reached, log)
+        reached = train_stage(run, stage, policy, dataset, part * seconds, every, reached)
 
 
 def reference_arms(place: str, root: Path | None = None) -> dict[str, list[Report]]:

@@ -99,7 +99,7 @@ class Run:
         seed: of LoRA weights, data order and sampling.
         options: of the experiment.
         profile: with the run's own values.
-        hours: CPU hours; None takes the options'.
+        hours: CPU hours of training.
         test_rows: test rows of a user at most; None takes all.
         trained: false for a model as it was before training.
         more: what else its outcome depends on.
@@ -110,51 +110,38 @@ class Run:
     seed: int
     options: Options
     profile: Profile
-    hours: float | None = None
+    hours: float
     test_rows: int | None = None
     trained: bool = True
     more: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def seconds(self) -> float:
-        """The budget, of the CPU's time."""
-        return 3600 * (self.options.hours if self.hours is None else self.hours)
-
-    @property
-    def folder(self) -> Path:
-        """Of checkpoints and adapters."""
-        return self._below(self.options.runs)
-
-    @property
-    def report(self) -> Path:
-        return self._below(self.options.out, ".json")
-
-    def _below(self, folder: Path, suffix: str = "") -> Path:
-        """Runs on the same data with the same profile stand together."""
+    def below(self, folder: Path, suffix: str = "") -> Path:
+        """This run's place below a folder; runs on the same data with the same profile stand together."""
         place = f"{Path(self.profile.data.dataset).name}-{self.profile.name}"
         return folder / place / f"{self.name.replace(' ', '-')}-{self.seed}{suffix}"
 
     @property
+    def report(self) -> Path:
+        return self.below(self.options.out, ".json")
+
+    @property
     def settings(self) -> dict[str, Any]:
         """What the outcome depends on beside the seed, as the report keeps it."""
-        hours = self.options.hours if self.hours is None else self.hours
-        rows = {} if self.test_rows is None else {"test_rows": self.test_rows}
-        return settings_of(
-            self.profile, hours=hours, every=self.options.every, rows=self.options.rows, **rows, **self.more
-        )
+        more = self.more if self.test_rows is None else {"test_rows": self.test_rows, **self.more}
+        return settings_of(self.profile, hours=self.hours, every=self.options.every, rows=self.options.rows, **more)
 
     def finished(self) -> bool:
-        """Whether the report is there; the folder is tied to the settings.
+        """Whether the report is there; the folder of checkpoints is tied to the settings.
 
         Raises:
             ValueError: if report or folder belong to a run with other settings.
         """
-        if self.report.is_file():
-            kept = load_reports(self.report)[0].run.get("settings")
-            check_same(self.report, kept, self.settings, "give the same ones, or move it away")
-            return True
-        claim(self.folder, self.settings)
-        return False
+        if not self.report.is_file():
+            claim(self.below(self.options.runs), self.settings)
+            return False
+        kept = load_reports(self.report)[0].run.get("settings")
+        check_same(self.report, kept, self.settings, "give the same ones, or move it away")
+        return True
 
 
 def carry_out(run: Run, train: Callable[[Run, Policy, DatasetDict], None]) -> None:
@@ -177,27 +164,23 @@ def train_stage(
     stage: str,
     policy: Policy,
     dataset: DatasetDict,
-    folder: Path,
-    adapter: Path,
     seconds: float,
     every: int,
     reached: float | None = None,
-    log: Path | None = None,
     **more: Any,
 ) -> float:
-    """Train one stage until valid or the budget ends it; the policy ends with its best weights, which are saved.
+    """Train one stage until valid or the budget ends it; the policy ends with its best weights.
+
+    Checkpoints stand in the run's folder, the weights in ``STAGE-adapter`` beside them, the log beside the report.
 
     Args:
         run: whose profile and seed count.
         stage: ``"warmup"``, with the softmax over the batch, or ``"recpo"``.
         policy: trained in place.
         dataset: splits ``train``, ``valid`` and ``items``.
-        folder: of checkpoints.
-        adapter: folder for the weights.
         seconds: of the CPU, the budget.
         every: steps between evaluations.
         reached: NDCG@20 on valid of the weights it starts from, where it is known.
-        log: file for the log's lines.
         more: fields of RecPO's configuration.
 
     Returns:
@@ -213,14 +196,12 @@ def train_stage(
 
     print(f"{run.name}, seed {run.seed}: {stage}", flush=True)
     stop = StopOnValid(measure, every=every, budget=seconds, start=reached)
-    if stage == "warmup":
-        over_batch = replace(profile, training=replace(profile.training, item_softmax="batch"))
-        trainer: Any = warm_up(policy, dataset, over_batch, folder, run.seed, stop, max_steps=ENDLESS)
-    else:
-        trainer = train_recpo(policy, dataset, profile, folder, run.seed, stop=stop, max_steps=ENDLESS, **more)
-    save_stage(policy, trainer, adapter, dataset, profile, run.seed)
-    if log is not None:
-        log_lines(trainer.state.log_history, log)
+    folder = run.below(run.options.runs)
+    over_batch = replace(profile, training=replace(profile.training, item_softmax="batch"))
+    train, own = (warm_up, over_batch) if stage == "warmup" else (train_recpo, profile)
+    trainer: Any = train(policy, dataset, own, folder / stage, run.seed, stop=stop, max_steps=ENDLESS, **more)
+    save_stage(policy, trainer, folder / f"{stage}-adapter", dataset, profile, run.seed)
+    log_lines(trainer.state.log_history, run.below(run.options.out, f"-{stage}.jsonl"))
     return stop.values[stop.best_step]
 
 
@@ -235,7 +216,7 @@ def write_report(run: Run, policy: Policy, dataset: DatasetDict) -> None:
     findings.append(
         check_blind(lambda rows: recommender.score_states(recommender.states(rows, run.control)), of_four, name)
     )
-    states, writing = chunked_states(recommender, test, run.control, CHUNK, run.folder / "evaluation")
+    states, writing = chunked_states(recommender, test, run.control, CHUNK, run.below(run.options.runs) / "evaluation")
     report = evaluate_scores(
         lambda part: recommender.score_states(states[part].to(policy.device)),
         test, name, profile.evaluation.bootstrap_samples, run.seed, training_counts(dataset["train"], len(items)),

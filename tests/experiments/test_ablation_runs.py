@@ -36,7 +36,7 @@ def test_lines_are_trained_from_one_warm_up_and_controls_read_one_adapter(
         run(trained)
     save_adapter(load_policy(smoke_profile.model), warmup, catalogue_hash(smoke_dataset["items"]), {})
     run(trained)
-    recpo = runs / "movielens-smoke" / "full-0" / "adapter"
+    recpo = runs / "movielens-smoke" / "full-0" / "recpo-adapter"
     run(read, recpo)
     lines = [*trained, *read]
     ranks = {
@@ -45,7 +45,7 @@ def test_lines_are_trained_from_one_warm_up_and_controls_read_one_adapter(
     weights = {}
     for line in trained:
         policy = load_policy(smoke_profile.model)
-        adapter = runs / "movielens-smoke" / f"{line.replace(' ', '-')}-0" / "adapter"
+        adapter = runs / "movielens-smoke" / f"{line.replace(' ', '-')}-0" / f"{ABLATIONS[line].trains}-adapter"
         load_adapter(policy, adapter, catalogue_hash(smoke_dataset["items"]))
         weights[line] = weights_hash(policy.model, True)
     assert len(set(weights.values())) == len(weights)
@@ -55,7 +55,7 @@ def test_lines_are_trained_from_one_warm_up_and_controls_read_one_adapter(
     rows_of_users = Counter(smoke_dataset["test"]["user_id"]).values()
     users = Counter(load_reports(out / "movielens-smoke" / "full-0.json")[0].users.tolist())
     assert sorted(users.values()) == sorted(min(count, 2) for count in rows_of_users)
-    log_file = runs / "movielens-smoke" / "full-0" / "training" / "log.jsonl"
+    log_file = runs / "movielens-smoke" / "full-0" / "recpo" / "log.jsonl"
     log = [json.loads(line) for line in log_file.read_text().splitlines()]
     assert any("valid_ndcg@20" in row for row in log)
     monkeypatch.setattr(runner, "train_recpo", None)
