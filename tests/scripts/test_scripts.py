@@ -1,20 +1,23 @@
 """Scripts hand on what they read, to one call each; a wrong option is refused before anything runs."""
 
+import importlib
 import sys
 from pathlib import Path
 
 import pytest
 
+from rrec_lib.core.paths import REPOSITORY
 from rrec_lib.experiments.ablations import RUNNABLE
 from rrec_lib.experiments.lab_runs import LAB_LINES
 
 
 @pytest.fixture
-def call(load_script, monkeypatch):
+def call(monkeypatch):
     """Start a script, and return what it hands to a function in the place of the library's."""
+    monkeypatch.syspath_prepend(str(REPOSITORY / "scripts"))
 
     def start(name, function, *arguments):
-        script, given = load_script(name), []
+        script, given = importlib.import_module(name), []
         monkeypatch.setattr(script, function, lambda *handed: given.append(handed))
         monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
         script.main()
