@@ -3,6 +3,8 @@
 import argparse
 import json
 import statistics
+import subprocess
+import sys
 import timeit
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -80,6 +82,12 @@ def in_turn(rivals: dict[str, Callable[[], Any]], rounds: int, warm_up: bool = T
                 seconds[name].append(elapsed)
             print(f"round {number} {name}: {elapsed:.2f} s", flush=True)
     return seconds
+
+
+def in_fresh_process(script: str, *words: str) -> float:
+    """The number that a script prints last, in a process of its own."""
+    done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
 
 
 def spread(values: list[float]) -> dict[str, float]:

@@ -101,15 +101,11 @@ def as_dict(line: str, run: LabRun) -> dict[str, Any]:
     for condition, report in run.final.items():
         ranks = {name: getattr(report, name) for name in RANKS}
         rest = {name: getattr(report, name) for name in ("repeats", "samples", "seed", "n_items", "examples")}
-        reports[condition] = ranks | rest | {"name": report_name(line, condition)}
+        reports[condition] = ranks | rest | {"name": line if condition == "own" else f"{line}, read: {condition}"}
     return {
         "line": line, "seed": run.seed, "config": asdict(run.config), "curves": run.curves, "lessons": run.lessons,
         "seconds": run.seconds, "final": reports,
     }  # fmt: skip
-
-
-def report_name(line: str, condition: str) -> str:
-    return line if condition == "own" else f"{line}, read: {condition}"
 
 
 def report_of(saved: Mapping[str, Any], samples: int) -> Report:

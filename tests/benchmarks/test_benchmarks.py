@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -50,7 +51,8 @@ def test_the_last_line_is_json_and_a_quick_run_is_written_only_where_it_is_asked
 
 def test_operations_are_those_that_torch_counts(common, smoke_profile):
     policy = load_policy(smoke_profile.model)
-    model, length = language_model(policy.model.merge_and_unload()), 24
+    adapted: Any = policy.model
+    model, length = language_model(adapted.merge_and_unload()), 24
     model.set_attn_implementation("eager")  # plain products, over all pairs of tokens
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(torch.arange(length)[None])

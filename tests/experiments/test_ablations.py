@@ -2,14 +2,17 @@
 
 import ast
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from rrec_lib.core.paths import REPOSITORY
 from rrec_lib.evaluation.reports import Report, save_reports
 from rrec_lib.experiments import published
 from rrec_lib.experiments.ablations import ABLATIONS, FULL, NOT_RUN, SHIPPED, Ablation, paper_cell, read_ablations
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def report(name: str, greater: int, rows: int = 12) -> Report:
@@ -35,7 +38,7 @@ def test_a_recorded_line_shows_its_figures_and_the_others_do_not(tmp_path):
     save(tmp_path, "EASE", 0, 5)
     save(tmp_path, SHIPPED, 0, 10)
     save(tmp_path, "random text", 0, 11)
-    rows = {row.name: row for row in read_ablations(tmp_path, samples=200)}
+    rows: dict[str, Any] = {row.name: row for row in read_ablations(tmp_path, samples=200)}
     assert (rows[FULL].seeds, rows[FULL].difference) == (2, None)
     expected = np.mean([report(FULL, seed).metric("ndcg@20").mean() for seed in (0, 1)])
     assert rows[FULL].interval.mean == pytest.approx(expected)
@@ -79,7 +82,7 @@ def test_the_papers_rows_on_states_hold_together():
 
 def test_an_ablation_stands_in_one_line_of_one_file():
     """But for the paper's own figures and the lab, which have lines of the same names."""
-    folders = [REPOSITORY / name for name in ("rrec_lib/experiments", "scripts", "tools")]
+    folders = [ROOT / name for name in ("rrec_lib/experiments", "scripts", "tools")]
     paths = {path for folder in folders for path in folder.glob("*.py")}
     texts = [ast.parse(path.read_text()) for path in paths if path.name not in ("published.py", "lab_runs.py")]
     strings = Counter(node.value for tree in texts for node in ast.walk(tree) if isinstance(node, ast.Constant))
@@ -90,5 +93,6 @@ def test_a_line_that_is_added_is_offered_and_read(tmp_path, monkeypatch):
     monkeypatch.setitem(ABLATIONS, "G = 3", Ablation("G = 3", "three reasonings per user", against="RLOO"))
     save(tmp_path, "G = 3", 0, 1)
     save(tmp_path, "RLOO", 0, 1)
-    (row,) = [row for row in read_ablations(tmp_path, samples=50) if row.name == "G = 3"]
+    rows: dict[str, Any] = {row.name: row for row in read_ablations(tmp_path, samples=50)}
+    row = rows["G = 3"]
     assert (row.what, row.seeds, row.difference.interval.mean) == ("three reasonings per user", 1, 0)

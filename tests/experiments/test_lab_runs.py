@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from rrec_lib.experiments import lab_runs
 from rrec_lib.lab import CONDITIONS, LabConfig
 
 LINES = ("full", "without reasoning", "RLOO")
-TINY = {
+TINY: dict[str, Any] = {
     "steps": 2, "users": 4, "group_size": 2, "warmup_steps": 1, "warmup_last_steps": 1, "warmup_rows": 4,
     "teach_steps": 1, "teach_mixed_steps": 1, "teach_rows": 4, "width": 16, "layers": 1, "heads": 2,
     "train_users": 50, "valid_users": 10, "test_users": 20, "steps_without": 1,

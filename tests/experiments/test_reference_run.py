@@ -52,7 +52,7 @@ def test_both_arms_train_within_their_budget_and_are_read_back(smoke_profile, sm
         assert ("unfinished" in writing) == (arm == "with")
         valid = {row["step"]: row["valid_ndcg@20"] for row in logged if "valid_ndcg@20" in row}
         if arm == "without":
-            assert card["steps"] == max(valid, key=valid.get)
+            assert card["steps"] == max(valid, key=valid.__getitem__)
         told = {row["step"] for row in rows if row.get("token_loss", 0) > 0}
         every = SENTENCES["own"]["warmup.sentence_every"]
         assert told == {row["step"] for row in rows if arm == "with" and "loss" in row and row["step"] % every == 0}
@@ -78,7 +78,7 @@ def test_states_are_read_back_only_for_the_same_rows_weights_and_rollouts(
     smoke_profile, smoke_dataset, tmp_path, monkeypatch
 ):
     policy, test = load_policy(smoke_profile.model), list(smoke_dataset["test"])[:7]
-    computed = []
+    computed: list[int] = []
 
     def states(control="own", rows=test, **rollouts):
         profile = replace(smoke_profile, rollouts=replace(smoke_profile.rollouts, **rollouts))

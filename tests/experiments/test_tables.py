@@ -1,14 +1,16 @@
 """The tables of recorded runs: figures where a file is, and *not run yet* where none is."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from rrec_lib.core.paths import REPOSITORY
 from rrec_lib.evaluation.compare import detectable_difference, user_spread
 from rrec_lib.evaluation.reports import Report, save_reports
 from rrec_lib.experiments import tables
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_benchmarks_table_shows_what_is_recorded_and_says_what_is_not(tmp_path):
@@ -65,8 +67,8 @@ def test_the_reference_table_shows_what_was_run_and_names_what_was_not(tmp_path)
 
 def test_the_baselines_table_shows_the_recorded_searches(tmp_path):
     assert tables.baselines_table(tmp_path, "movielens-cpu").count("not run yet") == len(tables.BASELINES)
-    table = tables.baselines_table(REPOSITORY, "movielens-cpu")
+    table = tables.baselines_table(ROOT, "movielens-cpu")
     (ease,) = [line for line in table.splitlines() if line.startswith("| EASE |")]
-    recorded = json.loads((REPOSITORY / "results/baselines/movielens-cpu/ease.json").read_text())["trials"]
+    recorded = json.loads((ROOT / "results/baselines/movielens-cpu/ease.json").read_text())["trials"]
     best = max(recorded, key=lambda trial: trial["valid"])["parameters"]
     assert ease.endswith(f"| {len(recorded)} | l2 {best['l2']}, length {best['length']} |")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from rrec_lib.core.paths import REPOSITORY
 from rrec_lib.experiments.ablations import RUNNABLE
 from rrec_lib.experiments.lab_runs import LAB_LINES
 
@@ -14,7 +13,7 @@ from rrec_lib.experiments.lab_runs import LAB_LINES
 @pytest.fixture
 def call(monkeypatch):
     """Start a script, and return what it hands to a function in the place of the library's."""
-    monkeypatch.syspath_prepend(str(REPOSITORY / "scripts"))
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "scripts"))
 
     def start(name, function, *arguments):
         script, given = importlib.import_module(name), []
