@@ -6,7 +6,6 @@ there are: 1 is linear growth, less is better. ``--full`` goes on from 1,000,000
 
 import re
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -52,10 +51,11 @@ def peak_mb() -> float:
 
 def measure(recipe: str, raw: Path) -> tuple[float, float]:
     """Seconds of a whole process, imports and writing included, and its peak memory in MB."""
+    from common import in_fresh_process
+
     start = time.perf_counter()
-    command = [sys.executable, __file__, "--prepare", recipe, str(raw)]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    return time.perf_counter() - start, float(output[-1])
+    peak = in_fresh_process(__file__, "--prepare", recipe, str(raw))
+    return time.perf_counter() - start, peak
 
 
 def main() -> None:

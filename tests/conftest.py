@@ -1,7 +1,6 @@
 """What all tests share: no network, no noise, no touching of the reader's caches."""
 
 import copy
-import importlib
 import os
 import socket
 import subprocess
@@ -32,15 +31,6 @@ def no_network():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", connect)
         yield
-
-
-@pytest.fixture(scope="session")
-def load_script():
-    """Import a script of ``scripts/`` by name; scripts import each other."""
-    folder = str(Path(__file__).parents[1] / "scripts")
-    sys.path.insert(0, folder)
-    yield importlib.import_module
-    sys.path.remove(folder)
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("accelerate", "datasets", "matplotlib", "numpy", "pandas", "peft", "torch", "transformers", "trl")
 RUNNER = Path(__file__).with_name("run_notebook.py")
+UNREAD = ("cli/", *(f"experiments/{name}.py" for name in ("gpu_run", "model_parts", "runner", "tables")))
 OFFLINE = {"smoke", "cpu"}  # profiles whose model and data ship with the project
 
 
@@ -53,7 +54,8 @@ def inputs(name: str, profile: str, root: Path = ROOT) -> list[Path]:
     library = [
         path
         for path in (root / "rrec_lib").rglob("*.py")
-        if path.parent.name != "cli" and not (path.name.startswith("nb") and path.name != own)
+        if not (path.name.startswith("nb") and path.name != own)
+        and not path.relative_to(root / "rrec_lib").as_posix().startswith(UNREAD)
     ]
     shipped = [path for folder in ("data", "results") for path in (root / folder).rglob("*") if path.is_file()]
     unread = (root / "results" / "times.json", root / "results" / "gpu")  # of runs elsewhere; no notebook reads them

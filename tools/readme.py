@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from execute import ROOT, BuildError, record_times
-from stage import baseline_intervals, reference_figure
 
 from rrec_lib.evaluation.compare import Arm, arm_interval, compare
 from rrec_lib.experiments.reference import ARMS, METRIC, WITH, WITHOUT, reference_arms, tuned_baselines
+from rrec_lib.experiments.tables import baseline_intervals, reference_figure
 
 FIGURES = "book/_figures"
 PLACE = "movielens-cpu"

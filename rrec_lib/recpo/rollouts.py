@@ -79,6 +79,7 @@ def sample_groups(
     max_new_tokens: int,
     temperature: float = 1.0,
     top_k: int = 50,
+    fixed_length: bool = False,
 ) -> Rollouts:
     """Sample ``group_size`` reasonings per prompt and read off the state at each marker.
 
@@ -89,13 +90,14 @@ def sample_groups(
         max_new_tokens: longest reasoning, marker included.
         temperature: of sampling; 0 is greedy decoding.
         top_k: sample among the k most likely tokens; 0 among all.
+        fixed_length: neither the marker nor the end of the turn ends a reasoning, as a benchmark wants it.
 
     Raises:
         ValueError: for an empty list of prompts or a group size or length below 1.
     """
     if not prompts or group_size < 1 or max_new_tokens < 1:
         raise ValueError("rollouts need at least one prompt, group_size >= 1 and max_new_tokens >= 1")
-    eos = frozenset(eos_ids(model, tokenizer))
+    eos = frozenset(() if fixed_length else eos_ids(model, tokenizer))
     members = [
         _Member(row, number, len(prompt)) for row, prompt in enumerate(prompts) for number in range(1, group_size + 1)
     ]
@@ -104,7 +106,8 @@ def sample_groups(
     while writing:
         for member, token in zip(writing, _choose(writing, logits, temperature, top_k), strict=True):
             member.ids.append(token)
-            if token in eos or len(member.ids) == max_new_tokens or _has_marker(member.ids, tokenizer):
+            ended = not fixed_length and (token in eos or _has_marker(member.ids, tokenizer))
+            if ended or len(member.ids) == max_new_tokens:
                 member.closed = close(member.ids, tokenizer, eos)
         logits, states = rows.feed(writing)
         for member, state in zip(writing, states, strict=True):

@@ -16,7 +16,7 @@ from trl.models.utils import unwrap_model_for_generation
 from rrec_lib.core.hardware import autocast, now
 from rrec_lib.core.processes import check_launch
 from rrec_lib.evaluation.scoring import mask_items, repeated_targets, score_items, seen_items
-from rrec_lib.model.packing import PackedGroups, pack, packed_forward
+from rrec_lib.model.packing import PackedGroups, PackedOutput, pack, packed_forward
 from rrec_lib.model.policy import Policy, language_model
 from rrec_lib.model.prompts import encode_users
 from rrec_lib.recpo.advantages import ADVANTAGES
@@ -100,7 +100,7 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
         start = now()
         args, group_size = self.args, int(self.num_generations or 1)
         examples = inputs[::group_size]
-        prompts = encode_users(self.policy.tokenizer, examples, self.items)
+        prompts = self.prompts_of(examples)
         self.refresh_item_table()
         assert self.item_embeddings is not None
         rollouts, extra = self._sample(prompts, group_size)
@@ -121,6 +121,10 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
         self._log_rollouts(rollouts, rewards, ranking, similarity, advantages, now() - start)
         self._log_metric_value("repeated_target_fraction", repeated_targets(seen, targets.cpu()).float().mean())
         return {**vars(groups), "advantages": advantages, "best": best, "targets": targets, **extra}
+
+    def prompts_of(self, examples: list[dict[str, Any]]) -> list[list[int]]:
+        """Token ids of each user's prompt."""
+        return encode_users(self.policy.tokenizer, examples, self.items)
 
     def _sample(self, prompts: list[list[int]], group_size: int) -> tuple[Rollouts, dict[str, Tensor]]:
         """Sample with the policy, or with vLLM, whose tokens then carry weights (B, G, T) for the loss."""
@@ -143,6 +147,10 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
 
     # -- loss -------------------------------------------------------------------------------------------------------
 
+    def forward_groups(self, model: torch.nn.Module, groups: PackedGroups) -> PackedOutput:
+        """The forward pass that gives both log-probabilities and states."""
+        return packed_forward(model, groups, self.args.temperature)
+
     def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         args, group_size, device = self.args, int(self.num_generations or 1), self.accelerator.device
         batches = self._optimiser_batch(inputs)
@@ -155,7 +163,7 @@ class RecPOTrainer(CheckpointMixin, GRPOTrainer):
         excluded = None if excluded is None else excluded.repeat_interleave(group_size, 0)
         groups = PackedGroups(**{name: inputs[name] for name in PackedGroups.__dataclass_fields__})
         with autocast(self.policy.compute_dtype, device):
-            output = packed_forward(model, groups, args.temperature)
+            output = self.forward_groups(model, groups)
         mask = groups.loss_mask.flatten(0, 1)
         loss = recpo_loss(
             output.logprobs,

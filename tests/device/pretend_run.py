@@ -173,11 +173,10 @@ def prompts(policy: Policy, count: int = 4) -> list[list[int]]:
     return encode_users(policy.tokenizer, TEST[:count], ITEMS)
 
 
-def write(policy: Policy, temperature: float = 1.0, length: int = 12) -> rollouts.Rollouts:
+def write(policy: Policy, temperature: float = 1.0, length: int = 12, fixed: bool = False) -> rollouts.Rollouts:
+    model = language_model(policy.model)
     with policy.inference():
-        return sample_groups(
-            language_model(policy.model), policy.tokenizer, prompts(policy), 2, length, temperature, top_k=50
-        )
+        return sample_groups(model, policy.tokenizer, prompts(policy), 2, length, temperature, 50, fixed)
 
 
 @scenario
@@ -200,11 +199,7 @@ def waits() -> dict[str, Any]:
     policy = policy_here()
 
     def cost(length: int) -> dict[str, int]:
-        with (
-            mock.patch.object(rollouts, "_has_marker", return_value=False),
-            mock.patch.object(rollouts, "eos_ids", return_value=[]),
-        ):
-            return counted(lambda: write(policy, length=length))
+        return counted(lambda: write(policy, length=length, fixed=True))
 
     def per_step() -> dict[str, float]:
         short, long = cost(3), cost(13)

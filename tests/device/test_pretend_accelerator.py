@@ -23,7 +23,7 @@ def run(*scenarios):
     """What the scenarios found, by name; an error in one of them fails the tests that ask for it."""
     if reason := pretend_accelerator.missing():
         pytest.skip(reason)
-    path = os.pathsep.join([str(SCRIPT.parents[1]), str(SCRIPT.parent)])
+    path = os.pathsep.join(map(str, (SCRIPT.parents[2], SCRIPT.parents[1], SCRIPT.parent)))  # this tree first
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     command = [sys.executable, str(SCRIPT), *scenarios]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment, check=False)

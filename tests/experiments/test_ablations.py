@@ -1,13 +1,18 @@
 """The table of ablations: a row for every line, figures only where a report is, and the paper's rows checked."""
 
+import ast
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from rrec_lib.evaluation.reports import Report, save_reports
-from rrec_lib.experiments import ablations, published
-from rrec_lib.experiments.ablations import FULL, LINES, NOT_RUN, SHIPPED, paper_cell, read_ablations
+from rrec_lib.experiments import published
+from rrec_lib.experiments.ablations import ABLATIONS, FULL, NOT_RUN, SHIPPED, Ablation, paper_cell, read_ablations
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def report(name: str, greater: int, rows: int = 12) -> Report:
@@ -22,7 +27,7 @@ def save(folder, name: str, seed: int, greater: int, rows: int = 12) -> None:
 @pytest.mark.parametrize("there", [False, True])
 def test_without_reports_every_line_reads_not_run(tmp_path, there):
     rows = read_ablations(tmp_path if there else tmp_path / "missing")
-    assert [row.name for row in rows] == list(LINES)
+    assert [row.name for row in rows] == list(ABLATIONS)
     assert all(row.cells()["mean"] == NOT_RUN and row.seeds == 0 for row in rows)
 
 
@@ -63,22 +68,31 @@ def test_reports_on_other_examples_and_broken_files_are_refused(tmp_path):
 
 
 def test_the_papers_rows_are_named_as_ours():
-    assert set(published.TABLE_2) | set(ablations.PAPER_STATES) <= set(LINES)
+    assert set(published.TABLE_2) | set(published.STATES) <= set(ABLATIONS)
     assert paper_cell("mean state") == "– / 453 / –"
     assert paper_cell("without R_c") == "208 / 456 / 264"
     assert paper_cell("RLOO") == ""
 
 
 def test_the_papers_rows_on_states_hold_together():
-    assert [name for name, row in ablations.PAPER_STATES.items() if published.contradictions(row, (5, 10))] == []
+    assert [name for name, row in published.STATES.items() if published.contradictions(row, (5, 10))] == []
     # the paper's fourth, the maximum, does not: another reason not to show it
     assert published.contradictions((595, 382, 729, 445), (5, 10))
 
 
-def test_a_line_of_the_lab_is_printed_with_what_it_cost():
-    runs = [{"line": "full", "seconds": {"training": 1.0, "warm-up": n}} for n in (2.0, 4.0)]
-    hit = {"mean": 0.5, "low": 0.25, "high": 0.75}
-    recorded = {"table": {"full": {"hit@1": hit}, "read": {"hit@1": hit}}, "runs": runs}
-    cells = {"Hit@1": "0.500", "95 %": "0.250 to 0.750", "full against it": "", "processor s": "4"}
-    assert ablations.lab_cells(recorded, "full") == cells
-    assert ablations.lab_cells(recorded, "read")["processor s"] == ""  # no training of its own
+def test_an_ablation_stands_in_one_line_of_one_file():
+    """But for the paper's own figures and the lab, which have lines of the same names."""
+    folders = [ROOT / name for name in ("rrec_lib/experiments", "scripts", "tools")]
+    paths = {path for folder in folders for path in folder.glob("*.py")}
+    texts = [ast.parse(path.read_text()) for path in paths if path.name not in ("published.py", "lab_runs.py")]
+    strings = Counter(node.value for tree in texts for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    assert {name: strings[name] for name in ABLATIONS} == dict.fromkeys(ABLATIONS, 1)
+
+
+def test_a_line_that_is_added_is_offered_and_read(tmp_path, monkeypatch):
+    monkeypatch.setitem(ABLATIONS, "G = 3", Ablation("G = 3", "three reasonings per user", against="RLOO"))
+    save(tmp_path, "G = 3", 0, 1)
+    save(tmp_path, "RLOO", 0, 1)
+    rows: dict[str, Any] = {row.name: row for row in read_ablations(tmp_path, samples=50)}
+    row = rows["G = 3"]
+    assert (row.what, row.seeds, row.difference.interval.mean) == ("three reasonings per user", 1, 0)

@@ -1,11 +1,22 @@
-"""The arithmetic of published tables: what one target per example allows, and which rows break it."""
+"""The paper's tables: what one target per example allows, which rows break it, and how the page marks them."""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from rrec_lib.experiments.published import CUTOFFS, HEADS, SETS, TABLE_1, TABLE_2, contradictions, published_rows
+from rrec_lib.experiments import published
+from rrec_lib.experiments.published import (
+    CUTOFFS,
+    HEADS,
+    SETS,
+    TABLE_1,
+    TABLE_2,
+    contradictions,
+    published_rows,
+    published_tables,
+)  # fmt: skip
 
 
 def rounded_row(ranks, unit):
@@ -69,3 +80,61 @@ def test_twenty_two_of_the_papers_sixty_rows_break_it():
 def test_figures_and_cutoffs_must_fit():
     with pytest.raises(ValueError, match="zip"):
         contradictions((1, 1, 2, 2))
+
+
+# -- the page --------------------------------------------------------------------------------------------------------
+
+PAGE = Path(__file__).resolve().parents[2] / "book" / "paper-code-ours.md"
+
+
+def rows(text):
+    """The figures of each row in print, and the heads of its marked cells."""
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")][1:]
+        if len(cells) == len(HEADS) and cells[0].rstrip("\u00a0‡").isdigit():
+            marked = {head for head, cell in zip(HEADS, cells, strict=True) if "‡" in cell}
+            yield tuple(int(cell.rstrip("\u00a0‡")) for cell in cells), marked
+
+
+def test_every_row_is_shown_and_marked_where_it_fails():
+    found = list(rows(published_tables()))
+    by_set = [row for place in SETS for row in published_rows() if row[1] == place]
+    assert [figures for figures, _ in found] == [tuple(figures) for *_, figures in by_set]
+    assert [marked for _, marked in found] == [{f"N@{k}" for k in contradictions(figures)} for figures, _ in found]
+    assert sum(bool(marked) for _, marked in found) == 22
+
+
+def test_the_code_beside_the_tables_is_the_code_that_marks_them():
+    code = published_tables().split("```python\n")[1].split("```")[0]
+    space = {name: vars(published)[name] for name in ("Figures", "Sequence", "CUTOFFS", "log2")}
+    exec(f"from __future__ import annotations\n{code}", space)
+    for *_, figures in published_rows():
+        assert space["contradictions"](figures) == contradictions(figures)
+
+
+def test_another_figure_would_be_another_table(monkeypatch):
+    before = published_tables()
+    monkeypatch.setitem(TABLE_2, "full", ((264, 161, 397, 203, 615, 297), *TABLE_2["full"][1:]))
+    after = published_tables()
+    assert "in 23 of the 60 rows" in after
+    assert "in 22 of the 60 rows below, 15 in Table 1 and 7 in Table 2" in before
+
+
+def test_the_page_shows_them_and_its_prose_names_the_marked_rows_it_uses():
+    prose = " ".join(PAGE.read_text(encoding="utf-8").split())
+    assert "_generated/published.md" in prose
+    assert "*full* and *without $R_c$* on Games, *without reasoning* on Instruments" in prose
+    leaning = {("Games", "full"), ("Games", "without R_c"), ("Instruments", "without reasoning")}
+    used = ("full", "without R_c", "without reasoning")
+    assert leaning == {
+        (place, name)
+        for table, place, name, figures in published_rows()
+        if table == "Table 2" and name in used and contradictions(figures)
+    }
+
+
+@pytest.mark.parametrize("name", ["GRU4Rec", "Qwen BigRec", "Gemma SDPO"])
+def test_baselines_are_cited(name):
+    row = next(line for line in published_tables().splitlines() if line.startswith(f"| {name} "))
+    key = row.split("{cite:p}`")[1].split("`")[0]
+    assert f"{{{key}," in (PAGE.parent / "references.bib").read_text(encoding="utf-8")

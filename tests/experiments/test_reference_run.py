@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from dataclasses import replace
 from itertools import count
 
@@ -11,30 +10,24 @@ import torch
 
 from rrec_lib.data.prepared import catalogue_hash
 from rrec_lib.evaluation.reports import load_reports
+from rrec_lib.experiments.reference import ARMS, SENTENCES, run_reference
+from rrec_lib.experiments.runner import Options, chunked_states
 from rrec_lib.model.adapters import load_adapter
 from rrec_lib.model.policy import load_policy, weights_hash
 from rrec_lib.recommend.recommender import ReasoningRecommender
+from rrec_lib.training.stopping import StopOnValid
 
 
-@pytest.fixture(scope="module")
-def script(load_script):
-    return load_script("reference_run")
-
-
-def test_both_arms_train_within_their_budget_and_are_read_back(
-    script, smoke_profile, smoke_dataset, tmp_path, monkeypatch
-):
+def test_both_arms_train_within_their_budget_and_are_read_back(smoke_profile, smoke_dataset, tmp_path, monkeypatch):
     runs, out = tmp_path / "runs", tmp_path / "out"
     reports_at = out / "movielens-smoke"
-    command = ["reference_run.py", "--profile", "smoke", "--seeds", "0", "--hours", "0.001", "--every", "2", "2"]
-    command += ["--rows", "8", "--set", "training.users_per_step=2", "--runs", str(runs), "--out", str(out)]
-    monkeypatch.setattr(sys, "argv", command)
+    options = Options(0.001, (2, 2), runs, out, "smoke", {"training.users_per_step": 2}, rows=8)
     clock = count()  # half a second a step, however fast the machine: 8 steps without, 5 and 3 with reasoning
     monkeypatch.setattr("rrec_lib.training.stopping._clock", lambda: next(clock) / 2)
-    script.main()
+    run_reference(options, seeds=[0])
     (untrained,) = load_reports(reports_at / "untrained-0.json")
     reports = {arm: load_reports(reports_at / f"{arm}-reasoning-0.json")[0] for arm in ("with", "without")}
-    assert {report.name for report in (*reports.values(), untrained)} == set(script.ARMS)
+    assert {report.name for report in (*reports.values(), untrained)} == set(ARMS)
     assert not (untrained.n_greater == reports["without"].n_greater).all()
     assert not (reports["with"].n_greater == reports["without"].n_greater).all()
     stages = {"with": ["warmup", "recpo"], "without": ["warmup"]}
@@ -61,28 +54,28 @@ def test_both_arms_train_within_their_budget_and_are_read_back(
         if arm == "without":
             assert card["steps"] == max(valid, key=valid.__getitem__)
         told = {row["step"] for row in rows if row.get("token_loss", 0) > 0}
-        every = script.SENTENCE_EVERY
+        every = SENTENCES["own"]["warmup.sentence_every"]
         assert told == {row["step"] for row in rows if arm == "with" and "loss" in row and row["step"] % every == 0}
     # A second call trains nothing: without the reports it loads the finished stages and evaluates them again.
     first = (reports_at / "without-reasoning-0.json").read_text()
     started = [json.loads(line) for line in (reports_at / "with-reasoning-0-recpo.jsonl").read_text().splitlines()]
     assert started[0]["step"] == 1
     shutil.rmtree(out)
-    monkeypatch.setattr(script.StopOnValid, "on_step_begin", None)
-    script.main()
+    monkeypatch.setattr(StopOnValid, "on_step_begin", None)
+    run_reference(options, seeds=[0])
     again = json.loads((reports_at / "without-reasoning-0.json").read_text())
     assert again["ranks"] == json.loads(first)["ranks"]
     # Other settings are no seed of the same arm: neither the report nor the checkpoints are taken for theirs.
-    monkeypatch.setattr(sys, "argv", [*command, "--set", "warmup.learning_rate=0.5"])
+    other = replace(options, overrides={**options.overrides, "warmup.learning_rate": 0.5})
     for gone in (None, out):
         if gone:
             shutil.rmtree(gone)
         with pytest.raises(ValueError, match=r"other settings \(profile.warmup.learning_rate 0.002, now 0.5\)"):
-            script.main()
+            run_reference(other, seeds=[0])
 
 
 def test_states_are_read_back_only_for_the_same_rows_weights_and_rollouts(
-    script, smoke_profile, smoke_dataset, tmp_path, monkeypatch
+    smoke_profile, smoke_dataset, tmp_path, monkeypatch
 ):
     policy, test = load_policy(smoke_profile.model), list(smoke_dataset["test"])[:7]
     computed: list[int] = []
@@ -95,7 +88,7 @@ def test_states_are_read_back_only_for_the_same_rows_weights_and_rollouts(
         monkeypatch.setattr(
             recommender, "states", lambda rows, *rest: computed.append(len(rows)) or of_all(rows, *rest)
         )
-        found, writing = script.chunked_states(recommender, rows, control, 3, tmp_path)
+        found, writing = chunked_states(recommender, rows, control, 3, tmp_path)
         torch.testing.assert_close(found, original, atol=1e-4, rtol=1e-4)
         return writing
 

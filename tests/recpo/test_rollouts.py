@@ -145,6 +145,15 @@ def test_every_way_to_end_gives_the_state_of_a_plain_forward_pass(policy, tokeni
         assert (rollouts.states[row] - other).abs().max() > 1e-2  # and so is the other person's prompt
 
 
+@pytest.mark.parametrize(("fixed", "steps"), [(True, LENGTH), (False, 1)])
+def test_only_a_reasoning_of_fixed_length_goes_on_behind_its_end(policy, tokenizer, monkeypatch, fixed, steps):
+    ending, drawn = [tokenizer.eos_token_id], []
+    monkeypatch.setattr(rollouts_module, "_choose", lambda *_: drawn.append(1) or ending)
+    with policy.inference():
+        sample_groups(language_model(policy.model), tokenizer, PROMPTS[:1], 1, LENGTH, fixed_length=fixed)
+    assert len(drawn) == steps
+
+
 def test_sampling_follows_the_seed_and_temperature_zero_does_not(policy):
     def ids(**options):
         return [closed.ids for closed in sample(policy, 3, **options).closed]

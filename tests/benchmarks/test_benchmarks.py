@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rrec_lib.model.policy import language_model, load_policy
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
