@@ -16,7 +16,8 @@ from rrec_lib.core import hardware
 from rrec_lib.core.profiles import Profile, load_profile
 from rrec_lib.core.results import provenance, write_json
 from rrec_lib.model import policy as policy_module
-from rrec_lib.model.policy import Policy, language_model, load_policy
+from rrec_lib.model.lora import language_model
+from rrec_lib.model.policy import Policy, load_policy
 from rrec_lib.recpo import rollouts
 
 THREADS = 2

@@ -20,8 +20,9 @@ from common import (
 
 from rrec_lib.core.profiles import load_profile
 from rrec_lib.data.examples import prepare_profile
-from rrec_lib.model import policy as policy_module
-from rrec_lib.model.policy import Policy, common_prefix, encode
+from rrec_lib.model import encode as encode_module
+from rrec_lib.model.encode import common_prefix, encode
+from rrec_lib.model.policy import Policy
 from rrec_lib.model.prompts import encode_items
 
 ITEMS = 5000
@@ -31,8 +32,8 @@ def levers(policy: Policy, sequences: Sequence[Sequence[int]]) -> dict[str, floa
     """How much longer it takes without each saving."""
     without: dict[str, AbstractContextManager[object]] = {
         "all": nullcontext(),
-        "shared_prefix": mock.patch.object(policy_module, "common_prefix", return_value=0),
-        "sorted_by_length": mock.patch.object(policy_module, "sorted", lambda order, key: list(order), create=True),
+        "shared_prefix": mock.patch.object(encode_module, "common_prefix", return_value=0),
+        "sorted_by_length": mock.patch.object(encode_module, "sorted", lambda numbers, key: list(numbers), create=True),
         "weights_rounded_once": unrounded_weights(),
     }
     seconds = {}

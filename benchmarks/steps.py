@@ -15,8 +15,9 @@ from rrec_lib.core import hardware
 from rrec_lib.core.profiles import Profile
 from rrec_lib.data.examples import prepare_profile
 from rrec_lib.model import packing
+from rrec_lib.model.lora import language_model
 from rrec_lib.model.packing import PackedGroups, PackedOutput
-from rrec_lib.model.policy import Policy, language_model
+from rrec_lib.model.policy import Policy
 from rrec_lib.training import recpo_trainer as trainer_module
 from rrec_lib.training.recpo_trainer import RecPOTrainer, recpo_config
 

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rrec_lib.model.encode import common_prefix
+from rrec_lib.model.lora import language_model
 from rrec_lib.model.packing import PackedGroups, group_states, packed_states, shared_rows
-from rrec_lib.model.policy import common_prefix, language_model
 
 
 class ItemEncoder:
@@ -21,7 +22,7 @@ class ItemEncoder:
 
     def __init__(self, model: nn.Module, prompts: Sequence[Sequence[int]]) -> None:
         """Args:
-        model: the language model, wrapped or not; which of its layers are trained must not change later.
+        model: the language model, wrapped or not; its frozen layers must stay frozen.
         prompts: N lists of token ids.
         """
         self.prompts, self.prefix = prompts, common_prefix(prompts)
@@ -30,7 +31,24 @@ class ItemEncoder:
         self.kept: dict[int, Tensor] = {}  # item -> (T, d) of the rest of its prompt
 
     def __call__(self, model: nn.Module, items: Sequence[int], device: torch.device) -> Tensor:
-        """(n, d) float32 states of n items, as :func:`rrec_lib.model.packing.packed_states` gives them."""
+        """Encode items with gradients.
+
+        Args:
+            model: that of the constructor, wrapped or not.
+            items: n catalogue ids.
+            device: the model's.
+
+        Returns:
+            (n, d) float32 states, as :func:`rrec_lib.model.packing.packed_states` gives them.
+
+        Raises:
+            ValueError: if a layer that was frozen has become trainable, so that what is kept of it may be old.
+        """
+        if frozen_layers(model, self.frozen) < self.frozen:
+            raise ValueError(
+                f"the item encoder keeps what {self.frozen} frozen layers compute, and one of them has become"
+                " trainable; make a new ItemEncoder after changing requires_grad"
+            )
         if not self.frozen:
             return packed_states(model, [self.prompts[i] for i in items], device)
         if missing := [i for i in dict.fromkeys(items) if i not in self.kept]:
@@ -63,13 +81,21 @@ class ItemEncoder:
         return shared_rows([self.prompts[i] for i in items], self.prefix, device)
 
 
-def frozen_layers(model: nn.Module) -> int:
-    """How many of the decoder's layers lie below everything that is trained; 0 where the embedding is trained."""
+def frozen_layers(model: nn.Module, nothing_trained: int = 0) -> int:
+    """How many of the decoder's layers lie below everything that is trained; 0 where the embedding is trained.
+
+    Args:
+        model: the language model, wrapped or not.
+        nothing_trained: the answer where no layer is trained, so that nothing is known about what will be.
+    """
     decoder: Any = language_model(model).get_decoder()
-    if any(parameter.requires_grad for parameter in decoder.get_input_embeddings().parameters()):
+
+    def trained(module: nn.Module) -> bool:
+        return any(parameter.requires_grad for parameter in module.parameters())
+
+    if trained(decoder.get_input_embeddings()):
         return 0
-    trained = [any(parameter.requires_grad for parameter in layer.parameters()) for layer in decoder.layers]
-    return trained.index(True) if any(trained) else 0
+    return next((number for number, layer in enumerate(decoder.layers) if trained(layer)), nothing_trained)
 
 
 @contextmanager
@@ -86,7 +112,7 @@ def only_layers(model: nn.Module, chosen: slice) -> Iterator[nn.ModuleList]:
 
 @contextmanager
 def replaced_input(layers: nn.ModuleList, hidden: Tensor) -> Iterator[None]:
-    """Hand the first layer other hidden states than it is given."""
+    """Hand the first layer ``hidden`` in place of the hidden states that the decoder passes."""
 
     def replace(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict]:
         if inputs:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from rrec_lib.model.policy import common_prefix
+from rrec_lib.model.encode import common_prefix
 
 Example = Mapping[str, Any]
 _HISTORY = ("history", "history_ratings", "history_timestamps")

@@ -11,7 +11,8 @@ import torch
 from rrec_lib.baselines import fitted_baselines
 from rrec_lib.core import plotting, results
 from rrec_lib.evaluation.evaluate import evaluate, evaluate_scores, examples_hash, sample_examples, training_counts
-from rrec_lib.model.policy import encode, load_policy
+from rrec_lib.model.encode import encode
+from rrec_lib.model.policy import load_policy
 from rrec_lib.model.prompts import encode_users, marker_ids
 from rrec_lib.recommend.recommender import ReasoningRecommender, other_users, random_texts, shuffled_histories
 

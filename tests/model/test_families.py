@@ -4,10 +4,11 @@ import pytest
 import torch
 from transformers import AttentionInterface, Gemma2Config
 
+from rrec_lib.model.encode import encode, last_hidden_states, pad_rows
 from rrec_lib.model.item_encoder import ItemEncoder, frozen_layers
 from rrec_lib.model.load import keep_soft_capping, load_tokenizer
 from rrec_lib.model.packing import pack, packed_forward, packed_states
-from rrec_lib.model.policy import Policy, encode, last_hidden_states, pad_right
+from rrec_lib.model.policy import Policy
 from rrec_lib.model.prompts import MARKER, encode_items, encode_users, item_messages, marker_ids, prompts_hash, render
 from rrec_lib.plan import memory
 from rrec_lib.recpo.rollouts import sample_groups
@@ -50,12 +51,12 @@ def test_padding_changes_nothing(policy):
     sequences = encode_users(policy.tokenizer, EXAMPLES, ITEMS)
     assert len(set(map(len, sequences))) == 2
     with torch.no_grad():
-        together = last_hidden_states(policy.model, *pad_right(sequences, 0, policy.device))
+        together = last_hidden_states(policy.model, *pad_rows(sequences, 0, policy.device))
         for row, sequence in zip(together, sequences, strict=True):
             torch.testing.assert_close(row, alone(policy, sequence), atol=1e-5, rtol=1e-5)
         wrong = last_hidden_states(
             policy.model,
-            pad_right(sequences, 0, policy.device)[0],
+            pad_rows(sequences, 0, policy.device)[0],
             torch.ones(2, 999).long()[:, : max(map(len, sequences))],
         )
     assert (wrong[0] - alone(policy, sequences[0])).abs().max() > 1e-3  # without the mask padding would count

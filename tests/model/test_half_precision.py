@@ -19,8 +19,11 @@ from rrec_lib.core.profiles import load_profile
 from rrec_lib.data.examples import prepare_profile
 from rrec_lib.evaluation.evaluate import mean_ndcg, sample_examples
 from rrec_lib.evaluation.ranking import unit_rows
-from rrec_lib.model.adapters import check_identity
-from rrec_lib.model.policy import encode, identity, item_table, language_model, load_policy, weights_hash
+from rrec_lib.model.adapters import check_identity, identity
+from rrec_lib.model.encode import encode
+from rrec_lib.model.item_table import item_table
+from rrec_lib.model.lora import language_model
+from rrec_lib.model.policy import load_policy, weights_hash
 from rrec_lib.model.precision import cast_weights
 from rrec_lib.model.prompts import encode_users, marker_ids
 from rrec_lib.recommend.films import FilmRecommender

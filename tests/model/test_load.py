@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rrec_lib.model import load
-from rrec_lib.model.policy import language_model, load_policy, weights_hash
+from rrec_lib.model.lora import language_model
+from rrec_lib.model.policy import load_policy, weights_hash
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, Qwen2Config
 
 from rrec_lib.model import packing
+from rrec_lib.model.encode import last_hidden_states
 from rrec_lib.model.packing import pack, packed_forward, packed_states
-from rrec_lib.model.policy import last_hidden_states
 
 CPU = torch.device("cpu")
 SIZE = {"vocab_size": 60, "hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2}

@@ -8,19 +8,14 @@ import pytest
 import torch
 
 from rrec_lib.evaluation import ranking
-from rrec_lib.model import policy as policy_module
+from rrec_lib.model import encode as encode_module
+from rrec_lib.model import item_table as table_module
 from rrec_lib.model import prompts
+from rrec_lib.model.encode import common_prefix, encode, last_hidden_states, pad_rows
+from rrec_lib.model.item_table import item_table
 from rrec_lib.model.load import load_language_model
-from rrec_lib.model.policy import (
-    common_prefix,
-    encode,
-    item_table,
-    language_model,
-    last_hidden_states,
-    load_policy,
-    pad_right,
-    weights_hash,
-)
+from rrec_lib.model.lora import language_model
+from rrec_lib.model.policy import load_policy, weights_hash
 from rrec_lib.model.precision import float32_stream
 from rrec_lib.model.prompts import encode_items
 
@@ -123,15 +118,15 @@ def test_a_hash_follows_the_weights_and_not_their_type(fresh):
 
 
 def test_padding_on_the_right_by_hand():
-    ids, mask = pad_right([[5, 6, 7], [8]], 0, torch.device("cpu"))
+    ids, mask = pad_rows([[5, 6, 7], [8]], 0, torch.device("cpu"))
     assert ids.tolist() == [[5, 6, 7], [8, 0, 0]]
     assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
 
 
 def test_the_state_is_read_at_the_last_real_token(fresh):
-    ids, mask = pad_right([[5, 6, 7, 8], [9, 10]], 0, torch.device("cpu"))
+    ids, mask = pad_rows([[5, 6, 7, 8], [9, 10]], 0, torch.device("cpu"))
     with fresh.inference():
-        hidden = policy_module.language_model(fresh.model).get_decoder()(ids, attention_mask=mask).last_hidden_state
+        hidden = language_model(fresh.model).get_decoder()(ids, attention_mask=mask).last_hidden_state
         states = last_hidden_states(fresh.model, ids, mask)
     torch.testing.assert_close(states, torch.stack([hidden[0, 3], hidden[1, 1]]))
     assert (states[1] - hidden[1, -1]).abs().max() > 1e-3  # the last column is padding
@@ -155,7 +150,7 @@ def test_encoding_keeps_the_order_in_batches_of_any_size(fresh, items):
     sequences = encode_items(fresh.tokenizer, items)
     assert len(set(map(len, sequences))) > 1
     with fresh.inference():
-        alone = torch.cat([last_hidden_states(fresh.model, *pad_right([s], 0, fresh.device)) for s in sequences])
+        alone = torch.cat([last_hidden_states(fresh.model, *pad_rows([s], 0, fresh.device)) for s in sequences])
     for tokens in (1, 40, 10**6):
         torch.testing.assert_close(encode(fresh, sequences, batch_tokens=tokens), alone, atol=1e-5, rtol=1e-5)
     assert (encode(fresh, sequences[::-1]) - alone).abs().max() > 1e-2
@@ -163,8 +158,7 @@ def test_encoding_keeps_the_order_in_batches_of_any_size(fresh, items):
 
 def test_batches_stay_within_their_tokens():
     sequences = [[0] * length for length in (3, 9, 4, 4, 30, 5)]
-    order = sorted(range(6), key=lambda i: len(sequences[i]))
-    batches = list(policy_module._batches(order, sequences, 2, 12))
+    batches = encode_module.batches([len(sequence) - 2 for sequence in sequences], 12)
     assert sorted(i for batch in batches for i in batch) == list(range(6))
     for batch in batches:
         assert len(batch) == 1 or len(batch) * max(len(sequences[i]) - 2 for i in batch) <= 12
@@ -186,7 +180,7 @@ def test_the_item_table_is_cached_by_weights_prompts_and_catalogue(fresh, traine
     # Both policies are loaded by now: in a new cache folder the packaged model would be converted again.
     monkeypatch.setenv("RREC_CACHE", str(tmp_path))
     encoded, original = [], encode
-    monkeypatch.setattr(policy_module, "encode", lambda *a, **k: encoded.append(1) or original(*a, **k))
+    monkeypatch.setattr(table_module, "encode", lambda *a, **k: encoded.append(1) or original(*a, **k))
 
     def misses(*arguments, **options):
         before = len(encoded)
@@ -241,7 +235,7 @@ def test_encoding_takes_plain_attention_and_gives_the_states_of_the_model_s_own(
     seen = []
     hook = model.get_decoder().register_forward_hook(lambda *_: seen.append(model.config._attn_implementation))
     states = encode(policy, sequences)
-    with mock.patch.object(policy_module, "plain_attention", return_value=nullcontext()):
+    with mock.patch.object(encode_module, "plain_attention", return_value=nullcontext()):
         own = encode(policy, sequences)
     hook.remove()
     torch.testing.assert_close(states, own, atol=1e-5, rtol=0)

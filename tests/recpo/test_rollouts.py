@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from rrec_lib.model.encode import last_hidden_states
 from rrec_lib.model.load import load_tokenizer
-from rrec_lib.model.policy import language_model, last_hidden_states, load_policy
+from rrec_lib.model.lora import language_model
+from rrec_lib.model.policy import load_policy
 from rrec_lib.model.prompts import MARKER, marker_ids
 from rrec_lib.recpo import rollouts as rollouts_module
 from rrec_lib.recpo.rollouts import Closed, Rollouts, close, sample_groups

@@ -19,8 +19,10 @@ from trl.generation import vllm_generation
 
 from rrec_lib.cli import main
 from rrec_lib.core.profiles import load_profile
+from rrec_lib.model.encode import last_hidden_states
 from rrec_lib.model.load import load_tokenizer
-from rrec_lib.model.policy import language_model, last_hidden_states, load_policy, merged_lora
+from rrec_lib.model.lora import language_model, merged_lora
+from rrec_lib.model.policy import load_policy
 from rrec_lib.model.prompts import MARKER, marker_ids
 from rrec_lib.recpo.rollouts import close
 from rrec_lib.recpo.vllm import STOP, importance_weights, sample_closed, weighted_rollouts
