@@ -7,7 +7,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -111,3 +114,69 @@ def family():
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval(), tokenizer
 
     return make
+
+
+@pytest.fixture(params=["qwen2", "llama", "gemma2"])
+def of_family(request, family):
+    """A policy without LoRA, of each family in turn."""
+    import torch
+
+    from rrec_lib.model.policy import Policy
+
+    return Policy(*family(request.param), torch.float32, "none")
+
+
+@pytest.fixture(scope="session")
+def alone():
+    """The (n, d) states of sequences that are encoded one by one, with nothing padded, shared or packed."""
+    import torch
+
+    from rrec_lib.model.encode import last_hidden_states
+
+    def states(model, sequences):
+        rows = [torch.tensor([list(sequence)]) for sequence in sequences]
+        return torch.cat([last_hidden_states(model, row, torch.ones_like(row)) for row in rows])
+
+    return states
+
+
+@pytest.fixture(scope="session")
+def saved_family(family, tmp_path_factory):
+    """Save a family's tiny model in a folder, and get the smoke profile that loads it."""
+    import torch
+
+    from rrec_lib.core.profiles import load_profile
+
+    @lru_cache
+    def folder_of(name, dtype, change):
+        folder = tmp_path_factory.mktemp(name)
+        model, tokenizer = family(name)
+        if change is not None:
+            change(model)
+        model.to(dtype).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    def save(name, dtype=torch.float32, change=None, kind="float32"):
+        return load_profile("smoke", {"model.name": str(folder_of(name, dtype, change)), "model.dtype": kind})
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def pretended_gpu():
+    """A card that multiplies in a type: an A100 in bfloat16, a T4 in float16. ``torch.cuda`` says that it is there."""
+    import torch
+
+    from rrec_lib.core import hardware
+
+    @contextmanager
+    def pretend(kind):
+        with (
+            mock.patch.object(torch.cuda, "is_available", return_value=True),
+            mock.patch.object(torch.cuda, "is_bf16_supported", return_value=kind == "bfloat16"),
+            mock.patch.object(hardware, "device", return_value=torch.device("cpu")),  # where all is computed
+        ):
+            yield
+
+    return pretend

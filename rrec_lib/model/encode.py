@@ -1,5 +1,6 @@
 """Encoding: token ids in, the hidden state at each sequence's last token out, without gradients and fast."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -7,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
-from transformers import DynamicCache
 
 from rrec_lib.core import hardware
 from rrec_lib.core.console import progress
@@ -78,17 +78,15 @@ def encode(
     states = torch.empty(len(sequences), policy.hidden_size, device=policy.device)
     decoder = language_model(policy.model).get_decoder()
     with policy.inference(), plain_attention(policy):
-        shared = None
-        if prefix:
-            ids = torch.tensor([sequences[0][:prefix]], device=policy.device)
-            shared = decoder(input_ids=ids, use_cache=True).past_key_values
+        ids = torch.tensor([sequences[0][:prefix]], device=policy.device)
+        shared = decoder(input_ids=ids, use_cache=True).past_key_values if prefix else None
         for batch in progress(batches([len(s) - prefix for s in sequences], limit), description):
             ids, mask = pad_rows([sequences[i][prefix:] for i in batch], 0, policy.device)
-            cache = _expand(shared, len(batch)) if shared is not None else None
             mask = torch.cat([mask.new_ones(len(batch), prefix), mask], 1)
-            states[batch] = last_hidden_states(
-                policy.model, ids, mask, past_key_values=cache, use_cache=cache is not None
-            )
+            if (cache := copy.deepcopy(shared)) is not None:
+                cache.batch_repeat_interleave(len(batch))
+            options = {"past_key_values": cache, "use_cache": cache is not None}
+            states[batch] = last_hidden_states(policy.model, ids, mask, **options)
     return check_finite(states, policy.compute_dtype)
 
 
@@ -130,11 +128,3 @@ def plain_attention(policy: Policy) -> Iterator[None]:
         yield
     finally:
         model.set_attn_implementation(before)
-
-
-def _expand(cache: DynamicCache, rows: int) -> DynamicCache:
-    """A copy of a one-row cache for ``rows`` rows; expanding shares memory until new tokens are appended."""
-    layers: Any = cache.layers
-    return DynamicCache(
-        [(layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1)) for layer in layers]
-    )

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from rrec_lib.model.encode import common_prefix
 from rrec_lib.model.lora import language_model
@@ -27,8 +28,8 @@ class ItemEncoder:
         """
         self.prompts, self.prefix = prompts, common_prefix(prompts)
         self.frozen = frozen_layers(model) if self.prefix else 0
-        self.beginning = torch.empty(0)  # (P, d) of the prefix, behind the frozen layers
-        self.kept: dict[int, Tensor] = {}  # item -> (T, d) of the rest of its prompt
+        self.prefix_hidden = torch.empty(0)  # (P, d) of the prefix, behind the frozen layers
+        self.suffix_hidden: dict[int, Tensor] = {}  # item -> (T, d) of the rest of its prompt
 
     def __call__(self, model: nn.Module, items: Sequence[int], device: torch.device) -> Tensor:
         """Encode items with gradients.
@@ -44,21 +45,21 @@ class ItemEncoder:
         Raises:
             ValueError: if a layer that was frozen has become trainable, so that what is kept of it may be old.
         """
+        if not self.frozen:
+            return packed_states(model, [self.prompts[i] for i in items], device)
         if frozen_layers(model, self.frozen) < self.frozen:
             raise ValueError(
                 f"the item encoder keeps what {self.frozen} frozen layers compute, and one of them has become"
                 " trainable; make a new ItemEncoder after changing requires_grad"
             )
-        if not self.frozen:
-            return packed_states(model, [self.prompts[i] for i in items], device)
-        if missing := [i for i in dict.fromkeys(items) if i not in self.kept]:
+        if missing := [i for i in dict.fromkeys(items) if i not in self.suffix_hidden]:
             self._keep(model, missing, device)
         groups = self._rows(items, device)
-        rows, size, width = groups.completion_ids.shape
-        hidden = self.beginning.new_zeros(rows * size, width, self.beginning.shape[1])
-        for place, item in enumerate(items):
-            hidden[place, : len(self.kept[item])] = self.kept[item]
-        hidden = torch.cat([self.beginning.expand(rows, -1, -1), hidden.unflatten(0, (rows, size)).flatten(1, 2)], 1)
+        rows, size, _ = groups.completion_ids.shape
+        filled = [*items, *[items[-1]] * (rows * size - len(items))]
+        suffixes = pad_sequence([self.suffix_hidden[item] for item in filled], batch_first=True)
+        prefixes = self.prefix_hidden.expand(rows, -1, -1)
+        hidden = torch.cat([prefixes, suffixes.unflatten(0, (rows, size)).flatten(1, 2)], 1)
         with only_layers(model, slice(self.frozen, None)) as first, replaced_input(first, hidden):
             return group_states(model, groups)[: len(items)]
 
@@ -72,10 +73,10 @@ class ItemEncoder:
             finally:
                 handle.remove()
         width = groups.prompt_ids.shape[1]
-        self.beginning = captured[0][0, :width].clone()
+        self.prefix_hidden = captured[0][0, :width].clone()
         blocks = captured[0][:, width:].unflatten(1, groups.completion_ids.shape[1:]).flatten(0, 1)
         for item, block in zip(items, blocks, strict=False):
-            self.kept[item] = block[: len(self.prompts[item]) - self.prefix].clone()
+            self.suffix_hidden[item] = block[: len(self.prompts[item]) - self.prefix].clone()
 
     def _rows(self, items: Sequence[int], device: torch.device) -> PackedGroups:
         return shared_rows([self.prompts[i] for i in items], self.prefix, device)

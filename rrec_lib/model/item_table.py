@@ -27,7 +27,7 @@ def item_table(policy: Policy, items: Sequence[Mapping[str, Any]], use_cache: bo
     sequences = encode_items(policy.tokenizer, items)
     if not use_cache:
         return encode(policy, sequences, description="encoding items")
-    digest = hashlib.sha256(f"{policy.made_by} {sequences}".encode())
+    digest = hashlib.sha256(f"{policy.fingerprint} {sequences}".encode())
     path = cache_dir() / "item_tables" / f"{digest.hexdigest()[:32]}.safetensors"
     if path.is_file():
         return load_file(path)["states"].to(policy.device)

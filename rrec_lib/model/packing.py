@@ -201,11 +201,19 @@ def group_states(model: nn.Module, groups: PackedGroups) -> Tensor:
 
 
 def _packed_inputs(model: nn.Module, groups: PackedGroups) -> dict[str, Any]:
-    """Token ids, block mask and restarted positions, (B, P + G·T) wide."""
+    """Token ids, block mask and positions, (B, P + G·T) wide; a completion goes on where what it sees ends."""
+    _, group_size, width = groups.completion_ids.shape
+    columns = torch.arange(group_size * width, device=groups.prompt_ids.device)
+    prompt_positions = (groups.prompt_mask.cumsum(1) - 1).clamp(min=0)
+    visible = groups.visible.repeat_interleave(width, 1)
+    positions = torch.cat([prompt_positions, visible + columns % width], 1)
+    completions = torch.where(groups.completion_mask.flatten(1) == 1, columns // width + 1, -1)
+    owner = torch.cat([groups.prompt_mask - 1, completions], 1)
+    visible = torch.cat([prompt_positions + 1, visible], 1)
     return {
         "input_ids": torch.cat([groups.prompt_ids, groups.completion_ids.flatten(1)], 1),
-        "attention_mask": _block_mask(model, groups),
-        "position_ids": _positions(groups),
+        "attention_mask": attention_mask(model, owner, positions, owner, positions, visible),
+        "position_ids": positions,
         "use_cache": False,
     }
 
@@ -216,24 +224,6 @@ def _last_states(hidden: Tensor, groups: PackedGroups) -> Tensor:
     blocks = hidden[:, groups.prompt_ids.shape[1] :].unflatten(1, (group_size, width)).flatten(0, 1)
     last = groups.completion_mask.flatten(0, 1).sum(1) - 1
     return blocks[torch.arange(len(blocks), device=hidden.device), last].float()
-
-
-def _positions(groups: PackedGroups) -> Tensor:
-    """(B, P + G·T): every completion goes on where what it sees of the prompt ends."""
-    prompt = (groups.prompt_mask.cumsum(1) - 1).clamp(min=0)
-    steps = torch.arange(groups.completion_ids.shape[2], device=prompt.device)
-    return torch.cat([prompt, (groups.visible[:, :, None] + steps).flatten(1)], 1)
-
-
-def _block_mask(model: nn.Module, groups: PackedGroups) -> Tensor:
-    """:func:`attention_mask` of whole rows, whose completions are numbered from 1."""
-    _, group_size, width = groups.completion_ids.shape
-    positions = _positions(groups)
-    numbers = torch.arange(1, group_size + 1, device=positions.device).repeat_interleave(width)
-    completions = torch.where(groups.completion_mask.flatten(1) == 1, numbers, -1)
-    owner = torch.cat([groups.prompt_mask - 1, completions], 1)
-    visible = torch.cat([positions[:, : groups.prompt_ids.shape[1]] + 1, groups.visible.repeat_interleave(width, 1)], 1)
-    return attention_mask(model, owner, positions, owner, positions, visible)
 
 
 def attention_mask(

@@ -39,7 +39,7 @@ class Policy:
         return int(language_model(self.model).config.hidden_size)
 
     @property
-    def made_by(self) -> str:
+    def fingerprint(self) -> str:
         """What its states depend on, prompts aside: base and trained weights, their type, and that of products."""
         weights_dtype = language_model(self.model).dtype
         return f"{self.base_hash} {weights_hash(self.model, True)} {weights_dtype} {self.compute_dtype}"

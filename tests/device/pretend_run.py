@@ -439,7 +439,7 @@ def mistakes() -> dict[str, str]:
     policy = policy_here()
     return seeded(
         {
-            "prompts": (rollouts, "_pad_left", lambda: write(policy)),
+            "prompts": (rollouts, "pad_rows", lambda: write(policy)),
             "a step's numbers": (rollouts, "send", lambda: write(policy)),
             "attention mask": (rollouts, "attention_mask", lambda: write(policy)),
             "padded items": (encode_module, "pad_rows", lambda: item_table(policy, ITEMS, use_cache=False)),

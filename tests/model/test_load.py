@@ -6,9 +6,13 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AttentionInterface
 
+from rrec_lib.core.private_names import attention_of
 from rrec_lib.model import load
+from rrec_lib.model.load import keep_soft_capping
 from rrec_lib.model.lora import language_model
+from rrec_lib.model.packing import pack, packed_forward
 from rrec_lib.model.policy import load_policy, weights_hash
 
 
@@ -109,3 +113,48 @@ def test_random_weights_follow_their_seed_and_leave_the_generator_alone():
     first, again, other = (load.load_language_model("tiny-random", seed=seed)[0] for seed in (0, 0, 1))
     assert torch.equal(torch.rand(3), expected)
     assert weights_hash(first) == weights_hash(again) != weights_hash(other)
+
+
+def capped_by_hand(module, query, key, value, attention_mask, scaling, **_):
+    """Attention with Gemma 2's soft-capping, written down from its paper."""
+    heads = module.num_key_value_groups
+    scores = query @ key.repeat_interleave(heads, 1).transpose(2, 3) * scaling
+    limit = module.config.attn_logit_softcapping
+    weights = (limit * (scores / limit).tanh() + attention_mask).softmax(-1)
+    return (weights @ value.repeat_interleave(heads, 1)).transpose(1, 2).contiguous(), weights
+
+
+def test_soft_capping_is_never_dropped(family):
+    prompts = [[5, 6, 7, 8, 9], [3, 4]]
+    groups = pack(prompts, [[11, 12, 13], [21, 22], [31, 32], [33]], [3, 2, 2, 1], 0, torch.device("cpu"))
+    AttentionInterface.register("capped_by_hand", capped_by_hand)
+
+    def logprobs(model, attention=None):
+        model.get_decoder().layers.apply(large_queries)
+        if attention:
+            model.set_attn_implementation(attention)
+        with torch.no_grad():
+            return packed_forward(model, groups).logprobs
+
+    def large_queries(module):
+        if hasattr(module, "q_proj"):
+            module.q_proj.weight.data.mul_(1000)
+
+    expected = logprobs(family("gemma2", attn_logit_softcapping=0.5)[0], "capped_by_hand")
+    model = keep_soft_capping(family("gemma2", attn_logit_softcapping=0.5)[0])
+    assert attention_of(model) == "eager"
+    torch.testing.assert_close(logprobs(model), expected, atol=1e-5, rtol=1e-5)
+    dropped = family("gemma2", attn_logit_softcapping=None)[0]
+    assert (logprobs(dropped) - expected).abs().max() > 0.05  # what SDPA made of it
+    for name in ("qwen2", "llama"):
+        own = family(name)[0]
+        before = attention_of(own)
+        assert attention_of(keep_soft_capping(own)) == before
+
+
+def test_a_model_that_keeps_another_attention_is_refused(family, monkeypatch):
+    model = family("gemma2")[0]
+    model.set_attn_implementation("sdpa")
+    monkeypatch.setattr(model, "set_attn_implementation", lambda name: None)
+    with pytest.raises(ValueError, match="gemma2 needs eager attention for its soft-capping, got sdpa"):
+        keep_soft_capping(model)

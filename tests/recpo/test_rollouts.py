@@ -145,6 +145,15 @@ def test_every_way_to_end_gives_the_state_of_a_plain_forward_pass(policy, tokeni
         assert (rollouts.states[row] - other).abs().max() > 1e-2  # and so is the other person's prompt
 
 
+def test_in_every_family_rollouts_end_at_the_marker_with_its_state(of_family, alone):
+    rollouts = sample(of_family, 3)
+    assert len(rollouts.closed) == 6
+    assert all(of_family.tokenizer.decode(closed.ids).endswith(MARKER) for closed in rollouts.closed)
+    with torch.no_grad():
+        expected = alone(of_family.model, [PROMPTS[row // 3] + c.ids for row, c in enumerate(rollouts.closed)])
+    torch.testing.assert_close(rollouts.states, expected, atol=1e-4, rtol=1e-4)
+
+
 def test_sampling_follows_the_seed_and_temperature_zero_does_not(policy):
     def ids(**options):
         return [closed.ids for closed in sample(policy, 3, **options).closed]
