@@ -105,11 +105,7 @@ def test_the_leak_check_sees_a_leak(monkeypatch):
     assert leaks(EXAMPLE, ITEMS)
 
 
-@pytest.mark.parametrize(
-    ("template", "turn"),
-    [(REFUSES, "\n\n"), (IGNORES, "\n\n"), (ACCEPTS, "[user]")],
-    ids=["refuses", "ignores", "accepts"],
-)
+@pytest.mark.parametrize(("template", "turn"), [(REFUSES, "\n\n"), (IGNORES, "\n\n"), (ACCEPTS, "[user]")])
 def test_without_a_system_role_the_instruction_heads_the_users_turn(tokenizer, template, turn):
     role = "[system]" if template == ACCEPTS else "[user]"
     expected = f"{role}{FILM_INSTRUCTION}{turn}Title: Alien (1979)\nGenres: Horror, Sci-Fi"
