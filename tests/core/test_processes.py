@@ -130,12 +130,8 @@ def test_the_packaged_model_is_converted_once_by_two_that_come_together(tmp_path
 
 def test_two_processes_may_keep_one_item_table_at_once(tmp_path, monkeypatch, smoke_profile, smoke_dataset):
     monkeypatch.setattr(item_table, "cache_dir", lambda: tmp_path)
-    one, items, real, depth = (
-        load_policy(smoke_profile.model),
-        list(smoke_dataset["items"])[:4],
-        item_table.save_file,
-        [],
-    )
+    one, items = load_policy(smoke_profile.model), list(smoke_dataset["items"])[:4]
+    real, depth = item_table.save_file, []
 
     def save(tensors, path):
         if not depth:  # in the middle of the first process's work, a second does the same from start to end

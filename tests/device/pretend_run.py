@@ -239,15 +239,9 @@ def encoding() -> dict[str, Any]:
         return encode(policy, encode_items(policy.tokenizer, ITEMS))
 
     here, there = both(states)
-    sizes: list[int] = []
-    original = encode_module.batches
-
-    def noting(lengths: Any, limit: int) -> Any:
-        sizes.append(limit)
-        return original(lengths, limit)
-
-    with mock.patch.object(encode_module, "batches", noting):
+    with mock.patch.object(encode_module, "batches", wraps=encode_module.batches) as called:
         both(states)
+    sizes = [call.args[1] for call in called.call_args_list]
     return {"gap": gap(here, there), "there": on_device(there), "scale": here.abs().max().item(), "batch tokens": sizes}
 
 

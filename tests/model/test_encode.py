@@ -12,15 +12,6 @@ from rrec_lib.model.packing import packed_states
 from rrec_lib.model.prompts import encode_items
 
 
-def test_padding_by_hand():
-    ids, mask = pad_rows([[5, 6, 7], [8], []], 1)
-    assert ids.tolist() == [[5, 6, 7], [8, 1, 1], [1, 1, 1]]
-    assert mask.tolist() == [[1, 1, 1], [1, 0, 0], [0, 0, 0]]
-    ids, mask = pad_rows([[5, 6, 7], [8]], 1, side="left")
-    assert ids.tolist() == [[5, 6, 7], [1, 1, 8]]
-    assert mask.tolist() == [[1, 1, 1], [0, 0, 1]]
-
-
 def test_the_state_is_read_at_the_last_real_token(of_family, alone):
     sequences = [[5, 6, 7, 8], [9, 10]]
     ids, mask = pad_rows(sequences, 0)

@@ -40,12 +40,6 @@ def test_states_and_gradients_are_those_of_whole_passes(of_family, items, traine
         assert (found is None) == (whole is None)
         if whole is not None:
             torch.testing.assert_close(found, whole, atol=1e-5, rtol=1e-4)
-    with torch.no_grad():  # a layer below changes, which it must not: the states show that it was not asked
-        next(layers[0].parameters()).mul_(2)
-    changed = packed_states(model, sequences, of_family.device)
-    assert not torch.allclose(changed, expected, atol=1e-3)
-    kept = encoder(model, [0, 1, 2], of_family.device)
-    torch.testing.assert_close(kept, expected if frozen else changed, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("thawed", ["first layer", "embedding"])

@@ -2,41 +2,29 @@
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, Qwen2Config
 
 from rrec_lib.model import packing
 from rrec_lib.model.packing import pack, packed_forward, packed_states
 
 CPU = torch.device("cpu")
-SIZE = {"vocab_size": 60, "hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2}
-SIZE |= {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 12, "initializer_range": 0.5}
-SIZE |= {"pad_token_id": 2, "eos_token_id": 2, "bos_token_id": 1}
 PROMPTS = [[3, 4, 5, 6], [7, 8]]
 COMPLETIONS = [[11, 12, 13], [21, 22], [31], [41, 42]]
 
 
-def tiny(config, attention, **options):
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config(**SIZE, **options), dtype=torch.float32)
-    model.set_attn_implementation(attention)
-    return model.eval()
+@pytest.fixture
+def tiny(family):
+    def make(name, attention, **settings):
+        model = family(name, initializer_range=0.5, **settings)[0]
+        model.set_attn_implementation(attention)
+        return model
+
+    return make
 
 
-def gemma(softcap=0.3):
-    return tiny(Gemma2Config, "eager", attn_logit_softcapping=softcap)
-
-
-MODELS = {
-    "qwen2, sdpa": lambda: tiny(Qwen2Config, "sdpa"),
-    "qwen2, eager": lambda: tiny(Qwen2Config, "eager"),
-    "llama, sdpa": lambda: tiny(LlamaConfig, "sdpa"),
-    "gemma2, eager": gemma,
-}
-
-
-@pytest.fixture(params=MODELS)
-def model(request):
-    return MODELS[request.param]()
+@pytest.fixture(params=["qwen2 sdpa", "qwen2 eager", "llama sdpa", "gemma2 eager"])
+def model(request, tiny):
+    name, attention = request.param.split()
+    return tiny(name, attention, **({"attn_logit_softcapping": 0.3} if name == "gemma2" else {}))
 
 
 @pytest.fixture
@@ -58,8 +46,8 @@ def test_pack_by_hand(groups):
     assert groups.loss_mask.tolist() == [[[1, 1, 1], [1, 0, 0]], [[0, 0, 0], [1, 1, 0]]]
 
 
-def test_positions_start_again_behind_the_prompt(groups):
-    inputs = packing._packed_inputs(tiny(Qwen2Config, "sdpa"), groups)
+def test_positions_start_again_behind_the_prompt(tiny, groups):
+    inputs = packing._packed_inputs(tiny("qwen2", "sdpa"), groups)
     assert inputs["position_ids"].tolist() == [[0, 1, 2, 3, 4, 5, 6, 4, 5, 6], [0, 0, 0, 1, 2, 3, 4, 2, 3, 4]]
 
 
@@ -74,9 +62,9 @@ MASK = [  # one prompt token that is padding, one that is real, two blocks of tw
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_the_block_mask_by_hand(attention):
+def test_the_block_mask_by_hand(tiny, attention):
     groups = pack([[9], [9, 9]], [[5, 6], [7], [5, 6], [7]], [2, 1, 2, 1], 0, CPU)
-    mask = packing._packed_inputs(tiny(Qwen2Config, attention), groups)["attention_mask"][:1]
+    mask = packing._packed_inputs(tiny("qwen2", attention), groups)["attention_mask"][:1]
     assert mask.shape == (1, 1, 6, 6)
     if attention == "sdpa":
         assert mask.dtype == torch.bool
@@ -139,9 +127,10 @@ def test_a_second_block_would_read_its_neighbour_or_stand_too_far_away(model, gr
     assert difference[1] > 1e-3
 
 
-def test_softcapping_counts_in_the_gemma_test(separate):
+def test_softcapping_counts_in_the_gemma_test(tiny, separate):
     with torch.no_grad():
-        assert (separate(gemma()) - separate(gemma(softcap=None))).abs().max() > 1e-3
+        capped, plain = (separate(tiny("gemma2", "eager", attn_logit_softcapping=limit)) for limit in (0.3, None))
+    assert (capped - plain).abs().max() > 1e-3
 
 
 def test_half_precision_leaves_no_nan(model, groups):
