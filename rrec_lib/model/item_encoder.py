@@ -47,7 +47,7 @@ class ItemEncoder:
         """
         if not self.frozen:
             return packed_states(model, [self.prompts[i] for i in items], device)
-        if frozen_layers(model, self.frozen) < self.frozen:
+        if frozen_layers(model) < self.frozen:
             raise ValueError(
                 f"the item encoder keeps what {self.frozen} frozen layers compute, and one of them has become"
                 " trainable; make a new ItemEncoder after changing requires_grad"
@@ -67,7 +67,10 @@ class ItemEncoder:
         """Remember what the frozen layers make of items."""
         groups, captured = self._rows(items, device), list[Tensor]()
         with torch.no_grad(), only_layers(model, slice(0, self.frozen)) as layers:
-            handle = layers[-1].register_forward_hook(lambda module, inputs, output: captured.append(_hidden(output)))
+            # Some families return a layer's hidden states alone, some first of several.
+            handle = layers[-1].register_forward_hook(
+                lambda module, inputs, output: captured.append(output if isinstance(output, Tensor) else output[0])
+            )
             try:
                 group_states(model, groups)
             finally:
@@ -82,21 +85,15 @@ class ItemEncoder:
         return shared_rows([self.prompts[i] for i in items], self.prefix, device)
 
 
-def frozen_layers(model: nn.Module, nothing_trained: int = 0) -> int:
+def frozen_layers(model: nn.Module) -> int:
     """How many of the decoder's layers lie below everything that is trained; 0 where the embedding is trained.
 
-    Args:
-        model: the language model, wrapped or not.
-        nothing_trained: the answer where no layer is trained, so that nothing is known about what will be.
+    Where nothing is trained, as while adapters are disabled, it is all but the last.
     """
     decoder: Any = language_model(model).get_decoder()
-
-    def trained(module: nn.Module) -> bool:
-        return any(parameter.requires_grad for parameter in module.parameters())
-
-    if trained(decoder.get_input_embeddings()):
-        return 0
-    return next((number for number, layer in enumerate(decoder.layers) if trained(layer)), nothing_trained)
+    modules = [decoder.get_input_embeddings(), *decoder.layers]
+    trained = (any(parameter.requires_grad for parameter in module.parameters()) for module in modules)
+    return next((max(number - 1, 0) for number, found in enumerate(trained) if found), len(decoder.layers) - 1)
 
 
 @contextmanager
@@ -125,8 +122,3 @@ def replaced_input(layers: nn.ModuleList, hidden: Tensor) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-
-
-def _hidden(output: Tensor | tuple[Tensor, ...]) -> Tensor:
-    """A layer's hidden states; some families return them alone, some first of several."""
-    return output if isinstance(output, Tensor) else output[0]

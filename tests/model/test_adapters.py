@@ -64,18 +64,13 @@ def test_a_save_that_fails_leaves_the_old_adapter(trained, tmp_path, monkeypatch
     save_adapter(trained, tmp_path / "a", "catalogue", {"steps": 3})
     real = os.replace
 
-    def fails(log, path):
-        raise OSError("disk full")
-
-    def fails_on_new(source, target):
-        if source.name == "new":
+    def fails(source, target):
+        if step == "write" or source.name == "new":
             raise OSError("disk full")
         real(source, target)
 
-    if step == "write":
-        monkeypatch.setattr(adapters, "log_lines", fails)  # the weights lie there by then
-    else:
-        monkeypatch.setattr(os, "replace", fails_on_new)
+    # When the log is written, the weights lie there already.
+    monkeypatch.setattr(*((adapters, "log_lines") if step == "write" else (os, "replace")), fails)
     with pytest.raises(OSError, match="disk full"):
         save_adapter(trained, tmp_path / "a", "catalogue", {"steps": 4}, [{"loss": 1.0}])
     monkeypatch.undo()
@@ -119,10 +114,9 @@ def test_an_adapter_of_another_shape_is_refused(smoke_profile, trained, tmp_path
 
 @pytest.mark.parametrize("missing", [CARD, WEIGHTS, None])
 def test_a_missing_file_is_named(trained, tmp_path, missing):
-    folder = tmp_path / "nothing"
+    folder = tmp_path / ("a" if missing else "nothing")
+    save_adapter(trained, tmp_path / "a", "catalogue", {})
     if missing:
-        folder = tmp_path / "a"
-        save_adapter(trained, folder, "catalogue", {})
         (folder / missing).unlink()
     with pytest.raises(FileNotFoundError, match=f"no adapter in .*{CARD} or {WEIGHTS} is missing.*rrec train"):
         load_adapter(trained, folder, "catalogue")
