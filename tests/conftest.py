@@ -13,6 +13,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+import torch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -86,7 +87,6 @@ def smoke_dataset(smoke_profile):
 @pytest.fixture(scope="session")
 def family():
     """Make a tiny random model of a family, and SmolLM2's tokenizer with a chat template like the family's."""
-    import torch
     from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, Qwen2Config
 
     from rrec_lib.model.load import load_tokenizer
@@ -119,8 +119,6 @@ def family():
 @pytest.fixture(params=["qwen2", "llama", "gemma2"])
 def of_family(request, family):
     """A policy without LoRA, of each family in turn."""
-    import torch
-
     from rrec_lib.model.policy import Policy
 
     return Policy(*family(request.param), torch.float32, "none")
@@ -129,8 +127,6 @@ def of_family(request, family):
 @pytest.fixture(scope="session")
 def alone():
     """The (n, d) states of sequences that are encoded one by one, with nothing padded, shared or packed."""
-    import torch
-
     from rrec_lib.model.encode import last_hidden_states
 
     def states(model, sequences):
@@ -143,8 +139,6 @@ def alone():
 @pytest.fixture(scope="session")
 def saved_family(family, tmp_path_factory):
     """Save a family's tiny model in a folder, and get the smoke profile that loads it."""
-    import torch
-
     from rrec_lib.core.profiles import load_profile
 
     @lru_cache
@@ -166,8 +160,6 @@ def saved_family(family, tmp_path_factory):
 @pytest.fixture(scope="session")
 def pretended_gpu():
     """A card that multiplies in a type: an A100 in bfloat16, a T4 in float16. ``torch.cuda`` says that it is there."""
-    import torch
-
     from rrec_lib.core import hardware
 
     @contextmanager

@@ -11,7 +11,6 @@ from typing import Any
 
 from peft import PeftConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from rrec_lib.core.paths import replacing_folder
 from rrec_lib.core.results import log_lines
@@ -41,7 +40,8 @@ def save_adapter(
         if isinstance(policy.model, PeftModel):
             _save_lora(policy.model, new)
         else:
-            save_file({name: value.float().cpu() for name, value in _trained(policy).items()}, new / WEIGHTS)
+            weights = {name: value.detach().float().cpu() for name, value in policy.model.named_parameters()}
+            save_file(weights, new / WEIGHTS)
         (new / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
         if log:
             log_lines(log, new / LOG)
@@ -76,7 +76,8 @@ def load_adapter(policy: Policy, folder: Path, catalogue: str) -> dict[str, Any]
             f" {alpha}; set model.lora_rank and model.lora_alpha to the adapter's (0: all weights are trained)"
         )
     weights = {name: value.float() for name, value in load_file(folder / WEIGHTS).items()}
-    if weights.keys() != _trained(policy).keys():
+    expected = get_peft_model_state_dict(policy.model) if rank else dict(policy.model.named_parameters())
+    if weights.keys() != expected.keys():
         raise ValueError(
             f"the adapter in {folder} adapts other layers than the profile; set model.lora_layers as it was"
         )
@@ -87,13 +88,6 @@ def load_adapter(policy: Policy, folder: Path, catalogue: str) -> dict[str, Any]
     else:
         policy.model.load_state_dict(weights, strict=False)  # tied weights are in the file once
     return card
-
-
-def _trained(policy: Policy) -> dict[str, Tensor]:
-    """The weights that training changes, tied ones once."""
-    if isinstance(policy.model, PeftModel):
-        return get_peft_model_state_dict(policy.model)
-    return {name: parameter.detach() for name, parameter in policy.model.named_parameters()}
 
 
 def _lora_shape(policy: Policy) -> tuple[int, int]:

@@ -24,7 +24,6 @@ def forgets_the_quantisation():
     config = Qwen2Config(**SIZE)
     config.quantization_config, config._pre_quantization_dtype = {"quant_method": "gguf"}, "float16"
     forget_quantization(config)
-    forget_quantization(config)  # also where there is nothing to forget
     assert not {"quantization_config", "_pre_quantization_dtype"} & config.to_dict().keys()
     AutoModelForCausalLM.from_config(config)
 

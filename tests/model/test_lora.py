@@ -30,11 +30,7 @@ def test_lora_stands_on_the_linear_modules_of_the_last_layers(smoke_profile):
         names = {n.partition(".lora_A")[0] for n, p in model.named_parameters() if p.requires_grad and "lora_A" in n}
         depth = language_model(model).config.num_hidden_layers
         assert not any("lm_head" in name or "embed" in name for name in names)
-        return (
-            {name.rpartition(".")[2] for name in names},
-            {name.split("layers.")[1].split(".")[0] for name in names},
-            depth,
-        )
+        return {name.rpartition(".")[2] for name in names}, {name.split("layers.")[1][0] for name in names}, depth
 
     every, layers, depth = adapted(None)
     assert every == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
