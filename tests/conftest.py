@@ -121,7 +121,8 @@ def of_family(request, family):
     """A policy without LoRA, of each family in turn."""
     from rrec_lib.model.policy import Policy
 
-    return Policy(*family(request.param), torch.float32, "none")
+    model, tokenizer = family(request.param)
+    return Policy(model, tokenizer, torch.float32, "none")
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import ast
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import AutoModelForCausalLM, Qwen2Config
@@ -10,7 +11,7 @@ from transformers import AutoModelForCausalLM, Qwen2Config
 import rrec_lib
 from rrec_lib.core.private_names import CHECKED, attention_of, forget_quantization
 
-SIZE = {"vocab_size": 9, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+SIZE: Any = {"vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
 
 
 def reads_the_attention():

@@ -26,7 +26,7 @@ def test_a_model_has_one_hash_whatever_it_is_cast_to(saved_family, pretended_gpu
         frozen = {p.dtype for p in there.model.parameters() if not p.requires_grad}
         assert frozen == {hardware.DTYPES[kind]}
         assert {p.dtype for p in there.model.parameters() if p.requires_grad} == {torch.float32}
-        cast = weights_hash(there.model.unload())
+        cast = weights_hash(there.model.unload())  # type: ignore[operator]
         assert (cast == here.base_hash) == (stored == kind)  # hashed after the cast, it was another model
         fingerprints.add(there.fingerprint)
         half = dataclasses.replace(profile.model, dtype=kind)

@@ -139,7 +139,6 @@ def test_every_way_to_end_gives_the_state_of_a_plain_forward_pass(policy, tokeni
 
 def test_in_every_family_rollouts_end_at_the_marker_with_its_state(of_family, alone):
     rollouts = sample(of_family, 3)
-    assert len(rollouts.closed) == 6
     assert all(of_family.tokenizer.decode(closed.ids).endswith(MARKER) for closed in rollouts.closed)
     with torch.no_grad():
         expected = alone(of_family.model, [PROMPTS[row // 3] + c.ids for row, c in enumerate(rollouts.closed)])
