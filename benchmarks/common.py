@@ -16,7 +16,8 @@ import torch
 from rrec_lib.core import hardware
 from rrec_lib.core.profiles import Profile, load_profile
 from rrec_lib.core.results import provenance, write_json
-from rrec_lib.model.policy import Policy, language_model, load_policy, merged_lora
+from rrec_lib.model.lora import language_model, merged_lora
+from rrec_lib.model.policy import Policy, load_policy
 
 THREADS = 2
 FLOPS = (

@@ -19,7 +19,8 @@ from common import (
 from rrec_lib.core import hardware
 from rrec_lib.core.profiles import load_profile
 from rrec_lib.data.examples import prepare_profile
-from rrec_lib.model.policy import Policy, common_prefix, encode
+from rrec_lib.model.encode import common_prefix, encode
+from rrec_lib.model.policy import Policy
 from rrec_lib.model.prompts import encode_items
 
 ITEMS = 5000

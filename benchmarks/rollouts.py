@@ -16,7 +16,8 @@ from common import (
 )
 
 from rrec_lib.core import hardware
-from rrec_lib.model.policy import Policy, language_model
+from rrec_lib.model.lora import language_model
+from rrec_lib.model.policy import Policy
 from rrec_lib.recpo.rollouts import sample_groups
 
 TOP_K = 50

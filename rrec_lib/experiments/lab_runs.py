@@ -18,13 +18,13 @@ from rrec_lib.core.console import say
 from rrec_lib.core.results import plain, provenance, write_json
 from rrec_lib.evaluation.compare import SAMPLES, arm_interval, compare
 from rrec_lib.evaluation.reports import Report, save_reports
-from rrec_lib.lab import ARMS, CONDITIONS, KNOBS, LabConfig, LabRun, run_arm
+from rrec_lib.lab import CONDITIONS, LAB_ABLATIONS, LAB_ARMS, LabConfig, LabRun, run_arm
 
 METRICS = ("hit@1", "hit@5", "ndcg@20")
 RANKS = ("n_greater", "n_equal")
 LAB_LINES: dict[str, tuple[str, Any]] = {
-    **{arm: (arm, {}) for arm in ARMS},
-    **{name: ("full", knobs) for name, knobs in KNOBS.items()},
+    **{arm: (arm, {}) for arm in LAB_ARMS},
+    **{name: ("full", knobs) for name, knobs in LAB_ABLATIONS.items()},
 }
 
 
@@ -129,7 +129,7 @@ def figures(config: LabConfig, runs: list[dict[str, Any]], samples: int) -> dict
         table[name] = row
     kept = ("line", "seed", "lessons", "seconds", "wall seconds", "curves")
     return {
-        "config": asdict(config), "arms": ARMS, "knobs": KNOBS, "conditions": CONDITIONS,
+        "config": asdict(config), "arms": LAB_ARMS, "knobs": LAB_ABLATIONS, "conditions": CONDITIONS,
         "seeds": sorted({run["seed"] for run in runs}), "table": table,
         "runs": [{name: run[name] for name in kept} | run["provenance"] for run in runs],
     }  # fmt: skip

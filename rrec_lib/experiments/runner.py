@@ -243,7 +243,7 @@ def chunked_states(
     """
     policy, rollouts = recommender.policy, recommender.profile.rollouts
     marker = len(marker_ids(policy.tokenizer))
-    made_by = f"{policy.made_by} {prompts_hash(policy.tokenizer)} {rollouts} {control}"
+    made_by = f"{policy.fingerprint} {prompts_hash(policy.tokenizer)} {rollouts} {control}"
     order = np.random.default_rng(0).permutation(len(examples))
     parts: list[dict[str, Tensor]] = []
     for numbers in np.array_split(order, -(-len(order) // size)):

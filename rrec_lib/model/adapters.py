@@ -1,22 +1,21 @@
-"""Trained adapters: small files that say what they were trained on, and refuse anything else.
+"""Trained adapters: folders that say what they were trained on, and refuse anything else.
 
-A policy trained in full is saved the same way; its file holds all weights, in float32.
+LoRA weights lie in PEFT's own files, so that ``PeftModel.from_pretrained`` loads them as well. A policy trained in full
+has one file of all its weights. Either way a card lies beside them.
 """
 
-import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import PeftConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from rrec_lib.core.paths import replacing_folder
 from rrec_lib.core.results import log_lines
-from rrec_lib.model.policy import Policy, identity
+from rrec_lib.model.policy import Policy
+from rrec_lib.model.prompts import prompts_hash
 
 WEIGHTS, CARD, LOG = "adapter_model.safetensors", "adapter_card.json", "log.jsonl"
 
@@ -26,7 +25,7 @@ def save_adapter(
 ) -> None:
     """Save the LoRA weights in bfloat16, or all weights in float32, with a card of what they are tied to.
 
-    The folder appears whole or not at all. LoRA weights can be loaded by ``PeftModel.from_pretrained`` as well.
+    The folder appears whole or not at all.
 
     Args:
         policy: the trained policy.
@@ -36,24 +35,26 @@ def save_adapter(
         log: the run's log lines, to be kept beside the weights.
     """
     rank, alpha = _lora_shape(policy)
-    dtype = torch.bfloat16 if rank else torch.float32
-    weights = {name: value.to(dtype).cpu().contiguous() for name, value in _trained(policy).items()}
     card = {"tied_to": identity(policy, catalogue), "rank": rank, "alpha": alpha, **notes}
     with replacing_folder(folder) as new:
-        save_file(weights, new / WEIGHTS)
-        if rank:
-            _peft_config(policy).save_pretrained(str(new))
+        if isinstance(policy.model, PeftModel):
+            _save_lora(policy.model, new)
+        else:
+            weights = {name: value.detach().float().cpu() for name, value in policy.model.named_parameters()}
+            save_file(weights, new / WEIGHTS)
         (new / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
         if log:
             log_lines(log, new / LOG)
 
 
-def _peft_config(policy: Policy) -> Any:
-    """What plain PEFT needs to load the weights, ``adapter_config.json``; it names no base: the card does."""
-    config: Any = copy.copy(policy.model.peft_config["default"])  # type: ignore[union-attr]
-    config.base_model_name_or_path, config.inference_mode = None, True
-    config.target_modules = sorted(config.target_modules)
-    return config
+def _save_lora(model: PeftModel, folder: Path) -> None:
+    """Save by PEFT, and take out what only holds here: the base's path (the card names its hash) and a random order."""
+    weights = {name: value.bfloat16().cpu() for name, value in model.state_dict().items() if ".lora_" in name}
+    model.save_pretrained(str(folder), state_dict=weights, save_embedding_layers=False)
+    (folder / "README.md").unlink()  # an empty form
+    config: Any = PeftConfig.from_pretrained(str(folder))
+    config.base_model_name_or_path, config.target_modules = None, sorted(config.target_modules)
+    config.save_pretrained(str(folder))
 
 
 def load_adapter(policy: Policy, folder: Path, catalogue: str) -> dict[str, Any]:
@@ -75,7 +76,8 @@ def load_adapter(policy: Policy, folder: Path, catalogue: str) -> dict[str, Any]
             f" {alpha}; set model.lora_rank and model.lora_alpha to the adapter's (0: all weights are trained)"
         )
     weights = {name: value.float() for name, value in load_file(folder / WEIGHTS).items()}
-    if weights.keys() != _trained(policy).keys():
+    expected = get_peft_model_state_dict(policy.model) if rank else dict(policy.model.named_parameters())
+    if weights.keys() != expected.keys():
         raise ValueError(
             f"the adapter in {folder} adapts other layers than the profile; set model.lora_layers as it was"
         )
@@ -88,19 +90,17 @@ def load_adapter(policy: Policy, folder: Path, catalogue: str) -> dict[str, Any]
     return card
 
 
-def _trained(policy: Policy) -> dict[str, Tensor]:
-    """The weights that training changes, tied ones once."""
-    if isinstance(policy.model, PeftModel):
-        return get_peft_model_state_dict(policy.model)
-    return {name: parameter.detach() for name, parameter in policy.model.named_parameters()}
-
-
 def _lora_shape(policy: Policy) -> tuple[int, int]:
     """LoRA's rank and alpha; 0 and 0 where all weights are trained."""
     if not isinstance(policy.model, PeftModel):
         return 0, 0
     lora: Any = policy.model.peft_config["default"]
     return lora.r, lora.lora_alpha
+
+
+def identity(policy: Policy, catalogue: str) -> dict[str, str]:
+    """What trained weights are tied to: hashes of the base weights, the prompts and the catalogue."""
+    return {"base": policy.base_hash, "prompts": prompts_hash(policy.tokenizer), "catalogue": catalogue}
 
 
 def check_identity(recorded: dict[str, str], present: dict[str, str], folder: Path) -> None:

@@ -11,9 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
+from rrec_lib.model.encode import common_prefix
+from rrec_lib.model.lora import language_model
 from rrec_lib.model.packing import PackedGroups, group_states, packed_states, shared_rows
-from rrec_lib.model.policy import common_prefix, language_model
 
 
 class ItemEncoder:
@@ -21,26 +23,43 @@ class ItemEncoder:
 
     def __init__(self, model: nn.Module, prompts: Sequence[Sequence[int]]) -> None:
         """Args:
-        model: the language model, wrapped or not; which of its layers are trained must not change later.
+        model: the language model, wrapped or not; its frozen layers must stay frozen.
         prompts: N lists of token ids.
         """
         self.prompts, self.prefix = prompts, common_prefix(prompts)
         self.frozen = frozen_layers(model) if self.prefix else 0
-        self.beginning = torch.empty(0)  # (P, d) of the prefix, behind the frozen layers
-        self.kept: dict[int, Tensor] = {}  # item -> (T, d) of the rest of its prompt
+        self.prefix_hidden = torch.empty(0)  # (P, d) of the prefix, behind the frozen layers
+        self.suffix_hidden: dict[int, Tensor] = {}  # item -> (T, d) of the rest of its prompt
 
     def __call__(self, model: nn.Module, items: Sequence[int], device: torch.device) -> Tensor:
-        """(n, d) float32 states of n items, as :func:`rrec_lib.model.packing.packed_states` gives them."""
+        """Encode items with gradients.
+
+        Args:
+            model: that of the constructor, wrapped or not.
+            items: n catalogue ids.
+            device: the model's.
+
+        Returns:
+            (n, d) float32 states, as :func:`rrec_lib.model.packing.packed_states` gives them.
+
+        Raises:
+            ValueError: if a layer that was frozen has become trainable, so that what is kept of it may be old.
+        """
         if not self.frozen:
             return packed_states(model, [self.prompts[i] for i in items], device)
-        if missing := [i for i in dict.fromkeys(items) if i not in self.kept]:
+        if frozen_layers(model) < self.frozen:
+            raise ValueError(
+                f"the item encoder keeps what {self.frozen} frozen layers compute, and one of them has become"
+                " trainable; make a new ItemEncoder after changing requires_grad"
+            )
+        if missing := [i for i in dict.fromkeys(items) if i not in self.suffix_hidden]:
             self._keep(model, missing, device)
         groups = self._rows(items, device)
-        rows, size, width = groups.completion_ids.shape
-        hidden = self.beginning.new_zeros(rows * size, width, self.beginning.shape[1])
-        for place, item in enumerate(items):
-            hidden[place, : len(self.kept[item])] = self.kept[item]
-        hidden = torch.cat([self.beginning.expand(rows, -1, -1), hidden.unflatten(0, (rows, size)).flatten(1, 2)], 1)
+        rows, size, _ = groups.completion_ids.shape
+        filled = [*items, *[items[-1]] * (rows * size - len(items))]
+        suffixes = pad_sequence([self.suffix_hidden[item] for item in filled], batch_first=True)
+        prefixes = self.prefix_hidden.expand(rows, -1, -1)
+        hidden = torch.cat([prefixes, suffixes.unflatten(0, (rows, size)).flatten(1, 2)], 1)
         with only_layers(model, slice(self.frozen, None)) as first, replaced_input(first, hidden):
             return group_states(model, groups)[: len(items)]
 
@@ -48,28 +67,33 @@ class ItemEncoder:
         """Remember what the frozen layers make of items."""
         groups, captured = self._rows(items, device), list[Tensor]()
         with torch.no_grad(), only_layers(model, slice(0, self.frozen)) as layers:
-            handle = layers[-1].register_forward_hook(lambda module, inputs, output: captured.append(_hidden(output)))
+            # Some families return a layer's hidden states alone, some first of several.
+            handle = layers[-1].register_forward_hook(
+                lambda module, inputs, output: captured.append(output if isinstance(output, Tensor) else output[0])
+            )
             try:
                 group_states(model, groups)
             finally:
                 handle.remove()
         width = groups.prompt_ids.shape[1]
-        self.beginning = captured[0][0, :width].clone()
+        self.prefix_hidden = captured[0][0, :width].clone()
         blocks = captured[0][:, width:].unflatten(1, groups.completion_ids.shape[1:]).flatten(0, 1)
         for item, block in zip(items, blocks, strict=False):
-            self.kept[item] = block[: len(self.prompts[item]) - self.prefix].clone()
+            self.suffix_hidden[item] = block[: len(self.prompts[item]) - self.prefix].clone()
 
     def _rows(self, items: Sequence[int], device: torch.device) -> PackedGroups:
         return shared_rows([self.prompts[i] for i in items], self.prefix, device)
 
 
 def frozen_layers(model: nn.Module) -> int:
-    """How many of the decoder's layers lie below everything that is trained; 0 where the embedding is trained."""
+    """How many of the decoder's layers lie below everything that is trained; 0 where the embedding is trained.
+
+    Where nothing is trained, as while adapters are disabled, it is all but the last.
+    """
     decoder: Any = language_model(model).get_decoder()
-    if any(parameter.requires_grad for parameter in decoder.get_input_embeddings().parameters()):
-        return 0
-    trained = [any(parameter.requires_grad for parameter in layer.parameters()) for layer in decoder.layers]
-    return trained.index(True) if any(trained) else 0
+    modules = [decoder.get_input_embeddings(), *decoder.layers]
+    trained = (any(parameter.requires_grad for parameter in module.parameters()) for module in modules)
+    return next((max(number - 1, 0) for number, found in enumerate(trained) if found), len(decoder.layers) - 1)
 
 
 @contextmanager
@@ -86,7 +110,7 @@ def only_layers(model: nn.Module, chosen: slice) -> Iterator[nn.ModuleList]:
 
 @contextmanager
 def replaced_input(layers: nn.ModuleList, hidden: Tensor) -> Iterator[None]:
-    """Hand the first layer other hidden states than it is given."""
+    """Hand the first layer ``hidden`` in place of the hidden states that the decoder passes."""
 
     def replace(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict]:
         if inputs:
@@ -98,8 +122,3 @@ def replaced_input(layers: nn.ModuleList, hidden: Tensor) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-
-
-def _hidden(output: Tensor | tuple[Tensor, ...]) -> Tensor:
-    """A layer's hidden states; some families return them alone, some first of several."""
-    return output if isinstance(output, Tensor) else output[0]

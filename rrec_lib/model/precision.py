@@ -60,9 +60,5 @@ def float32_stream(model: PreTrainedModel) -> PreTrainedModel:
     Layers add to the stream, and a sum with float32 is float32. In bfloat16 the states of different prompts are nearly
     equal, and their differences would be lost in rounding.
     """
-    model.get_input_embeddings().register_forward_hook(_as_float32)
+    model.get_input_embeddings().register_forward_hook(lambda module, inputs, output: output.float())
     return model
-
-
-def _as_float32(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-    return output.float()

@@ -20,8 +20,8 @@ from rrec_lib.core.console import quiet_libraries
 from rrec_lib.core.hardware import DTYPES, autocast
 from rrec_lib.core.profiles import ModelProfile
 from rrec_lib.model.load import keep_soft_capping
+from rrec_lib.model.lora import add_lora
 from rrec_lib.model.packing import PackedGroups, TokenLogprobs, packed_forward
-from rrec_lib.model.policy import add_lora
 from rrec_lib.model.precision import float32_stream
 
 HALF, FULL = 2, 4  # bytes of bfloat16 or float16, and of float32

@@ -13,7 +13,10 @@ from rrec_lib.core.profiles import Profile
 from rrec_lib.data.examples import Example, Item
 from rrec_lib.evaluation.checks import Finding, check_item_table, check_trained
 from rrec_lib.evaluation.scoring import score_items
-from rrec_lib.model.policy import Policy, encode, item_table, language_model
+from rrec_lib.model.encode import encode
+from rrec_lib.model.item_table import item_table
+from rrec_lib.model.lora import language_model
+from rrec_lib.model.policy import Policy
 from rrec_lib.model.precision import check_finite
 from rrec_lib.model.prompts import encode_items, encode_users, marker_ids
 from rrec_lib.recommend.controls import REASONING_CONTROLS, other_users, random_texts, shuffled_histories

@@ -23,6 +23,7 @@ from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer
 
 from rrec_lib.core.hardware import send
+from rrec_lib.model.encode import pad_rows
 from rrec_lib.model.packing import attention_mask, final_states
 from rrec_lib.model.prompts import MARKER, marker_ids
 
@@ -137,7 +138,7 @@ class _Rows:
 
     def __init__(self, model: Any, prompts: Sequence[Sequence[int]], pad: int) -> None:
         self.model, self.rows = model, list(range(len(prompts)))
-        ids, mask = _pad_left(prompts, pad, next(model.parameters()).device)
+        ids, mask = pad_rows(prompts, pad, next(model.parameters()).device, side="left")
         self.owner = mask - 1  # (B, L) who wrote a cached token: 0 the prompt, 1 to G a member, -1 hides it
         self.positions = (mask.cumsum(1) - 1).clamp(min=0)
         self.cache = Cache(layer_class_to_replicate=_Layer)
@@ -267,16 +268,6 @@ def _text(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
 
 def _ends_inside_marker(text: str) -> bool:
     return any(text.endswith(MARKER[:length]) for length in range(1, len(MARKER)))
-
-
-def _pad_left(sequences: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    width = max(len(sequence) for sequence in sequences)
-    ids = torch.full((len(sequences), width), pad, dtype=torch.long)
-    mask = torch.zeros(len(sequences), width, dtype=torch.long)
-    for row, sequence in enumerate(sequences):
-        ids[row, width - len(sequence) :] = torch.tensor(sequence)
-        mask[row, width - len(sequence) :] = 1
-    return ids.to(device), mask.to(device)
 
 
 def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from rrec_lib.core.hardware import autocast
+from rrec_lib.model.lora import language_model
 from rrec_lib.model.packing import pack, packed_forward
-from rrec_lib.model.policy import language_model
 from rrec_lib.model.prompts import MARKER
 from rrec_lib.recpo.rollouts import Closed, Rollouts, close, eos_ids, pad_id
 

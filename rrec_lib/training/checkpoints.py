@@ -21,7 +21,8 @@ from rrec_lib.core.console import TrainingError
 from rrec_lib.core.processes import of_main
 from rrec_lib.core.results import log_lines
 from rrec_lib.model.item_encoder import ItemEncoder
-from rrec_lib.model.policy import Policy, item_table
+from rrec_lib.model.item_table import item_table
+from rrec_lib.model.policy import Policy
 from rrec_lib.model.prompts import encode_items
 from rrec_lib.training.stopping import StopOnValid
 

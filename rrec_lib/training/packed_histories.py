@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from rrec_lib.data.examples import Example
-from rrec_lib.model.policy import common_prefix
+from rrec_lib.model.encode import common_prefix
 
 _HISTORY = ("history", "history_ratings", "history_timestamps")
 

@@ -16,8 +16,9 @@ from trl.models.utils import unwrap_model_for_generation
 from rrec_lib.core.hardware import autocast, now
 from rrec_lib.core.processes import check_launch
 from rrec_lib.evaluation.scoring import mask_items, repeated_targets, score_items, seen_items
+from rrec_lib.model.lora import language_model
 from rrec_lib.model.packing import PackedGroups, PackedOutput, pack, packed_forward
-from rrec_lib.model.policy import Policy, language_model
+from rrec_lib.model.policy import Policy
 from rrec_lib.model.prompts import encode_users
 from rrec_lib.recpo.advantages import ADVANTAGES
 from rrec_lib.recpo.losses import item_logprobs, recpo_loss

@@ -25,8 +25,9 @@ from rrec_lib.core.hardware import autocast, needs_loss_scaling, users_of_a_proc
 from rrec_lib.core.processes import check_launch
 from rrec_lib.core.profiles import Profile
 from rrec_lib.evaluation.scoring import seen_items
+from rrec_lib.model.encode import plain_attention
 from rrec_lib.model.packing import PackedGroups, group_states, pack, packed_forward
-from rrec_lib.model.policy import Policy, plain_attention
+from rrec_lib.model.policy import Policy
 from rrec_lib.model.prompts import MARKER, encode_users, item_kind
 from rrec_lib.recpo.losses import item_logprobs
 from rrec_lib.recpo.step_items import check_item_softmax, choose_items, step_seed
@@ -181,7 +182,7 @@ class WarmupTrainer(CheckpointMixin, Trainer):
         beginnings: list[list[int]] = []
         completions: list[list[int]] = []
         visible: list[int] = []
-        given: list[int] = []
+        prefilled: list[int] = []
         real: list[bool] = []
         for block in blocks:
             row = share_row(encode_users(tokenizer, as_seen_from_the_end(block), self.items))
@@ -191,12 +192,12 @@ class WarmupTrainer(CheckpointMixin, Trainer):
                 completions.append(rest + list(tokenizer(ending, add_special_tokens=False)["input_ids"]))
             completions += row.rest[-1:] * filling
             visible += row.visible + row.visible[-1:] * filling
-            given += [len(rest) for rest in row.rest + row.rest[-1:] * filling]
+            prefilled += [len(rest) for rest in row.rest + row.rest[-1:] * filling]
             real += [True] * len(block) + [False] * filling
         lengths = [len(completion) for completion in completions]
         sampled = lengths if self.with_sentences else [0] * len(lengths)
         device = self.accelerator.device
-        groups = pack(beginnings, completions, sampled, tokenizer.pad_token_id, device, visible, given)
+        groups = pack(beginnings, completions, sampled, tokenizer.pad_token_id, device, visible, prefilled)
         return groups, torch.tensor(real, device=device)
 
     def _endings(self, block: Items) -> list[str]:

@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from rrec_lib.model.policy import language_model, load_policy
+from rrec_lib.model.lora import language_model
+from rrec_lib.model.policy import load_policy
 
 ROOT = Path(__file__).resolve().parents[2]
 

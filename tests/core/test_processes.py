@@ -12,7 +12,7 @@ from rrec_lib.cli.main import main
 from rrec_lib.core.paths import one_at_a_time
 from rrec_lib.core.processes import check_launch, of_main
 from rrec_lib.data.prepared import catalogue_hash
-from rrec_lib.model import load, policy
+from rrec_lib.model import item_table, load
 from rrec_lib.model.adapters import LOG, load_adapter
 from rrec_lib.model.policy import load_policy
 from rrec_lib.training.checkpoints import SAVING
@@ -129,21 +129,21 @@ def test_the_packaged_model_is_converted_once_by_two_that_come_together(tmp_path
 
 
 def test_two_processes_may_keep_one_item_table_at_once(tmp_path, monkeypatch, smoke_profile, smoke_dataset):
-    monkeypatch.setattr(policy, "cache_dir", lambda: tmp_path)
-    one, items, real = load_policy(smoke_profile.model), list(smoke_dataset["items"])[:4], policy.save_file
-    depth: list[int] = []
+    monkeypatch.setattr(item_table, "cache_dir", lambda: tmp_path)
+    one, items = load_policy(smoke_profile.model), list(smoke_dataset["items"])[:4]
+    real, depth = item_table.save_file, list[int]()
 
     def save(tensors, path):
         if not depth:  # in the middle of the first process's work, a second does the same from start to end
             depth.append(1)
-            policy.item_table(one, items)
+            item_table.item_table(one, items)
         real(tensors, path)
 
-    monkeypatch.setattr(policy, "save_file", save)
-    table = policy.item_table(one, items)
+    monkeypatch.setattr(item_table, "save_file", save)
+    table = item_table.item_table(one, items)
     assert depth
     assert [path.suffix for path in (tmp_path / "item_tables").iterdir()] == [".safetensors"]
-    assert torch.equal(policy.item_table(one, items), table)
+    assert torch.equal(item_table.item_table(one, items), table)
 
 
 # -- layouts -----------------------------------------------------------------------------------------------------------

@@ -36,9 +36,13 @@ from rrec_lib.evaluation.ranks import target_rank
 from rrec_lib.evaluation.scoring import score_items
 from rrec_lib.lab import LabConfig, run_arm, taught_model
 from rrec_lib.lab.model import read_out, sample
-from rrec_lib.model import policy as policy_module
+from rrec_lib.model import encode as encode_module
+from rrec_lib.model import item_table as table_module
 from rrec_lib.model.adapters import load_adapter
-from rrec_lib.model.policy import Policy, encode, item_table, language_model, load_policy
+from rrec_lib.model.encode import encode
+from rrec_lib.model.item_table import item_table
+from rrec_lib.model.lora import language_model
+from rrec_lib.model.policy import Policy, load_policy
 from rrec_lib.model.prompts import encode_items, encode_users
 from rrec_lib.recommend.films import FilmRecommender
 from rrec_lib.recommend.recommender import ReasoningRecommender
@@ -235,15 +239,9 @@ def encoding() -> dict[str, Any]:
         return encode(policy, encode_items(policy.tokenizer, ITEMS))
 
     here, there = both(states)
-    sizes: list[int] = []
-    original = policy_module._batches
-
-    def noting(order: Any, sequences: Any, prefix: int, limit: int) -> Any:
-        sizes.append(limit)
-        return original(order, sequences, prefix, limit)
-
-    with mock.patch.object(policy_module, "_batches", noting):
+    with mock.patch.object(encode_module, "batches", wraps=encode_module.batches) as called:
         both(states)
+    sizes = [call.args[1] for call in called.call_args_list]
     return {"gap": gap(here, there), "there": on_device(there), "scale": here.abs().max().item(), "batch tokens": sizes}
 
 
@@ -253,7 +251,7 @@ def table() -> dict[str, Any]:
     here, there = both(lambda: item_table(policy_here(), ITEMS))
     policy = policy_here()
     again = item_table(policy, ITEMS)
-    with mock.patch.object(policy_module, "encode", side_effect=AssertionError("not read from the disk")):
+    with mock.patch.object(table_module, "encode", side_effect=AssertionError("not read from the disk")):
         item_table(policy, ITEMS)
     return {"gap": gap(here, there), "there": on_device(again), "again": gap(again, there)}
 
@@ -436,10 +434,10 @@ def mistakes() -> dict[str, str]:
     policy = policy_here()
     return seeded(
         {
-            "prompts": (rollouts, "_pad_left", lambda: write(policy)),
+            "prompts": (rollouts, "pad_rows", lambda: write(policy)),
             "a step's numbers": (rollouts, "send", lambda: write(policy)),
             "attention mask": (rollouts, "attention_mask", lambda: write(policy)),
-            "padded items": (policy_module, "pad_right", lambda: item_table(policy, ITEMS, use_cache=False)),
+            "padded items": (encode_module, "pad_rows", lambda: item_table(policy, ITEMS, use_cache=False)),
         }
     )
 

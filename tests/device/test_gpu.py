@@ -16,9 +16,11 @@ from rrec_lib.core.profiles import load_profile
 from rrec_lib.data.examples import prepare_profile
 from rrec_lib.data.prepared import catalogue_hash
 from rrec_lib.model.adapters import load_adapter
+from rrec_lib.model.encode import encode
 from rrec_lib.model.load import packaged_file
+from rrec_lib.model.lora import language_model
 from rrec_lib.model.packing import pack, packed_forward
-from rrec_lib.model.policy import encode, language_model, load_policy
+from rrec_lib.model.policy import load_policy
 from rrec_lib.model.prompts import encode_items, encode_users
 from rrec_lib.plan import memory
 from rrec_lib.plan.estimate import model_configuration

@@ -18,17 +18,6 @@ from rrec_lib.model.load import load_language_model
 from rrec_lib.model.policy import load_policy, weights_hash
 
 
-@pytest.fixture
-def trained(smoke_profile):
-    """A policy whose LoRA is not the identity."""
-    policy = load_policy(smoke_profile.model)
-    generator = torch.Generator().manual_seed(1)
-    for name, parameter in policy.model.named_parameters():
-        if "lora_B" in name:
-            parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
-    return policy
-
-
 def test_an_adapter_comes_back_as_it_was_saved(smoke_profile, trained, tmp_path):
     save_adapter(trained, tmp_path / "a", "catalogue", {"steps": 3})
     first, second = load_policy(smoke_profile.model), load_policy(smoke_profile.model)
@@ -48,6 +37,7 @@ def test_an_adapter_comes_back_as_it_was_saved(smoke_profile, trained, tmp_path)
 
 def test_plain_peft_loads_an_adapter(trained, tmp_path):
     save_adapter(trained, tmp_path / "a", "catalogue", {})
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [CARD, "adapter_config.json", WEIGHTS]
     base, tokenizer = load_language_model("tiny-random")
     ids = tokenizer("Alien (1979)", return_tensors="pt")["input_ids"]
     with torch.no_grad():
@@ -74,19 +64,13 @@ def test_a_save_that_fails_leaves_the_old_adapter(trained, tmp_path, monkeypatch
     save_adapter(trained, tmp_path / "a", "catalogue", {"steps": 3})
     real = os.replace
 
-    def fails(weights, path):
-        path.write_bytes(b"half")
-        raise OSError("disk full")
-
-    def fails_on_new(source, target):
-        if source.name == "new":
+    def fails(source, target):
+        if step == "write" or source.name == "new":
             raise OSError("disk full")
         real(source, target)
 
-    if step == "write":
-        monkeypatch.setattr(adapters, "save_file", fails)
-    else:
-        monkeypatch.setattr(os, "replace", fails_on_new)
+    # When the log is written, the weights lie there already.
+    monkeypatch.setattr(*((adapters, "log_lines") if step == "write" else (os, "replace")), fails)
     with pytest.raises(OSError, match="disk full"):
         save_adapter(trained, tmp_path / "a", "catalogue", {"steps": 4}, [{"loss": 1.0}])
     monkeypatch.undo()
@@ -94,54 +78,45 @@ def test_a_save_that_fails_leaves_the_old_adapter(trained, tmp_path, monkeypatch
     assert load_adapter(trained, tmp_path / "a", "catalogue")["steps"] == 3
 
 
-@pytest.mark.parametrize(
-    ("key", "words"), [("base", "base weights"), ("prompts", "prompts or chat template"), ("catalogue", "catalogue")]
-)
-def test_an_adapter_of_something_else_is_refused(trained, tmp_path, key, words):
-    save_adapter(trained, tmp_path / "a", "catalogue", {})
-    path = tmp_path / "a" / CARD
-    card = json.loads(path.read_text())
-    card["tied_to"][key] = "0" * 16
-    path.write_text(json.dumps(card))
-    before = weights_hash(trained.model, True)
-    with pytest.raises(ValueError, match=f"trained on something else.*{words} 0000.*rrec train"):
-        load_adapter(trained, tmp_path / "a", "catalogue")
-    assert weights_hash(trained.model, True) == before
-
-
 def test_other_weights_prompts_and_catalogues_are_recognised(smoke_profile, trained, tmp_path):
     save_adapter(trained, tmp_path / "a", "catalogue", {})
-    with pytest.raises(ValueError, match=r"\(base weights [0-9a-f]{16}, now [0-9a-f]{16}\)"):
-        load_adapter(load_policy(smoke_profile.model, seed=1), tmp_path / "a", "catalogue")
-    with pytest.raises(ValueError, match=r"\(catalogue catalogue, now another\)"):
-        load_adapter(trained, tmp_path / "a", "another")
+
+    def refused(policy, catalogue, what):
+        before = weights_hash(policy.model, True)
+        with pytest.raises(ValueError, match=rf"trained on something else \({what}\).*rrec train"):
+            load_adapter(policy, tmp_path / "a", catalogue)
+        assert weights_hash(policy.model, True) == before
+
+    digits = "[0-9a-f]{16}"
+    other = load_policy(smoke_profile.model, seed=1)
+    refused(other, "catalogue", f"base weights {digits}, now {digits}")
+    refused(trained, "another", "catalogue catalogue, now another")
     trained.tokenizer = copy.deepcopy(trained.tokenizer)
     trained.tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
-    with pytest.raises(ValueError, match=r"\(prompts or chat template [0-9a-f]{16}, now [0-9a-f]{16}\)"):
-        load_adapter(trained, tmp_path / "a", "catalogue")
+    refused(trained, "catalogue", f"prompts or chat template {digits}, now {digits}")
+    refused(trained, "another", ".*; catalogue catalogue, now another")
 
 
-@pytest.mark.parametrize(("change", "now"), [({"lora_rank": 2}, "2 and 8"), ({"lora_alpha": 3}, "4 and 3")])
-def test_an_adapter_of_another_shape_is_refused(smoke_profile, trained, tmp_path, change, now):
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"lora_rank": 2}, "LoRA rank 4 and alpha 8, the profile 2 and 8; set model.lora_rank"),
+        ({"lora_alpha": 3}, "LoRA rank 4 and alpha 8, the profile 4 and 3; set model.lora_rank"),
+        ({"lora_layers": 1}, "adapts other layers than the profile; set model.lora_layers"),
+    ],
+)
+def test_an_adapter_of_another_shape_is_refused(smoke_profile, trained, tmp_path, change, words):
     save_adapter(trained, tmp_path / "a", "catalogue", {})
     other = load_policy(dataclasses.replace(smoke_profile.model, **change))
-    with pytest.raises(ValueError, match=f"LoRA rank 4 and alpha 8, the profile {now}; set model.lora_rank"):
-        load_adapter(other, tmp_path / "a", "catalogue")
-
-
-def test_an_adapter_of_other_layers_is_refused(smoke_profile, trained, tmp_path):
-    save_adapter(trained, tmp_path / "a", "catalogue", {})
-    other = load_policy(dataclasses.replace(smoke_profile.model, lora_layers=1))
-    with pytest.raises(ValueError, match=r"adapts other layers than the profile; set model\.lora_layers"):
+    with pytest.raises(ValueError, match=words):
         load_adapter(other, tmp_path / "a", "catalogue")
 
 
 @pytest.mark.parametrize("missing", [CARD, WEIGHTS, None])
 def test_a_missing_file_is_named(trained, tmp_path, missing):
-    folder = tmp_path / "nothing"
+    folder = tmp_path / ("a" if missing else "nothing")
+    save_adapter(trained, tmp_path / "a", "catalogue", {})
     if missing:
-        folder = tmp_path / "a"
-        save_adapter(trained, folder, "catalogue", {})
         (folder / missing).unlink()
     with pytest.raises(FileNotFoundError, match=f"no adapter in .*{CARD} or {WEIGHTS} is missing.*rrec train"):
         load_adapter(trained, folder, "catalogue")

@@ -2,14 +2,18 @@
 
 import copy
 import shutil
-from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AttentionInterface
 
+from rrec_lib.core.private_names import attention_of
 from rrec_lib.model import load
-from rrec_lib.model.policy import language_model, load_policy, weights_hash
+from rrec_lib.model.load import keep_soft_capping
+from rrec_lib.model.lora import language_model
+from rrec_lib.model.packing import pack, packed_forward
+from rrec_lib.model.policy import weights_hash
 
 
 @pytest.fixture
@@ -46,14 +50,12 @@ def test_a_name_that_no_place_can_have_gets_the_known_ones(name):
             call(name)
 
 
-def test_a_model_is_loaded_from_a_local_folder(smoke_profile, tmp_path):
-    policy = load_policy(smoke_profile.model)
-    adapted: Any = policy.model
-    model = adapted.unload()
+def test_a_model_is_loaded_from_a_local_folder(fresh, tmp_path):
+    model = fresh.model.unload()
     model.save_pretrained(tmp_path)
-    policy.tokenizer.save_pretrained(tmp_path)
+    fresh.tokenizer.save_pretrained(tmp_path)
     loaded, _ = load.load_language_model(str(tmp_path))
-    assert weights_hash(loaded) == weights_hash(model) == policy.base_hash
+    assert weights_hash(loaded) == weights_hash(model) == fresh.base_hash
     assert language_model(loaded) is loaded
 
 
@@ -110,3 +112,43 @@ def test_random_weights_follow_their_seed_and_leave_the_generator_alone():
     first, again, other = (load.load_language_model("tiny-random", seed=seed)[0] for seed in (0, 0, 1))
     assert torch.equal(torch.rand(3), expected)
     assert weights_hash(first) == weights_hash(again) != weights_hash(other)
+
+
+def capped_by_hand(module, query, key, value, attention_mask, scaling, **_):
+    """Attention with Gemma 2's soft-capping, written down from its paper."""
+    heads = module.num_key_value_groups
+    scores = query @ key.repeat_interleave(heads, 1).transpose(2, 3) * scaling
+    limit = module.config.attn_logit_softcapping
+    weights = (limit * (scores / limit).tanh() + attention_mask).softmax(-1)
+    return (weights @ value.repeat_interleave(heads, 1)).transpose(1, 2).contiguous(), weights
+
+
+def test_soft_capping_is_never_dropped(family):
+    prompts = [[5, 6, 7, 8, 9], [3, 4]]
+    groups = pack(prompts, [[11, 12, 13], [21, 22], [31, 32], [33]], [3, 2, 2, 1], 0, torch.device("cpu"))
+    AttentionInterface.register("capped_by_hand", capped_by_hand)
+
+    def logprobs(model):
+        with torch.no_grad():
+            return packed_forward(model, groups).logprobs
+
+    def gemma(softcap):
+        return family("gemma2", attn_logit_softcapping=softcap, initializer_range=0.5)[0]  # scores that are large
+
+    by_hand = gemma(0.5)
+    by_hand.set_attn_implementation("capped_by_hand")
+    expected, model = logprobs(by_hand), keep_soft_capping(gemma(0.5))
+    assert attention_of(model) == "eager"
+    torch.testing.assert_close(logprobs(model), expected, atol=1e-5, rtol=1e-5)
+    assert (logprobs(gemma(None)) - expected).abs().max() > 0.05  # what SDPA made of it
+    for name in ("qwen2", "llama"):
+        own = family(name)[0]
+        assert attention_of(own) == attention_of(keep_soft_capping(own)) != "eager"
+
+
+def test_a_model_that_keeps_another_attention_is_refused(family, monkeypatch):
+    model = family("gemma2")[0]
+    model.config._attn_implementation = "sdpa"
+    monkeypatch.setattr(model, "set_attn_implementation", lambda name: None)
+    with pytest.raises(ValueError, match="gemma2 needs eager attention for its soft-capping, got sdpa"):
+        keep_soft_capping(model)

@@ -1,59 +1,41 @@
 """Packing: the block mask by hand, both its forms, and what would go wrong without it."""
 
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, Gemma2Config, Qwen2Config
 
 from rrec_lib.model import packing
 from rrec_lib.model.packing import pack, packed_forward, packed_states
-from rrec_lib.model.policy import last_hidden_states
 
 CPU = torch.device("cpu")
-SIZE: dict[str, Any] = {"vocab_size": 60, "hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2}
-SIZE |= {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 12, "initializer_range": 0.5}
-SIZE |= {"pad_token_id": 2, "eos_token_id": 2, "bos_token_id": 1}
 PROMPTS = [[3, 4, 5, 6], [7, 8]]
 COMPLETIONS = [[11, 12, 13], [21, 22], [31], [41, 42]]
 
 
-def tiny(config, attention, **options):
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config(**SIZE, **options), dtype=torch.float32)
-    model.set_attn_implementation(attention)
-    return model.eval()
+@pytest.fixture
+def tiny(family):
+    def make(name, attention, **settings):
+        model = family(name, initializer_range=0.5, **settings)[0]
+        model.set_attn_implementation(attention)
+        return model
+
+    return make
 
 
-def gemma(softcap=0.3):
-    return tiny(Gemma2Config, "eager", attn_logit_softcapping=softcap)
+@pytest.fixture(params=["qwen2 sdpa", "qwen2 eager", "llama sdpa", "gemma2 eager"])
+def model(request, tiny):
+    name, attention = request.param.split()
+    return tiny(name, attention, **({"attn_logit_softcapping": 0.3} if name == "gemma2" else {}))
 
 
-MODELS = {
-    "qwen2, sdpa": lambda: tiny(Qwen2Config, "sdpa"),
-    "qwen2, eager": lambda: tiny(Qwen2Config, "eager"),
-    "gemma2, eager": gemma,
-}
-
-
-@pytest.fixture(params=MODELS)
-def model(request):
-    return MODELS[request.param]()
+@pytest.fixture
+def separate(alone):
+    """States of the same sequences, each in a row of its own."""
+    return lambda model: alone(model, [PROMPTS[row // 2] + c for row, c in enumerate(COMPLETIONS)])
 
 
 @pytest.fixture
 def groups():
     return pack(PROMPTS, COMPLETIONS, [3, 1, 0, 2], 0, CPU)
-
-
-def alone(model, sequence):
-    ids = torch.tensor([sequence])
-    return last_hidden_states(model, ids, torch.ones_like(ids))[0]
-
-
-def separate(model):
-    return torch.stack([alone(model, PROMPTS[row // 2] + c) for row, c in enumerate(COMPLETIONS)])
 
 
 def test_pack_by_hand(groups):
@@ -64,8 +46,8 @@ def test_pack_by_hand(groups):
     assert groups.loss_mask.tolist() == [[[1, 1, 1], [1, 0, 0]], [[0, 0, 0], [1, 1, 0]]]
 
 
-def test_positions_start_again_behind_the_prompt(groups):
-    inputs = packing._packed_inputs(tiny(Qwen2Config, "sdpa"), groups)
+def test_positions_start_again_behind_the_prompt(tiny, groups):
+    inputs = packing._packed_inputs(tiny("qwen2", "sdpa"), groups)
     assert inputs["position_ids"].tolist() == [[0, 1, 2, 3, 4, 5, 6, 4, 5, 6], [0, 0, 0, 1, 2, 3, 4, 2, 3, 4]]
 
 
@@ -80,10 +62,9 @@ MASK = [  # one prompt token that is padding, one that is real, two blocks of tw
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_the_block_mask_by_hand(attention):
+def test_the_block_mask_by_hand(tiny, attention):
     groups = pack([[9], [9, 9]], [[5, 6], [7], [5, 6], [7]], [2, 1, 2, 1], 0, CPU)
-    stub: Any = SimpleNamespace(config=SimpleNamespace(_attn_implementation=attention))
-    mask = packing._block_mask(stub, groups)[:1]
+    mask = packing._packed_inputs(tiny("qwen2", attention), groups)["attention_mask"][:1]
     assert mask.shape == (1, 1, 6, 6)
     if attention == "sdpa":
         assert mask.dtype == torch.bool
@@ -94,14 +75,10 @@ def test_the_block_mask_by_hand(attention):
     assert mask[0, 0].int().tolist() == MASK
 
 
-def test_packed_equals_separate(model, groups):
-    with torch.no_grad():
-        torch.testing.assert_close(packed_forward(model, groups).states, separate(model), atol=1e-5, rtol=1e-5)
-
-
-def test_logprobs_and_entropies_are_those_of_the_sampling_distribution(model, groups):
+def test_states_logprobs_and_entropies_are_those_of_separate_rows(model, groups, separate):
     with torch.no_grad():
         packed = packed_forward(model, groups, temperature=1.5)
+        torch.testing.assert_close(packed.states, separate(model), atol=1e-5, rtol=1e-5)
         for row, completion in enumerate(COMPLETIONS):
             prompt = PROMPTS[row // 2]
             logits = model(torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1] / 1.5
@@ -130,38 +107,30 @@ def test_gradients_of_token_logprobs_are_those_of_log_softmax(chunk, monkeypatch
     assert gradient[0].abs().max() > 1e-2
 
 
-def test_without_the_blocks_a_reasoning_would_read_its_neighbour(model, groups, monkeypatch):
-    original = packing._block_mask
+def without_blocks(inputs):
+    mask = inputs["attention_mask"]
+    causal = torch.ones(mask.shape[-2:], dtype=torch.bool).tril().expand_as(mask)
+    return {"attention_mask": causal if mask.dtype == torch.bool else mask.min() * (~causal)}
 
-    def leaking(model, groups):
-        mask = original(model, groups)
-        causal = torch.ones(mask.shape[-2:], dtype=torch.bool).tril().expand_as(mask)
-        return causal if mask.dtype == torch.bool else torch.zeros(mask.shape).masked_fill(~causal, mask.min())
 
-    monkeypatch.setattr(packing, "_block_mask", leaking)
+def without_restarted_positions(inputs):
+    return {"position_ids": torch.arange(inputs["input_ids"].shape[1]).expand_as(inputs["input_ids"])}
+
+
+@pytest.mark.parametrize("mistake", [without_blocks, without_restarted_positions])
+def test_a_second_block_would_read_its_neighbour_or_stand_too_far_away(model, groups, separate, monkeypatch, mistake):
+    original = packing._packed_inputs
+    monkeypatch.setattr(packing, "_packed_inputs", lambda *a: (inputs := original(*a)) | mistake(inputs))
     with torch.no_grad():
         difference = (packed_forward(model, groups).states - separate(model)).abs().amax(1)
     assert difference[0] < 1e-5  # the first block of a whole prompt has no neighbour before it
     assert difference[1] > 1e-3
 
 
-def test_without_restarted_positions_the_second_block_would_stand_too_far_away(model, groups, monkeypatch):
-    original = packing._packed_inputs
-
-    def running_on(model, groups):
-        inputs = original(model, groups)
-        return inputs | {"position_ids": torch.arange(inputs["input_ids"].shape[1]).expand_as(inputs["input_ids"])}
-
-    monkeypatch.setattr(packing, "_packed_inputs", running_on)
+def test_softcapping_counts_in_the_gemma_test(tiny, separate):
     with torch.no_grad():
-        difference = (packed_forward(model, groups).states - separate(model)).abs().amax(1)
-    assert difference[0] < 1e-5
-    assert difference[1] > 1e-3
-
-
-def test_softcapping_counts_in_the_gemma_test(groups):
-    with torch.no_grad():
-        assert (separate(gemma()) - separate(gemma(softcap=None))).abs().max() > 1e-3
+        capped, plain = (separate(tiny("gemma2", "eager", attn_logit_softcapping=limit)) for limit in (0.3, None))
+    assert (capped - plain).abs().max() > 1e-3
 
 
 def test_half_precision_leaves_no_nan(model, groups):
@@ -173,13 +142,12 @@ def test_half_precision_leaves_no_nan(model, groups):
     assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
 
 
-def test_packed_states_fill_up_the_last_row_and_keep_the_order(model):
+def test_packed_states_fill_up_the_last_row_and_keep_the_order(model, alone):
     sequences = [[3, 4, 11], [3, 4, 12, 13], [3, 4, 14], [3, 4, 15, 16, 17], [3, 4, 18]]
     with torch.no_grad():
-        expected = torch.stack([alone(model, sequence) for sequence in sequences])
+        expected = alone(model, sequences)
         for per_row in (1, 2, 5, 8):
             states = packed_states(model, sequences, CPU, per_row)
             torch.testing.assert_close(states, expected, atol=1e-5, rtol=1e-5)
         unlike = [[3, 4], [5, 6, 7]]  # nothing in common, nothing to share
-        expected = torch.stack([alone(model, sequence) for sequence in unlike])
-        torch.testing.assert_close(packed_states(model, unlike, CPU), expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(packed_states(model, unlike, CPU), alone(model, unlike), atol=1e-5, rtol=1e-5)

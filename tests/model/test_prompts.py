@@ -105,15 +105,11 @@ def test_the_leak_check_sees_a_leak(monkeypatch):
     assert leaks(EXAMPLE, ITEMS)
 
 
-@pytest.mark.parametrize("template", [REFUSES, IGNORES])
-def test_without_a_system_role_the_instruction_heads_the_users_turn(tokenizer, template):
-    expected = f"[user]{FILM_INSTRUCTION}\n\nTitle: Alien (1979)\nGenres: Horror, Sci-Fi"
+@pytest.mark.parametrize(("template", "turn"), [(REFUSES, "\n\n"), (IGNORES, "\n\n"), (ACCEPTS, "[user]")])
+def test_without_a_system_role_the_instruction_heads_the_users_turn(tokenizer, template, turn):
+    role = "[system]" if template == ACCEPTS else "[user]"
+    expected = f"{role}{FILM_INSTRUCTION}{turn}Title: Alien (1979)\nGenres: Horror, Sci-Fi"
     assert render(with_template(tokenizer, template), item_messages(ITEMS[0])) == expected
-
-
-def test_with_a_system_role_nothing_is_merged(tokenizer):
-    expected = f"[system]{FILM_INSTRUCTION}[user]Title: Alien (1979)\nGenres: Horror, Sci-Fi"
-    assert render(with_template(tokenizer, ACCEPTS), item_messages(ITEMS[0])) == expected
 
 
 def test_items_end_with_the_marker_and_users_do_not(tokenizer):

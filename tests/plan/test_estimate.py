@@ -8,8 +8,10 @@ from importlib.metadata import version
 import plan_page
 import pytest
 import torch
+from transformers import Gemma2Config
 
 from rrec_lib.cli.main import main
+from rrec_lib.core.private_names import attention_of
 from rrec_lib.core.profiles import ModelProfile, load_profile
 from rrec_lib.model.packing import packed_states
 from rrec_lib.plan.estimate import (
@@ -200,3 +202,7 @@ def test_the_page_shows_what_the_command_prints():
     assert page.count("rrec plan --profile") == len(plan_page.BLOCK.findall(page)) == 2
     changed = re.sub(r"(parameters +)\d", r"\g<1>9", page)
     assert changed != page == plan_page.regenerated(page) == plan_page.regenerated(changed), "run `make plan-page`"
+
+
+def test_a_plan_measures_the_attention_that_is_trained():
+    assert attention_of(build(narrow(Gemma2Config()), LORA, "meta")) == "eager"

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from rrec_lib.evaluation.evaluate import sample_examples
-from rrec_lib.model.policy import encode, load_policy
+from rrec_lib.model.encode import encode
+from rrec_lib.model.policy import load_policy
 from rrec_lib.model.prompts import encode_users, marker_ids
 from rrec_lib.recommend.controls import other_users, random_texts, shuffled_histories
 from rrec_lib.recommend.recommender import ReasoningRecommender

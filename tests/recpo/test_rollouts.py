@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from rrec_lib.model.load import load_tokenizer
-from rrec_lib.model.policy import language_model, last_hidden_states, load_policy
+from rrec_lib.model.lora import language_model
+from rrec_lib.model.policy import load_policy
 from rrec_lib.model.prompts import MARKER, marker_ids
 from rrec_lib.recpo import rollouts as rollouts_module
 from rrec_lib.recpo.rollouts import Closed, Rollouts, close, sample_groups
@@ -102,12 +103,6 @@ def sample(policy, group_size, seed=0, temperature=1.0, top_k=50):
         )
 
 
-def in_full(policy, sequence):
-    ids = torch.tensor([sequence])
-    with policy.inference():
-        return last_hidden_states(policy.model, ids, torch.ones_like(ids))[0]
-
-
 def dictate(monkeypatch, scripts):
     """Let the real sampling loop run, with one script of tokens per member in place of the model's choice."""
 
@@ -128,21 +123,28 @@ WRITTEN = [
 ]
 
 
-def test_every_way_to_end_gives_the_state_of_a_plain_forward_pass(policy, tokenizer, monkeypatch):
+def test_every_way_to_end_gives_the_state_of_a_plain_forward_pass(policy, tokenizer, alone, monkeypatch):
     scripts = [tokens(tokenizer, text) for text, _, _ in WRITTEN]
     filled = [(script + [20] * LENGTH)[:LENGTH] for script in scripts]
     dictate(monkeypatch, {(row // 3, row % 3 + 1): script for row, script in enumerate(filled)})
     rollouts = sample(policy, 3, top_k=0)
     for row, (text, finished, trimmed) in enumerate(WRITTEN):
-        closed = rollouts.closed[row]
+        closed, prompt, other = rollouts.closed[row], PROMPTS[row // 3], PROMPTS[1 - row // 3]
         assert (closed.finished, closed.trimmed) == (finished, trimmed), text
         assert closed.ids[: closed.sampled] == filled[row][: closed.sampled]  # group order: rows 0-2, then 3-5
-        expected = in_full(policy, PROMPTS[row // 3] + closed.ids)
-        torch.testing.assert_close(rollouts.states[row], expected, atol=1e-5, rtol=1e-5)
-        early = in_full(policy, PROMPTS[row // 3] + closed.ids[:-1])
-        assert (rollouts.states[row] - early).abs().max() > 1e-2  # one token early is another state
-        other = in_full(policy, PROMPTS[1 - row // 3] + closed.ids)
-        assert (rollouts.states[row] - other).abs().max() > 1e-2  # and so is the other person's prompt
+        with policy.inference():
+            states = alone(policy.model, [prompt + closed.ids, prompt + closed.ids[:-1], other + closed.ids])
+        torch.testing.assert_close(rollouts.states[row], states[0], atol=1e-5, rtol=1e-5)
+        # One token early is another state, and so is the other person's prompt.
+        assert ((rollouts.states[row] - states[1:]).abs().amax(1) > 1e-2).all()
+
+
+def test_in_every_family_rollouts_end_at_the_marker_with_its_state(of_family, alone):
+    rollouts = sample(of_family, 3)
+    assert all(of_family.tokenizer.decode(closed.ids).endswith(MARKER) for closed in rollouts.closed)
+    with torch.no_grad():
+        expected = alone(of_family.model, [PROMPTS[row // 3] + c.ids for row, c in enumerate(rollouts.closed)])
+    torch.testing.assert_close(rollouts.states, expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("fixed", "steps"), [(True, LENGTH), (False, 1)])

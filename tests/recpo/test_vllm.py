@@ -19,7 +19,8 @@ from trl.generation import vllm_generation
 from rrec_lib.cli.main import main
 from rrec_lib.core.profiles import load_profile
 from rrec_lib.model.load import load_tokenizer
-from rrec_lib.model.policy import language_model, last_hidden_states, load_policy, merged_lora
+from rrec_lib.model.lora import language_model, merged_lora
+from rrec_lib.model.policy import load_policy
 from rrec_lib.model.prompts import MARKER, marker_ids
 from rrec_lib.recpo.rollouts import close
 from rrec_lib.recpo.vllm import STOP, importance_weights, sample_closed, weighted_rollouts
@@ -136,20 +137,21 @@ def test_weights_by_hand():
             importance_weights(logprobs, sampling, mask, wrong)
 
 
-def test_states_and_own_log_probabilities_are_those_of_plain_passes(policy, tokenizer):
+def test_states_and_own_log_probabilities_are_those_of_plain_passes(policy, tokenizer, alone):
     prompts = [[5, 6, 7, 8], [9, 10]]
     closed = [close(tokens(tokenizer, text), tokenizer) for text in ("a b<answer>", "They like", "<answer>", "c d e")]
-    exact, states = [], []
+    exact = []
     for row, one in enumerate(closed):
         prompt = prompts[row // 2]
         ids = torch.tensor([prompt + one.ids])
         with torch.no_grad():
             logits = policy.model(ids).logits[0, len(prompt) - 1 : -1] / 1.5
-            states.append(last_hidden_states(policy.model, ids, torch.ones_like(ids))[0])
         chosen = logits.log_softmax(-1).gather(-1, torch.tensor(one.ids)[:, None])[:, 0]
         exact.append(chosen[: one.sampled].tolist())
     result = weighted_rollouts(policy.model, tokenizer, prompts, closed, exact, 1.5)
-    torch.testing.assert_close(result.rollouts.states, torch.stack(states), atol=1e-5, rtol=1e-5)
+    with torch.no_grad():
+        states = alone(policy.model, [prompts[row // 2] + one.ids for row, one in enumerate(closed)])
+    torch.testing.assert_close(result.rollouts.states, states, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(result.weights, torch.ones_like(result.weights), atol=1e-4, rtol=0)
     assert result.weights.shape == (4, max(len(c.ids) for c in closed))
     halved = [[value + math.log(2) for value in row] for row in exact]

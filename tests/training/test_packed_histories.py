@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from rrec_lib.model.encode import encode
 from rrec_lib.model.packing import group_states, pack
-from rrec_lib.model.policy import encode, load_policy
+from rrec_lib.model.policy import load_policy
 from rrec_lib.model.prompts import encode_users, marker_ids
 from rrec_lib.training.packed_histories import (
     as_seen_from_the_end,

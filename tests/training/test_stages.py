@@ -15,8 +15,11 @@ from datasets import DatasetDict
 from rrec_lib.core import hardware
 from rrec_lib.core.profiles import load_profile
 from rrec_lib.evaluation.scoring import mask_items, score_items
+from rrec_lib.model.encode import encode
+from rrec_lib.model.item_table import item_table
+from rrec_lib.model.lora import language_model
 from rrec_lib.model.packing import pack, packed_forward
-from rrec_lib.model.policy import Policy, encode, item_table, language_model, load_policy, weights_hash
+from rrec_lib.model.policy import Policy, load_policy, weights_hash
 from rrec_lib.model.prompts import encode_users, marker_ids
 from rrec_lib.recpo.advantages import grpo_advantages
 from rrec_lib.recpo.step_items import choose_items, step_seed

@@ -63,7 +63,7 @@ def cpu_out_of_memory(loss):
 
 
 STOPS = [
-    (scaled(float("nan")), "the loss of step 4 is nan"),
+    (scaled(float("nan")), "the loss of step 4 is nan; .* or set model.dtype=float32"),
     (scaled(float("inf")), "the loss of step 4 is (inf|-inf|nan)"),
     (scaled(1e9), "the gradient norm of step 4 is .*, the limit 10000"),
     (out_of_memory, "out of memory at step 4"),

@@ -1,11 +1,7 @@
-"""bfloat16 and float16: one hash for one model, adapters that move between machines, steps, notebooks, overflow.
-
-Where a GPU is pretended, ``torch.cuda`` says that it is there and everything else happens on the CPU.
-"""
+"""bfloat16 and float16 from end to end: adapters on every card, steps, notebooks, loss scaling, overflow."""
 
 import dataclasses
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -15,14 +11,14 @@ import pytest
 import torch
 
 from rrec_lib.core import hardware
-from rrec_lib.core.console import TrainingError
 from rrec_lib.core.profiles import load_profile
 from rrec_lib.data.examples import prepare_profile
 from rrec_lib.evaluation.evaluate import mean_ndcg, sample_examples
 from rrec_lib.evaluation.scoring import unit_rows
-from rrec_lib.model.adapters import check_identity
-from rrec_lib.model.policy import encode, identity, item_table, language_model, load_policy, weights_hash
-from rrec_lib.model.precision import cast_weights
+from rrec_lib.model.adapters import check_identity, identity
+from rrec_lib.model.encode import encode
+from rrec_lib.model.lora import language_model
+from rrec_lib.model.policy import load_policy, weights_hash
 from rrec_lib.model.prompts import encode_users, marker_ids
 from rrec_lib.recommend.films import FilmRecommender
 from rrec_lib.recommend.recommender import ReasoningRecommender
@@ -42,17 +38,6 @@ STAGES: dict[str, Any] = {"warmup": warm_up, "recpo": train_recpo}
 
 
 @contextmanager
-def pretended_gpu(kind):
-    """A card that multiplies in ``kind``: an A100 in bfloat16, a T4 in float16."""
-    with (
-        mock.patch.object(torch.cuda, "is_available", return_value=True),
-        mock.patch.object(torch.cuda, "is_bf16_supported", return_value=kind == "bfloat16"),
-        mock.patch.object(hardware, "device", return_value=torch.device("cpu")),
-    ):
-        yield
-
-
-@contextmanager
 def float16_products_as_on_a_gpu():
     """Linear layers multiply float16 numbers and sum in float32: what a GPU does, and few CPUs do in hardware."""
     linear = torch.nn.functional.linear
@@ -69,62 +54,7 @@ def float16_products_as_on_a_gpu():
 
 
 @pytest.fixture(scope="module")
-def saved_family(family, tmp_path_factory):
-    """A family's tiny model in a folder, and the smoke profile that loads it."""
-
-    @lru_cache
-    def folder_of(name, dtype, change):
-        folder = tmp_path_factory.mktemp(name)
-        model, tokenizer = family(name)
-        if change is not None:
-            change(model)
-        model.to(dtype).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        return folder
-
-    def save(name, dtype=torch.float32, change=None, kind="float32"):
-        return load_profile("smoke", {"model.name": str(folder_of(name, dtype, change)), "model.dtype": kind})
-
-    return save
-
-
-# -- one hash everywhere ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("stored", ["float32", "bfloat16"])
-def test_a_model_has_one_hash_whatever_it_is_cast_to(saved_family, stored):
-    profile = saved_family("qwen2", hardware.DTYPES[stored])
-    here = load_policy(profile.model)
-    assert language_model(here.model).dtype == torch.float32
-    made_by = {here.made_by}
-    for kind in HALF:
-        with pretended_gpu(kind):
-            there = load_policy(dataclasses.replace(profile.model, dtype=kind))
-        assert there.base_hash == here.base_hash
-        frozen = {p.dtype for p in there.model.parameters() if not p.requires_grad}
-        assert frozen == {hardware.DTYPES[kind]}
-        assert {p.dtype for p in there.model.parameters() if p.requires_grad} == {torch.float32}
-        adapted: Any = there.model
-        cast = weights_hash(adapted.unload())
-        assert (cast == here.base_hash) == (stored == kind)  # hashed after the cast, it was another model
-        made_by.add(there.made_by)
-        half = dataclasses.replace(profile.model, dtype=kind)
-        made_by.add(load_policy(half).made_by)  # on a CPU: the same products of unrounded weights
-    assert len(made_by) == 5  # so many item tables
-
-
-def test_only_weights_are_cast(family):
-    model = family("gemma2")[0]
-    kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    assert any("inv_freq" in name for name in kept)
-    cast_weights(model, torch.bfloat16)
-    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
-    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
-    assert all(torch.equal(buffer, kept[name]) for name, buffer in model.named_buffers())
-
-
-@pytest.fixture(scope="module")
-def recorded():
+def recorded(pretended_gpu):
     """The cpu profile's data, the rows that its notebook evaluates, and a loader of its recorded adapters."""
     profile = load_profile("cpu")
     dataset = prepare_profile(profile)
@@ -218,7 +148,7 @@ def test_notebooks_run_in_half_precision(saved_family, tmp_path, monkeypatch, ki
 
 
 @pytest.mark.parametrize("arguments", [warmup_arguments, recpo_config])
-def test_both_stages_scale_the_loss_in_float16(smoke_profile, tmp_path, arguments):
+def test_both_stages_scale_the_loss_in_float16(smoke_profile, pretended_gpu, tmp_path, arguments):
     profile = dataclasses.replace(smoke_profile, model=dataclasses.replace(smoke_profile.model, dtype="auto"))
     for kind in HALF:
         with pretended_gpu(kind):
@@ -262,14 +192,16 @@ def overflowing(model):
         linear.weight.data.mul_(3000)
 
 
-PATHS = {
-    "item table": lambda policy, profile, data, folder: item_table(policy, list(data["items"]), use_cache=False),
-    "evaluation": lambda policy, profile, data, folder: ReasoningRecommender(
-        policy, list(data["items"]), profile, use_cache=False
-    ).scores(list(data["test"])[:2]),
-    "recommend": lambda policy, profile, data, folder: FilmRecommender(
-        ReasoningRecommender(policy, list(data["items"]), profile, use_cache=False), "base"
-    ).recommend([data["items"][0]["title"]]),
+def recommender(policy, profile, data):
+    return ReasoningRecommender(policy, list(data["items"]), profile, use_cache=False)
+
+
+PATHS: dict[str, Any] = {
+    "item table": lambda *run, folder: recommender(*run).item_embeddings,
+    "evaluation": lambda *run, folder: recommender(*run).scores(list(run[2]["test"])[:2]),
+    "recommend": lambda *run, folder: FilmRecommender(recommender(*run), "base").recommend(
+        [run[2]["items"][0]["title"]]
+    ),
     "warmup": lambda policy, profile, data, folder: warm_up(policy, data, profile, folder, max_steps=1),
     "recpo": lambda policy, profile, data, folder: train_recpo(policy, data, profile, folder, max_steps=1),
 }
@@ -281,26 +213,6 @@ def test_an_overflow_is_named_in_the_first_pass(saved_family, smoke_dataset, tmp
     policy = load_policy(profile.model)
     for _ in range(2):  # and again where somebody tries again
         with pytest.raises(ValueError, match=r"not finite.*65,504.*--set model\.dtype=float32"):
-            PATHS[path](policy, profile, smoke_dataset, tmp_path)
+            PATHS[path](policy, profile, smoke_dataset, folder=tmp_path)
     profile = saved_family("qwen2", change=overflowing, kind="float32")
-    PATHS[path](load_policy(profile.model), profile, smoke_dataset, tmp_path)
-
-
-def test_later_passes_wait_for_nothing_and_tables_are_still_checked(saved_family, smoke_dataset):
-    policy = load_policy(saved_family("qwen2").model)
-    decoder = language_model(policy.model).get_decoder()
-    assert len(decoder._forward_hooks) == 1
-    encode(policy, [[5, 6, 7]])
-    assert not decoder._forward_hooks
-    decoder.norm.weight.data[0] = float("nan")
-    with pytest.raises(ValueError, match="not finite in float32, so its base weights or its adapter"):
-        item_table(policy, list(smoke_dataset["items"])[:3])
-
-
-def test_a_loss_that_is_no_number_names_the_type(saved_family, smoke_dataset, tmp_path, monkeypatch):
-    profile = saved_family("qwen2")
-    monkeypatch.setattr(
-        "rrec_lib.training.warmup_trainer.item_logprobs", lambda states, *_, **__: states.sum(1) * float("nan")
-    )
-    with pytest.raises(TrainingError, match=r"model\.dtype=float32"):
-        warm_up(load_policy(profile.model), smoke_dataset, profile, tmp_path, max_steps=1)
+    PATHS[path](load_policy(profile.model), profile, smoke_dataset, folder=tmp_path)
