@@ -96,12 +96,12 @@ class Steps:
         ):
             shared = self._shared(folder)
             args = recpo_config(self.profile, Path(shared.pop("output_dir")), **shared)
-            trainer = RecPOTrainer(self.policy, args, self.data, [clock])
+            trainer = RecPOTrainer(self.policy, args, self.data, self.profile, [clock])
             start = hardware.now()
             trainer.refresh_item_table()
             self.refresh_seconds = hardware.now() - start
             trainer.train()
-        return clock.seconds + self.refresh_seconds / args.item_refresh_steps
+        return clock.seconds + self.refresh_seconds / self.profile.training.item_refresh_steps
 
     def apart(self) -> float:
         """Ours, but in the update every reasoning has a row of its own, behind a copy of its prompt."""

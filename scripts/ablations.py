@@ -41,12 +41,13 @@ from rrec_lib.training.run_folder import settings_of
 from rrec_lib.training.stages import save_stage, train_recpo
 
 WITHOUT, GOES_ON, WARM_UP, FROM_NOTHING = "without reasoning", "warm-up goes on", "warm-up alone", "without warm-up"
-# Profile values, or fields of RecPOConfig. A batch keeps its number of reasonings.
+OVER_BATCH = {"training.item_softmax": "batch", "training.item_negatives": 0}
+# Profile values. A batch keeps its number of reasonings.
 LINES: dict[str, dict[str, Any]] = {
     FULL: {},
     WITHOUT: OF_ARM["none"],
     GOES_ON: OF_ARM["own"],
-    "contrastive only": {"token_weight": 0.0},
+    "contrastive only": {"training.token_weight": 0.0},
     "without R_d": {"reward.beta": 1.0},
     "without R_c": {"reward.beta": 0.0},
     "RLOO": {"training.advantage": "rloo"},
@@ -54,8 +55,8 @@ LINES: dict[str, dict[str, Any]] = {
     "G = 8": {"rollouts.group_size": 8, "training.users_per_step": 4},
     "temperature 0.7": {"rollouts.temperature": 0.7},
     "temperature 1.5": {"rollouts.temperature": 1.5},
-    "in-batch softmax": {"training.item_softmax": "batch"},
-    "logQ correction": {"training.item_softmax": "batch", "logq_correction": True},
+    "in-batch softmax": OVER_BATCH,
+    "logQ correction": {**OVER_BATCH, "training.logq_correction": True},
     FROM_NOTHING: {},
 }
 # Stage of the adapter that is read, and what stands before the marker.
@@ -98,15 +99,13 @@ def main() -> None:
 def run(line: str, arguments: argparse.Namespace) -> None:
     """Train one line, or go on with it, and write its report."""
     knobs = LINES.get(line, {})
-    fields = {key: value for key, value in knobs.items() if "." not in key}
-    values = {key: value for key, value in knobs.items() if "." in key}
-    profile = load_profile(arguments.profile, {**SETTINGS, **parse_overrides(arguments.set), **values})
+    profile = load_profile(arguments.profile, {**SETTINGS, **parse_overrides(arguments.set), **knobs})
     runs, name = arguments.runs / place(profile), f"{line.replace(' ', '-')}-{arguments.seed}"
     stage, control = READ.get(line, ("warmup", "none" if line == WITHOUT else "own"))
     hours = arguments.hours + (arguments.warmup_hours if line == FROM_NOTHING else 0)
     report, folder = arguments.out / place(profile) / f"{name}.json", runs / name
     settings = settings_of(
-        profile, hours=hours, every=arguments.every, rows=arguments.rows, test_rows=arguments.test_rows, **fields
+        profile, hours=hours, every=arguments.every, rows=arguments.rows, test_rows=arguments.test_rows
     )
     adapter, shipped = getattr(arguments, stage), profile.adapters.get(stage)
     if line != FROM_NOTHING and adapter != (resource(shipped) if shipped else None):
@@ -125,16 +124,8 @@ def run(line: str, arguments: argparse.Namespace) -> None:
             if line in (WITHOUT, GOES_ON):
                 trainer = train_states(policy, dataset, profile, folder / "training", arguments.seed, stop)
             else:
-                trainer = train_recpo(
-                    policy,
-                    dataset,
-                    profile,
-                    folder / "training",
-                    arguments.seed,
-                    stop=stop,
-                    max_steps=ENDLESS,
-                    **fields,
-                )
+                output = folder / "training"
+                trainer = train_recpo(policy, dataset, profile, output, arguments.seed, stop=stop, max_steps=ENDLESS)
             save_stage(policy, trainer, folder / "adapter", dataset, profile, arguments.seed)
         write_report(
             report,

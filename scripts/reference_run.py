@@ -35,16 +35,17 @@ from rrec_lib.experiments.reference import UNTRAINED, WITH, WITHOUT
 from rrec_lib.model.policy import Policy, load_policy
 from rrec_lib.model.prompts import encode_items, encode_users, marker_ids, prompts_hash
 from rrec_lib.recommend.recommender import ReasoningRecommender
+from rrec_lib.training.callbacks import StopOnValid
 from rrec_lib.training.run_folder import check_same, claim, settings_of
 from rrec_lib.training.stages import save_stage, train_recpo, warm_up
-from rrec_lib.training.stopping import StopOnValid
 from rrec_lib.training.warmup_trainer import WarmupTrainer
 
 # Small steps of rows that share a prompt. RecPO's softmax is over what a user has not seen of the catalogue, that of
 # the warm-up over the batch, so that every target's own row is trained.
 SETTINGS = {
     "warmup.users_per_step": 4, "warmup.targets_per_user": 8, "warmup.item_negatives": 32, "warmup.learning_rate": 2e-3,
-    "training.item_softmax": "catalogue", "training.users_per_step": 8, "training.learning_rate": 1e-4,
+    "training.item_softmax": "catalogue", "training.item_negatives": 32, "training.users_per_step": 8,
+    "training.learning_rate": 1e-4,
 }  # fmt: skip
 ARMS = {WITH: "own", WITHOUT: "none", UNTRAINED: "none"}  # what stands before the marker
 SENTENCE_EVERY = 4  # warm-up steps; sentences make a step longer
