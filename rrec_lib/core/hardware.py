@@ -1,4 +1,4 @@
-"""The machine: device, arithmetic type (measured, not guessed), memory, and how a run is launched on GPUs."""
+"""The machine: device, arithmetic type (measured, not guessed), memory, and what of a step each process takes."""
 
 import importlib.util
 import os
@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache, partial
 from itertools import chain
-from pathlib import Path
 
 import torch
 
@@ -157,19 +156,3 @@ def users_of_a_process(
             f" of {max(at_once, 1)} users at once; change training.users_per_step or training.users_at_once"
         )
     return at_once, users_per_step // (processes * at_once)
-
-
-def launch_config(name: str) -> Path:
-    """A configuration for ``accelerate launch --config_file``.
-
-    Args:
-        name: ``"one_gpu"`` or ``"four_gpus_zero2"`` (DeepSpeed).
-
-    Raises:
-        ValueError: for any other name.
-    """
-    folder = Path(__file__).parent / "accelerate"
-    known = sorted(path.stem for path in folder.glob("*.yaml"))
-    if name not in known:
-        raise ValueError(f"unknown launch configuration {name!r}; choose one of {', '.join(known)}")
-    return folder / f"{name}.yaml"

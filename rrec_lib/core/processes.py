@@ -1,6 +1,7 @@
-"""Several processes: which layouts can train, and what the main one decides for all."""
+"""Several processes: how they are launched, which layouts can train, and what the main one decides for all."""
 
 import os
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -53,3 +54,19 @@ def check_launch(arguments: TrainingArguments | None = None) -> None:
             " use one GPU: set CUDA_VISIBLE_DEVICES=0 before Python starts (in a notebook, in its first cell after a"
             " restart)"
         )
+
+
+def launch_config(name: str) -> Path:
+    """A configuration for ``accelerate launch --config_file``.
+
+    Args:
+        name: ``"one_gpu"`` or ``"four_gpus_zero2"`` (DeepSpeed).
+
+    Raises:
+        ValueError: for any other name.
+    """
+    folder = Path(__file__).parent / "accelerate"
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in known:
+        raise ValueError(f"unknown launch configuration {name!r}; choose one of {', '.join(known)}")
+    return folder / f"{name}.yaml"

@@ -1,99 +1,133 @@
-"""Profiles: every size and hyperparameter of a run and its range, read from ``notebooks/profiles/*.yaml``."""
+"""Profiles: every size and hyperparameter of a run, its range and meaning, read from ``notebooks/profiles/*.yaml``.
 
-import hashlib
-from collections.abc import Sequence
+A knob is a field of one section below. From there YAML and the command line are checked, TRL's configuration is built
+(:mod:`rrec_lib.training.configuration`), runs are told apart and the book's table is made. A field with a default may
+be missing in a file.
+"""
+
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import fields, replace
+from dataclasses import asdict
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from rrec_lib.core.paths import resource
 
-Count = Annotated[int, Field(ge=1, description="a whole number from 1 up")]
-Natural = Annotated[int, Field(ge=0, description="a whole number from 0 up")]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, description="a number above 0")]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False, description="a number from 0 up")]
-Share = Annotated[float, Field(ge=0, le=1, description="a number from 0 to 1")]
-Name = Annotated[str, Field(min_length=1, description="text")]
 
-_STRICT = ConfigDict(strict=True)  # true is no number, "5" is no number
+def _number(value: Any) -> Any:
+    """YAML takes 1e-4 for text; ``true`` is no number."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return float(value)
+    return value
 
 
-@dataclass(frozen=True, config=_STRICT)
+_Whole = Annotated[int, Field(strict=True)]  # neither true nor "5" is a number
+_Real = Annotated[float, Field(strict=True, allow_inf_nan=False), BeforeValidator(_number)]
+Count = Annotated[_Whole, Field(ge=1, description="a whole number from 1 up")]
+Natural = Annotated[_Whole, Field(ge=0, description="a whole number from 0 up")]
+Several = Annotated[_Whole, Field(ge=2, description="a whole number from 2 up")]
+Positive = Annotated[_Real, Field(gt=0, description="a number above 0")]
+Weight = Annotated[_Real, Field(ge=0, description="a number from 0 up")]
+Share = Annotated[_Real, Field(ge=0, le=1, description="a number from 0 to 1")]
+Switch = Annotated[bool, Field(strict=True, description="true or false")]
+Name = Annotated[str, Field(strict=True, min_length=1, description="text")]
+
+_CLOSED = ConfigDict(extra="forbid")
+
+
+def _knob(meaning: str, default: Any = ...) -> Any:
+    return Field(default, description=meaning)
+
+
+@dataclass(frozen=True, config=_CLOSED)
 class ModelProfile:
-    name: Name  # "smollm2-135m-instruct", "tiny-random", a local folder, or a hub id
-    dtype: Literal["auto", "float32", "bfloat16", "float16"]  # auto is measured
-    lora_rank: Natural | None  # None or 0 trains all weights instead
-    lora_alpha: Count
-    lora_layers: Count | None  # adapt only the last n layers, so that gradients stop below them; None adapts all
-    revision: Name | None = None  # commit, tag or branch of a hub id; None takes the newest
+    name: Name = _knob("smollm2-135m-instruct, tiny-random, a local folder, or a hub id")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = _knob("of matrix products; auto is measured")
+    lora_rank: Natural | None = _knob("null or 0 trains all weights instead")
+    lora_alpha: Count = _knob("LoRA's scale, times its rank")
+    lora_layers: Count | None = _knob(
+        "adapt only the last n layers, so that gradients stop below them; null adapts all"
+    )
+    revision: Name | None = _knob("commit, tag or branch of a hub id; null takes the newest", None)
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=_CLOSED)
 class DataProfile:
-    dataset: Name  # "movielens", or a folder that `rrec prepare` has written
-    max_users: Count | None  # keep the users with the most recent activity; None keeps all
-    catalogue_size: Count | None  # keep the films rated most often in the first 80 % of the log
-    min_target_rating: Weight  # only films "liked" this much become targets
-    k_core: Natural
-    window: Count  # history length in the prompt
+    dataset: Name = _knob("movielens, or a folder that `rrec prepare` has written")
+    max_users: Count | None = _knob("keep the users with the most recent activity; null keeps all")
+    catalogue_size: Count | None = _knob("keep the films rated most often in the first 80 % of the log; null keeps all")
+    min_target_rating: Weight = _knob("only films liked this much become targets")
+    k_core: Natural = _knob("users and items with fewer ratings are left out")
+    window: Count = _knob("history length in the prompt")
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=_CLOSED)
 class RolloutProfile:
-    group_size: Annotated[int, Field(ge=2, description="a whole number from 2 up")]  # G
-    max_new_tokens: Count
-    temperature: Positive
-    top_k: Natural  # 0: among all
-    vllm: Literal["colocate", "server"] | None  # lets vLLM write, through TRL; None samples with the policy itself
+    group_size: Several = _knob("reasonings sampled for a user, G")
+    max_new_tokens: Count = _knob("of a reasoning")
+    temperature: Positive = _knob("of sampling")
+    top_k: Natural = _knob("sample among the k likeliest tokens; 0 among all")
+    vllm: Literal["colocate", "server"] | None = _knob(
+        "let vLLM write, through TRL; null samples with the policy itself"
+    )
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=_CLOSED)
 class RewardProfile:
-    beta: Share  # weight of R_c in the fused reward
-    ndcg_k: Count
-    temperature: Positive  # τ of the item softmax
+    beta: Share = _knob("weight of the similarity reward R_c in the fused reward")
+    ndcg_k: Count = _knob("cutoff of the ranking reward R_d")
+    temperature: Positive = _knob("τ of the item softmaxes")
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=_CLOSED)
 class WarmupProfile:
-    steps: Natural  # 0 leaves the stage out
-    users_per_step: Count
-    targets_per_user: Count  # the most successive targets of a user that share a row
-    sentence_every: Natural  # steps; in each such a sentence before the marker, else the prompt's end at once. 0: never
-    item_negatives: Natural  # items drawn into each step: beside the batch's targets, or as the catalogue's fresh rows
-    token_weight: Weight  # of the sentences' cross-entropy, beside the item term's 1
-    learning_rate: Positive
+    steps: Natural = _knob("0 leaves the stage out")
+    users_per_step: Count = _knob("rows of all processes together")
+    targets_per_user: Count = _knob("the most successive targets of a user that are packed into a row")
+    sentence_every: Natural = _knob("every n-th step has a sentence before the marker, others none; 0: never")
+    item_negatives: Natural = _knob(
+        "items drawn into a step, beside the batch's targets or as the catalogue's fresh rows"
+    )
+    token_weight: Weight = _knob("of the sentences' cross-entropy, beside the item term's 1")
+    learning_rate: Positive = _knob("at its highest")
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=_CLOSED)
 class TrainingProfile:
-    steps: Count
-    users_per_step: Count  # B, of all processes together
-    users_at_once: Count | None  # of one pass in one process; more passes are accumulated. None: all of its users
-    learning_rate: Positive
-    warmup_steps: Natural  # of the learning rate
-    clip_eps: Positive
-    advantage: Literal["grpo", "rloo"]
-    optimizer: Name  # a name of Transformers', such as "adamw_torch" or "paged_adamw_8bit"
-    item_softmax: Literal["batch", "catalogue"]  # over the batch as in the paper; the warm-up's too
-    item_refresh_steps: Count
-    save_steps: Count
+    steps: Count = _knob("optimiser steps of RecPO")
+    users_per_step: Count = _knob("users in a step, B, of all processes together")
+    users_at_once: Count | None = _knob("of one pass in one process, the rest is accumulated; null: all of its users")
+    learning_rate: Positive = _knob("behind its warm-up")
+    warmup_steps: Natural = _knob("in which the learning rate rises")
+    clip_eps: Positive = _knob("clip range of the ratios, ε")
+    advantage: Literal["grpo", "rloo"] = _knob("advantage estimator")
+    optimizer: Name = _knob("a name of Transformers', such as adamw_torch or paged_adamw_8bit")
+    item_softmax: Literal["batch", "catalogue"] = _knob(
+        "over the batch as in the paper, or the catalogue; the warm-up's too"
+    )
+    item_refresh_steps: Count = _knob("encode the whole item table every n steps")
+    save_steps: Count = _knob("steps between checkpoints")
+    item_negatives: Natural = _knob("items drawn into a step of RecPO, as in the warm-up", 0)
+    token_weight: Weight = _knob("of the token term, beside the item term's 1; 0 rewards no token", 1.0)
+    token_normalization: Literal["trajectory", "sum", "batch", "constant"] = _knob("of the token term", "trajectory")
+    logq_correction: Switch = _knob("correct the in-batch softmax for popularity", False)
+    grad_norm_limit: Positive = _knob("a larger norm of the gradient stops a run; recorded runs stay below 3", 1e4)
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=_CLOSED)
 class EvaluationProfile:
-    sample_size: Count  # test examples, drawn by seed
-    max_rows_per_user: Count
-    bootstrap_samples: Count
-    batch_size: Count
+    sample_size: Count = _knob("test examples, drawn by seed")
+    max_rows_per_user: Count = _knob("of the sample")
+    bootstrap_samples: Count = _knob("of an interval")
+    batch_size: Count = _knob("examples scored at once")
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=_CLOSED)
 class Profile:
     name: str
     model: ModelProfile
@@ -105,9 +139,6 @@ class Profile:
     evaluation: EvaluationProfile
     adapters: dict[str, str | None]  # stage ("warmup", "recpo") -> folder of a recorded adapter
     lab: dict[str, Any]  # knobs of rrec_lib.lab.LabConfig that differ from its defaults, for a live run
-
-
-T = TypeVar("T")
 
 
 def available_profiles() -> list[str]:
@@ -129,10 +160,7 @@ def load_profile(name: str, overrides: dict[str, Any] | Sequence[str] | str | No
     if name not in available_profiles():
         raise ValueError(f"unknown profile {name!r}; choose one of {', '.join(available_profiles())}")
     path = resource("notebooks/profiles") / f"{name}.yaml"
-    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    hints = get_type_hints(Profile)
-    sections = {key: _section(hints[key], raw.get(key), path.name, key) for key in hints if key not in _PLAIN}
-    profile = Profile(name=name, adapters=raw.get("adapters") or {}, lab=raw.get("lab") or {}, **sections)
+    profile = _checked({"name": name, **yaml.safe_load(path.read_text(encoding="utf-8"))}, f"{path.name}: ")
     if not isinstance(overrides, dict):
         overrides = parse_overrides([overrides] if isinstance(overrides, str) else overrides or [])
     for key, value in overrides.items():
@@ -142,53 +170,14 @@ def load_profile(name: str, overrides: dict[str, Any] | Sequence[str] | str | No
     return profile
 
 
-def run_name(profile: Profile, stage: str, seed: int) -> str:
-    """A folder's name for a run from a stage: another for every other setting, so that none resumes another's."""
-    settings = hashlib.sha256(repr((profile, stage, seed)).encode()).hexdigest()
-    return f"{profile.name}-from-{stage}-seed-{seed}-{settings[:8]}"
-
-
-_PLAIN = {"name", "adapters", "lab"}
-
-
-def _section(cls: type[T], raw: dict[str, Any] | None, file: str, section: str) -> T:
-    names = {field.name for field in fields(cls)}  # type: ignore[arg-type]
-    given = raw or {}
-    if set(given) != names:
-        raise ValueError(
-            f"{file}: {section}: missing {sorted(names - set(given))}, unknown {sorted(set(given) - names)}"
-        )
-    return _checked(cls, section, {name: _number(cls, name, value) for name, value in given.items()})
-
-
-def _checked(cls: type[T], section: str, values: dict[str, Any]) -> T:
-    """Make a section; a value that does not fit is named, with what would."""
-    try:
-        return cls(**values)
-    except ValidationError as problem:
-        name = str(problem.errors()[0]["loc"][0])
-        expected = _expected(get_type_hints(cls, include_extras=True)[name])
-        raise ValueError(f"{section}.{name} takes {expected}, got {values[name]!r}") from None
-
-
-def _expected(hint: Any) -> str:
-    """What a field takes, in words: its type's description, its choices, null."""
-    if hint is NoneType:
-        return "null"
-    if get_origin(hint) is Literal:
-        return " or ".join(get_args(hint))
-    if get_origin(hint) in (Union, UnionType):
-        return " or ".join(_expected(part) for part in get_args(hint))
-    return get_args(hint)[1].description
-
-
-def _number(cls: type, name: str, value: Any) -> Any:
-    """YAML takes 1e-4 for text."""
-    hint = get_type_hints(cls)[name]
-    if isinstance(value, str) and float in (hint, *get_args(hint)):
-        with suppress(ValueError):
-            return float(value)
-    return value
+def override(profile: Profile, key: str, value: Any) -> Profile:
+    """The profile with one value changed; ``ValueError`` for an unknown key or a value outside its range."""
+    if key not in dict(_knobs()):
+        raise ValueError(f"unknown profile key {key!r}; write section.field, such as 'training.steps'")
+    section, _, field = key.partition(".")
+    values = asdict(profile)
+    values[section][field] = value
+    return _checked(values)
 
 
 def parse_overrides(settings: Sequence[str]) -> dict[str, Any]:
@@ -209,12 +198,64 @@ def parse_overrides(settings: Sequence[str]) -> dict[str, Any]:
     return overrides
 
 
-def override(profile: Profile, key: str, value: Any) -> Profile:
-    """The profile with one value changed; ``ValueError`` for an unknown key or a value outside its range."""
+def non_defaults(section: Any) -> dict[str, Any]:
+    """The values of a section that are not its fields' defaults: what tells runs apart, whenever a field was added."""
+    optional = {name: info.default for name, info in section.__pydantic_fields__.items() if not info.is_required()}
+    return {name: value for name, value in vars(section).items() if name not in optional or value != optional[name]}
+
+
+def knobs_table() -> str:
+    """Every knob with what it takes, its value in each profile and its meaning, as Markdown."""
+    profiles = [load_profile(name) for name in available_profiles()]
+    rows = [["knob", *(f"`{profile.name}`" for profile in profiles), "takes", "meaning"]]
+    rows.append(["---"] * len(rows[0]))
+    for key, info in _knobs():
+        section, _, field = key.partition(".")
+        found = [yaml.safe_dump(getattr(getattr(profile, section), field)).split("\n")[0] for profile in profiles]
+        rows.append([f"`{key}`", *found, _expected(key), info.description])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _knobs() -> Iterator[tuple[str, Any]]:
+    """Dotted keys and pydantic's account of each field."""
+    for section, hint in get_type_hints(Profile).items():
+        for name, info in getattr(hint, "__pydantic_fields__", {}).items():
+            yield f"{section}.{name}", info
+
+
+def _checked(values: dict[str, Any], where: str = "") -> Profile:
+    """A profile of nested dictionaries; what does not fit is named, with what would."""
+    try:
+        return TypeAdapter(Profile).validate_python({"adapters": {}, "lab": {}, **values})
+    except ValidationError as problem:
+        errors = problem.errors()
+    kinds = {
+        kind: sorted(".".join(map(str, error["loc"])) for error in errors if error["type"] == kind)
+        for kind in ("missing", "unexpected_keyword_argument")
+    }
+    if any(kinds.values()):
+        raise ValueError(f"{where}missing {kinds['missing']}, unknown {kinds['unexpected_keyword_argument']}")
+    key = ".".join(map(str, errors[0]["loc"][:2]))
+    raise ValueError(f"{where}{key} takes {_expected(key)}, got {_value(values, key)!r}")
+
+
+def _value(values: dict[str, Any], key: str) -> Any:
     section, _, field = key.partition(".")
-    current = getattr(profile, section, None)
-    if current is None or section in _PLAIN or field not in {f.name for f in fields(current)}:
-        raise ValueError(f"unknown profile key {key!r}; write section.field, such as 'training.steps'")
-    values = {f.name: getattr(current, f.name) for f in fields(current)}
-    changed = _checked(type(current), section, {**values, field: _number(type(current), field, value)})
-    return replace(profile, **{section: changed})
+    return values[section][field] if field and isinstance(values[section], dict) else values[section]
+
+
+def _expected(key: str) -> str:
+    """What a knob or section takes, in words: its type's description, its choices, null."""
+    section, _, field = key.partition(".")
+    hint = get_type_hints(Profile)[section]
+    return _words(get_type_hints(hint, include_extras=True)[field]) if field else "a section of knobs"
+
+
+def _words(hint: Any) -> str:
+    if hint is NoneType:
+        return "null"
+    if get_origin(hint) is Literal:
+        return " or ".join(get_args(hint))
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(map(_words, get_args(hint)))
+    return next(info.description for info in get_args(hint)[1:] if getattr(info, "description", None))

@@ -160,7 +160,7 @@ def make_plan(
     factor = calibrate(config, profile.model)
     own = item_tokens - ITEM_BASE if item_tokens else ITEM_OWN
     whole = profile.training.item_softmax == "catalogue"
-    items = profile.warmup.item_negatives if whole else per_step  # that are encoded in a step, at most
+    items = profile.training.item_negatives if whole else per_step  # that are encoded in a step, at most
     rows = item_rows(-(-items // gpus), own)
     kept = kept_bytes(config, shape, layers, profile.model.lora_rank, trained, factor, dtype)
     kept_for_items = kept_bytes(config, rows, layers, profile.model.lora_rank, 0, factor, dtype)

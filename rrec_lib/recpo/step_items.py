@@ -28,8 +28,8 @@ def check_item_softmax(name: str, negatives: int) -> None:
         raise ValueError(f"item_softmax is {name!r}, expected one of {', '.join(ITEM_SOFTMAX)}")
     if name == "catalogue" and not negatives:
         raise ValueError(
-            "item_softmax catalogue trains the items that are drawn for a step: set extra_negatives, or"
-            " warmup.item_negatives in a profile, to 1 or more"
+            "item_softmax catalogue trains the items that are drawn for a step: set item_negatives of the stage's"
+            " section, training or warmup, to 1 or more"
         )
 
 

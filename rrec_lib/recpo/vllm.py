@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from rrec_lib.core.hardware import autocast
+from rrec_lib.core.private_names import weights_are_due
 from rrec_lib.model.lora import language_model
 from rrec_lib.model.packing import pack, packed_forward
 from rrec_lib.model.prompts import MARKER
@@ -201,9 +202,8 @@ def rollouts_by_vllm(trainer: Any, prompts: Sequence[Sequence[int]], group_size:
         group_size: G.
     """
     args, policy = trainer.args, trainer.policy
-    if trainer.state.global_step != trainer._last_loaded_step:  # TRL's own tag
+    if weights_are_due(trainer):
         trainer.vllm_generation.sync_weights()
-        trainer._last_loaded_step = trainer.state.global_step
     eos = frozenset(eos_ids(language_model(policy.model), policy.tokenizer))
     closed, logprobs = sample_closed(trainer.vllm_generation, policy.tokenizer, prompts, group_size, eos)
     with autocast(policy.compute_dtype, policy.device):

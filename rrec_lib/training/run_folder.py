@@ -1,20 +1,20 @@
 """A run's folder is tied to all that the run's outcome depends on, and takes no other run."""
 
+import hashlib
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from datasets import DatasetDict
 
-from rrec_lib.core.profiles import Profile
+from rrec_lib.core.profiles import Profile, non_defaults
 from rrec_lib.core.results import write_json
 from rrec_lib.evaluation.reports import data_hash
 from rrec_lib.model.policy import Policy
-from rrec_lib.training.stopping import StopOnValid
+from rrec_lib.training.callbacks import StopOnValid
 
 FILE = "settings.json"
-_UNTIED = ("adapters", "lab")  # sections of a profile that no training reads
+_SECTIONS = ("model", "data", "rollouts", "reward", "warmup", "training", "evaluation")
 _OF_THE_PROCESS = {"save_steps", "save_strategy", "logging_steps", "report_to", "disable_tqdm", "use_cpu"}
 
 
@@ -28,11 +28,18 @@ def settings_of(profile: Profile, **more: Any) -> dict[str, Any]:
     Returns:
         Nested dictionaries as JSON holds them.
     """
-    sections = {name: values for name, values in asdict(profile).items() if name not in _UNTIED}
+    sections = {name: non_defaults(getattr(profile, name)) for name in _SECTIONS}
     sections["data"]["dataset"] = Path(profile.data.dataset).name
-    if sections["model"]["revision"] is None:  # no field of models that ship with a package, nor of older reports
-        del sections["model"]["revision"]
-    return json.loads(json.dumps({"profile": sections, **more}))
+    training = sections["training"]
+    if training["item_softmax"] == "catalogue" and training["item_negatives"] == profile.warmup.item_negatives:
+        del training["item_negatives"]  # older reports say it once, for both stages
+    return json.loads(json.dumps({"profile": {"name": profile.name, **sections}, **more}))
+
+
+def run_name(profile: Profile, stage: str, seed: int) -> str:
+    """A folder's name for a run from a stage: another for every other setting, so that none resumes another's."""
+    settings = hashlib.sha256(json.dumps(settings_of(profile, stage=stage, seed=seed)).encode()).hexdigest()
+    return f"{profile.name}-from-{stage}-seed-{seed}-{settings[:8]}"
 
 
 def settings_of_stage(
@@ -58,7 +65,7 @@ def settings_of_stage(
         overrides: fields of the trainer's arguments.
     """
     settings = settings_of(profile)["profile"]
-    training, warmup = settings["training"], settings["warmup"]
+    training = settings["training"]
     for section, name in (("model", "name"), ("model", "revision"), ("data", "dataset"), ("training", "save_steps")):
         settings[section].pop(name, None)  # hashes of the weights and the data stand below
     del settings["evaluation"], training["users_at_once"]
@@ -67,7 +74,8 @@ def settings_of_stage(
         settings["reward"] = {"temperature": profile.reward.temperature}
         del settings["rollouts"]
     else:
-        settings["warmup"] = {"item_negatives": warmup["item_negatives"]}
+        del settings["warmup"]
+        training["item_negatives"] = profile.training.item_negatives
     changed = {name: value for name, value in overrides.items() if name not in _OF_THE_PROCESS}
     length = settings["training" if stage == "recpo" else "warmup"]
     length["steps"] = changed.pop("max_steps", length["steps"])

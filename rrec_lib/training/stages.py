@@ -18,10 +18,11 @@ from rrec_lib.core.results import provenance
 from rrec_lib.data.prepared import catalogue_hash
 from rrec_lib.model.adapters import load_adapter, save_adapter
 from rrec_lib.model.policy import Policy, load_policy, weights_hash
-from rrec_lib.training.checkpoints import StepLines, last_checkpoint
+from rrec_lib.training.callbacks import StepLines, StopOnValid, judge_of
+from rrec_lib.training.checkpoints import last_checkpoint
+from rrec_lib.training.loop import run
 from rrec_lib.training.recpo_trainer import RecPOTrainer, recpo_config
 from rrec_lib.training.run_folder import claim, settings_of_stage
-from rrec_lib.training.stopping import StopOnValid
 from rrec_lib.training.warmup_trainer import WarmupTrainer, warmup_arguments
 
 STAGES = ("warmup", "recpo")
@@ -51,13 +52,13 @@ def warm_up(
         stop: ends the run by valid or by a budget, and keeps its best weights.
         starts_from: hash of the weights it starts from, to which the folder is then tied as well.
         restart: delete what the folder holds, and start anew.
-        overrides: fields of ``TrainingArguments``.
+        overrides: fields of ``TrainingArguments``, or of ``GRPOConfig``; knobs of RecPO are the profile's.
 
     Raises:
         ValueError: if the folder is of a run with other settings; see :mod:`rrec_lib.training.run_folder`.
     """
     settings = settings_of_stage("warmup", policy, dataset, profile, seed, stop, starts_from, **overrides)
-    arguments = warmup_arguments(profile, output_dir, seed, **_saved_at_evaluations(stop), **overrides)
+    arguments = warmup_arguments(profile, output_dir, seed, **overrides)
     trainer = WarmupTrainer(policy, arguments, dataset, profile, [StepLines(WARMUP_FIGURES)])
     return _run(trainer, output_dir, stop, settings, restart)
 
@@ -77,14 +78,9 @@ def train_recpo(
     """Run or resume RecPO; the policy is trained in place. Arguments as :func:`warm_up`, callbacks instead of lines."""
     callbacks = [StepLines(RECPO_FIGURES)] if callbacks is None else callbacks
     settings = settings_of_stage("recpo", policy, dataset, profile, seed, stop, starts_from, **overrides)
-    arguments = recpo_config(profile, output_dir, seed, **_saved_at_evaluations(stop), **overrides)
-    trainer = RecPOTrainer(policy, arguments, dataset, callbacks)
+    arguments = recpo_config(profile, output_dir, seed, **overrides)
+    trainer = RecPOTrainer(policy, arguments, dataset, profile, callbacks)
     return _run(trainer, output_dir, stop, settings, restart)
-
-
-def _saved_at_evaluations(stop: StopOnValid | None) -> dict[str, Any]:
-    """With a judge of valid, checkpoints are written at its evaluations alone, for the log is what it remembers."""
-    return {} if stop is None else {"save_strategy": "no", "lr_scheduler_type": "constant_with_warmup"}
 
 
 def _run(
@@ -97,12 +93,11 @@ def _run(
     claim(output_dir, settings, trainer.args.should_save)
     trainer.accelerator.wait_for_everyone()
     if stop is not None:
-        stop.log = trainer.log
         trainer.add_callback(stop)
     checkpoint = of_main(last_checkpoint(output_dir))
     if checkpoint is not None and trainer.is_world_process_zero():
         print(f"resuming from {checkpoint.name}", flush=True)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    run(trainer, checkpoint)
     return trainer
 
 
@@ -126,7 +121,8 @@ def save_stage(
 def _save(policy: Policy, trainer: Any, folder: Path, dataset: DatasetDict, profile: Profile, seed: int) -> None:
     history = [row for row in trainer.state.log_history if "loss" in row]
     # Of the weights that are saved: a run that valid judged has its best ones back.
-    steps = trainer.judges[0].best_step if trainer.judges else trainer.state.global_step
+    judge = judge_of(trainer)
+    steps = judge.best_step if judge else trainer.state.global_step
     notes = {
         "profile": profile.name,
         "steps": steps,

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from rrec_lib.training.stopping import SPENT, VALUE, StopOnValid
 from transformers import TrainerControl
 
 from rrec_lib.model.policy import load_policy, weights_hash
 from rrec_lib.training import stopping
 from rrec_lib.training.checkpoints import last_checkpoint
 from rrec_lib.training.stages import warm_up
-from rrec_lib.training.stopping import SPENT, VALUE, StopOnValid
 
 
 def run(profile, dataset, folder, values, *, budget=float("inf"), every=2, max_steps=40, start=None):

@@ -19,7 +19,7 @@ from accelerate.utils.launch import (
     prepare_simple_launcher_cmd_env,
 )
 
-from rrec_lib.core.hardware import launch_config
+from rrec_lib.core.processes import launch_config
 from rrec_lib.training.recpo_trainer import recpo_config
 
 CONFIGS = {
