@@ -121,7 +121,7 @@ def test_a_profile_with_a_missing_or_unknown_entry_is_refused(tmp_path, monkeypa
     content["training"]["stepz"] = content["training"].pop("steps")
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     monkeypatch.setattr(profiles, "resource", lambda _: tmp_path)
-    with pytest.raises(ValueError, match=r"mine.yaml: training: missing \['steps'\], unknown \['stepz'\]"):
+    with pytest.raises(ValueError, match=r"mine.yaml: missing \['training.steps'\], unknown \['training.stepz'\]"):
         load_profile("mine")
 
 

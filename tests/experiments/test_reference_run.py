@@ -30,7 +30,7 @@ def test_both_arms_train_within_their_budget_and_are_read_back(
     command += ["--rows", "8", "--set", "training.users_per_step=2", "--runs", str(runs), "--out", str(out)]
     monkeypatch.setattr(sys, "argv", command)
     clock = count()  # half a second a step, however fast the machine: 8 steps without, 5 and 3 with reasoning
-    monkeypatch.setattr("rrec_lib.training.stopping._clock", lambda: next(clock) / 2)
+    monkeypatch.setattr("rrec_lib.training.callbacks._clock", lambda: next(clock) / 2)
     script.main()
     (untrained,) = load_reports(reports_at / "untrained-0.json")
     reports = {arm: load_reports(reports_at / f"{arm}-reasoning-0.json")[0] for arm in ("with", "without")}

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from rrec_lib.core import paths, results
+from rrec_lib.core.profiles import load_profile
 from rrec_lib.data.examples import prepare_profile
-from rrec_lib.core.profiles import load_profile, run_name
+from rrec_lib.training.run_folder import run_name
 from rrec_lib.training.stages import load_stage, train_recpo
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -31,7 +32,7 @@ def session(keep: Path, dies: bool = False) -> tuple[str, str]:
     parameters = notebook["cells"][place := tags.index(["parameters"])]
     parameters["source"] = "".join(parameters["source"]).replace("keep = None", f"keep = {str(keep)!r}")
     if dies:
-        source = DIES.format(tests=str(ROOT / "tests"))
+        source = DIES.format(tests=str(ROOT / "tests" / "training"))
         notebook["cells"].insert(place + 1, {**parameters, "id": "dies", "metadata": {}, "source": source})
     with tempfile.TemporaryDirectory(prefix="rrec-") as name:
         folder = Path(name)

@@ -1,4 +1,4 @@
-"""Packed sequences: every target once, nothing of the future in a prompt, and one packed sequence equal to separate prompts."""
+"""Packed sequences: every target once, nothing of the future in a prompt, states equal to those of separate prompts."""
 
 import pytest
 import torch
@@ -7,11 +7,11 @@ from rrec_lib.model.packing import group_states, pack
 from rrec_lib.model.policy import encode, load_policy
 from rrec_lib.model.prompts import encode_users, marker_ids
 from rrec_lib.training.packed_sequences import (
-    with_common_start,
     longest_history,
-    split_prefix,
     order_by_length,
+    split_prefix,
     successive_targets,
+    with_common_start,
 )
 
 
