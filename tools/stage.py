@@ -11,6 +11,7 @@ from paper_tables import published_tables
 from rrec_lib.baselines import BASELINES
 from rrec_lib.baselines.tuning import search_file
 from rrec_lib.core import plotting
+from rrec_lib.core.profiles import knobs_table
 from rrec_lib.data.faults import rules_table
 from rrec_lib.evaluation.compare import arm_interval, cap_rows, compare, detectable_difference, user_spread
 from rrec_lib.evaluation.ranking import Interval
@@ -56,6 +57,7 @@ def stage(source: Path, target: Path, profile: str = "cpu") -> None:
     (generated / "times.md").write_text(times_table(source), encoding="utf-8")
     (generated / "benchmarks.md").write_text(benchmarks_table(source), encoding="utf-8")
     (generated / "faults.md").write_text(rules_table(), encoding="utf-8")
+    (generated / "knobs.md").write_text(knobs_table(), encoding="utf-8")
     (generated / "published.md").write_text(published_tables(), encoding="utf-8")
     for name in DATA_SETS:
         (generated / f"baselines-{name}.md").write_text(baselines_table(source, name), encoding="utf-8")

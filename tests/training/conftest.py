@@ -39,8 +39,3 @@ def fresh(smoke_profile):
 
 def trained_hash(policy):
     return weights_hash(policy.model, only_trainable=True)
-
-
-@pytest.fixture(name="trained_hash")
-def _trained_hash():
-    return trained_hash

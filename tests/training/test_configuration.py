@@ -41,4 +41,3 @@ def test_a_profiles_batch_is_that_of_all_processes_together(tmp_path, monkeypatc
     config = recpo_config(paper, tmp_path)
     assert (config.per_device_train_batch_size, config.gradient_accumulation_steps) == (4, 6)  # 4 x 6 users of G = 4
     assert config.optim == "sgd"
-
