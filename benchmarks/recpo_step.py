@@ -26,8 +26,9 @@ from trl import GRPOConfig, GRPOTrainer
 from rrec_lib.core import hardware
 from rrec_lib.core.profiles import Profile
 from rrec_lib.data.examples import prepare_profile
+from rrec_lib.model.lora import language_model
 from rrec_lib.model.packing import PackedGroups, PackedOutput, TokenLogprobs, packed_forward
-from rrec_lib.model.policy import Policy, language_model
+from rrec_lib.model.policy import Policy
 from rrec_lib.recpo.rollouts import Rollouts, sample_groups
 from rrec_lib.training.recpo_trainer import RecPOTrainer, recpo_config
 
@@ -58,7 +59,7 @@ class Ours(RecPOTrainer):
     def _sample(self, prompts: list[list[int]], group_size: int) -> tuple[Rollouts, dict[str, Any]]:
         policy, args = self.policy, self.args
         with policy.inference():
-            model, length = language_model(policy.model), args.max_completion_length
+            model, length = language_model(policy.model), int(args.max_completion_length or 0)
             sampling = args.temperature, args.top_k
             return sample_groups(model, policy.tokenizer, prompts, group_size, length, *sampling, True), {}
 
@@ -131,13 +132,13 @@ class Steps:
         with tempfile.TemporaryDirectory() as folder:
             shared = self._shared(folder)
             args = recpo_config(self.profile, Path(shared.pop("output_dir")), **shared)
-            trainer = trainer_class(self.policy, args, self.data, [clock])
+            trainer = trainer_class(self.policy, args, self.data, self.profile, [clock])
             trainer.token_ids = self.prompts
             start = hardware.now()
             trainer.refresh_item_table()
             self.refresh_seconds = hardware.now() - start
             trainer.train()
-        return clock.seconds + self.refresh_seconds / args.item_refresh_steps
+        return clock.seconds + self.refresh_seconds / self.profile.training.item_refresh_steps
 
     def apart(self) -> float:
         """Ours, with the update of :class:`Apart`."""

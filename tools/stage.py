@@ -7,6 +7,7 @@ from typing import Any
 
 from execute import ROOT, BuildError, measured_times, notebook_names, profile_names
 
+from rrec_lib.core.profiles import knobs_table
 from rrec_lib.data.faults import rules_table
 from rrec_lib.experiments.published import published_tables
 from rrec_lib.experiments.tables import DATA_SETS, baselines_table, benchmarks_table, reference_tables
@@ -40,7 +41,12 @@ def stage(source: Path, target: Path, profile: str = "cpu") -> None:
         (target / "notebooks" / f"{name}.ipynb").write_text(text, encoding="utf-8")
     generated = target / "book" / "_generated"
     generated.mkdir()
-    pages = {"times": times_table(source), "benchmarks": benchmarks_table(source), "faults": rules_table()}
+    pages = {
+        "times": times_table(source),
+        "benchmarks": benchmarks_table(source),
+        "faults": rules_table(),
+        "knobs": knobs_table(),
+    }
     pages |= {"published": published_tables(), "reference": reference_tables(source, generated)}
     pages |= {f"baselines-{name}": baselines_table(source, name) for name in DATA_SETS}
     for name, text in pages.items():

@@ -30,9 +30,9 @@ from rrec_lib.evaluation.reports import data_hash, load_reports, save_reports
 from rrec_lib.model.policy import Policy, load_policy
 from rrec_lib.model.prompts import encode_items, encode_users, marker_ids, prompts_hash
 from rrec_lib.recommend.recommender import ReasoningRecommender
+from rrec_lib.training.callbacks import StopOnValid
 from rrec_lib.training.run_folder import check_same, claim, settings_of
 from rrec_lib.training.stages import save_stage, train_recpo, warm_up
-from rrec_lib.training.stopping import StopOnValid
 
 # Small steps of rows that share a prompt. RecPO's softmax is over what a user has not seen of the catalogue, that of
 # the warm-up over the batch, so that every target's own row is trained.

@@ -8,7 +8,7 @@ from rrec_lib.baselines import BASELINES
 from rrec_lib.baselines.tuning import search_file
 from rrec_lib.core import plotting
 from rrec_lib.evaluation.compare import arm_interval, cap_rows, compare, detectable_difference, user_spread
-from rrec_lib.evaluation.ranking import Interval
+from rrec_lib.evaluation.intervals import Interval
 from rrec_lib.evaluation.reports import Report
 from rrec_lib.experiments.reference import ARMS, METRIC, WITH, WITHOUT, reference_arms, tuned_baselines
 

@@ -2,6 +2,9 @@
 
 import dataclasses
 import re
+import sys
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
@@ -9,6 +12,7 @@ import yaml
 from rrec_lib.core import profiles
 from rrec_lib.core.profiles import available_profiles, load_profile, parse_overrides
 from rrec_lib.plan.estimate import with_model
+from rrec_lib.training.run_folder import run_name, settings_of
 
 
 def test_every_shipped_profile_loads():
@@ -122,7 +126,7 @@ def test_a_profile_with_a_missing_or_unknown_entry_is_refused(tmp_path, monkeypa
     content["training"]["stepz"] = content["training"].pop("steps")
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     monkeypatch.setattr(profiles, "resource", lambda _: tmp_path)
-    with pytest.raises(ValueError, match=r"mine.yaml: training: missing \['steps'\], unknown \['stepz'\]"):
+    with pytest.raises(ValueError, match=r"mine.yaml: missing \['training.steps'\], unknown \['training.stepz'\]"):
         load_profile("mine")
 
 
@@ -133,3 +137,31 @@ def test_the_paper_profile_has_the_papers_figures():
     assert (paper.training.learning_rate, paper.training.users_per_step, paper.training.clip_eps) == (1e-5, 24, 0.2)
     assert paper.model.lora_rank == 4
     assert paper.warmup.steps == 0  # a departure that the paper does not make
+
+
+def test_a_new_knob_is_one_line(tmp_path, monkeypatch):
+    """A copy of the module with a field more: read, checked, overridden, told apart and tabled without another edit."""
+    source = Path(profiles.__file__).read_text(encoding="utf-8")
+    line = "    grad_norm_limit: Positive"
+    more = '    patience: Count = _knob("evaluations without gain", 3)\n'
+    assert source.count(line) == 1
+    module = ModuleType("with_a_knob_more")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(source.replace(line, more + line), vars(module))
+    content = yaml.safe_load((profiles.resource("notebooks/profiles") / "smoke.yaml").read_text(encoding="utf-8"))
+    content["training"]["patience"] = 7
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    usual = module.load_profile("smoke")
+    assert usual.training.patience == 3
+    assert "| `training.patience` | 3 | 3 | 3 | 3 | a whole number from 1 up | evaluations without gain |" in (
+        module.knobs_table()
+    )
+    monkeypatch.setattr(module, "resource", lambda _: tmp_path)
+    assert module.load_profile("mine").training.patience == 7
+    changed = module.load_profile("mine", "training.patience=5")
+    assert changed.training.patience == 5
+    with pytest.raises(ValueError, match=r"training.patience takes a whole number from 1 up, got 0"):
+        module.load_profile("mine", "training.patience=0")
+    assert settings_of(usual) == settings_of(load_profile("smoke"))  # what was run before has no other identity now
+    assert settings_of(changed)["profile"]["training"]["patience"] == 5
+    assert run_name(changed, "base", 0) != run_name(module.load_profile("mine"), "base", 0)

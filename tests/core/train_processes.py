@@ -13,7 +13,7 @@ from rrec_lib.cli.main import main
 from rrec_lib.core.profiles import load_profile
 from rrec_lib.data.examples import prepare_profile
 from rrec_lib.model.policy import load_policy, weights_hash
-from rrec_lib.training import stopping
+from rrec_lib.training import callbacks
 from rrec_lib.training.stages import warm_up
 
 CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree"}
@@ -37,8 +37,8 @@ def judged_run(folder: Path, rank: int) -> tuple[int, int, str]:
     """A warm-up that valid ends, where processes measure differently: its last step, its best one, its weights."""
     values = iter([[0.1, 0.3, 0.2, 0.1, 0.1, 0.1], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]][rank])
     seconds = itertools.count(step=[1, 1000][rank])
-    stopping._clock = lambda: next(seconds)
-    stop = stopping.StopOnValid(lambda: next(values), every=1, budget=100, patience=2)
+    callbacks._clock = lambda: next(seconds)
+    stop = callbacks.StopOnValid(lambda: next(values), every=1, budget=100, patience=2)
     profile = load_profile("smoke")
     policy = load_policy(profile.model)
     trainer = warm_up(policy, prepare_profile(profile), profile, folder, stop=stop, max_steps=6)

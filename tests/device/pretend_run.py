@@ -303,13 +303,13 @@ def largest_gap(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) ->
     return max(gap(one[name], other[name]) for name in one)
 
 
-def train_stage(stage: str, folder: Path, steps: int, **settings: Any) -> Any:
-    policy = policy_here()
+def train_stage(stage: str, folder: Path, steps: int, knobs: dict[str, Any] | None = None, **settings: Any) -> Any:
+    policy, profile = policy_here(), load_profile("smoke", knobs)
     torch.manual_seed(5)
     settings = {"max_steps": steps, "save_steps": 1, **settings}
     if stage == "recpo":
-        return policy, train_recpo(policy, DATA, PROFILE, folder, callbacks=[], **settings)
-    return policy, warm_up(policy, DATA, PROFILE, folder, **settings)
+        return policy, train_recpo(policy, DATA, profile, folder, callbacks=[], **settings)
+    return policy, warm_up(policy, DATA, profile, folder, **settings)
 
 
 def a_step(stage: str, **settings: Any) -> dict[str, Any]:
@@ -342,7 +342,7 @@ def a_step(stage: str, **settings: Any) -> dict[str, Any]:
     return {"gap": weights, "loss gap": max(abs(a - b) for a, b in losses), **there}
 
 
-RATE = {"learning_rate": 1e-3, "lr_scheduler_type": "constant", "warmup_steps": 0}
+RATE: dict[str, Any] = {"learning_rate": 1e-3, "lr_scheduler_type": "constant", "warmup_steps": 0}
 RECPO = {**RATE, "num_iterations": 2, "gradient_accumulation_steps": 2, "per_device_train_batch_size": 4}
 
 
@@ -352,12 +352,12 @@ def warmup_step() -> dict[str, Any]:
 
 @scenario
 def recpo_step() -> dict[str, Any]:
-    return a_step("recpo", **RECPO, extra_negatives=4)
+    return a_step("recpo", **RECPO, knobs={"training.item_negatives": 4})
 
 
 def catalogue_step() -> dict[str, Any]:
     """RecPO's item softmax over the catalogue."""
-    return a_step("recpo", **RATE, item_softmax="catalogue", extra_negatives=4)
+    return a_step("recpo", **RATE, knobs={"training.item_softmax": "catalogue", "training.item_negatives": 4})
 
 
 @scenario

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from rrec_lib.core import paths, results
+from rrec_lib.core.profiles import load_profile
 from rrec_lib.data.examples import prepare_profile
-from rrec_lib.core.profiles import load_profile, run_name
+from rrec_lib.training.run_folder import run_name
 from rrec_lib.training.stages import load_stage, train_recpo
 
 ROOT = Path(__file__).resolve().parent.parent.parent

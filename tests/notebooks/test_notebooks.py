@@ -181,8 +181,8 @@ def test_the_comparison_of_figures_sees_a_wrong_one():
     assert look_up(figures, "share.own") != close([1, 1.233])
     assert look_up(figures, "share.shared") != close([1e-4, 0])
     assert figures["share"]["own"] != close([1, 1.2])
-    assert [[1.0, 2.0]] == close([[1, 2]])
-    assert [[1.0, 2.0]] != close([[1, 2.001]])
+    assert close([[1, 2]]) == [[1.0, 2.0]]
+    assert close([[1, 2.001]]) != [[1.0, 2.0]]
 
 
 @pytest.fixture(scope="module", params=NAMES)

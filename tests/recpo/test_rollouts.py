@@ -11,7 +11,7 @@ from rrec_lib.model.policy import load_policy
 from rrec_lib.model.prompts import MARKER, marker_ids
 from rrec_lib.recpo import rollouts as rollouts_module
 from rrec_lib.recpo.rollouts import Closed, Rollouts, close, sample_groups
-from rrec_lib.training.checkpoints import _explain
+from rrec_lib.training.failures import explain
 
 
 @pytest.fixture(scope="module")
@@ -206,4 +206,4 @@ def test_probabilities_that_are_no_numbers_are_refused(value):
     logits[1, 2] = value
     with pytest.raises(RuntimeError, match="probability tensor contains inf or nan") as refused:
         rollouts_module._choose([], logits, 1.0, 0)
-    assert "lower the learning rate" in str(_explain(refused.value, 4))
+    assert "lower the learning rate" in str(explain(refused.value, 4))

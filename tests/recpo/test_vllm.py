@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM
 from trl.generation import vllm_generation
 
 from rrec_lib.cli.main import main
+from rrec_lib.core.private_names import micro_batches
 from rrec_lib.core.profiles import load_profile
 from rrec_lib.model.load import load_tokenizer
 from rrec_lib.model.lora import language_model, merged_lora
@@ -289,7 +290,7 @@ def test_both_modes_train_through_trl_and_the_engine_follows_the_policy(mode, en
     assert max(logged(trainer, "sampling_log_ratio")) < 1e-4
     wanted = {"temperature": 1.0, "top_k": 0, "max_tokens": 8, "logprobs": 0, **STOP}
     assert all({key: request[key] for key in wanted} == wanted for request in engine.requests)
-    batch = trainer._buffered_inputs[0]
+    batch = micro_batches(trainer)[0]
     assert batch["sampling_weights"].shape == batch["completion_ids"].shape
     torch.testing.assert_close(batch["sampling_weights"], torch.ones_like(batch["sampling_weights"]), atol=1e-3, rtol=0)
     if mode == "colocate":
@@ -303,7 +304,7 @@ def test_synchronising_leaves_half_precision_weights_bit_for_bit(mode, engine, s
     frozen = [parameter for parameter in policy.model.parameters() if not parameter.requires_grad]
     for parameter in frozen:  # as on a GPU
         parameter.data = parameter.data.bfloat16()
-    generation = RecPOTrainer(policy, recpo_config(profile, tmp_path), smoke_dataset).vllm_generation
+    generation = RecPOTrainer(policy, recpo_config(profile, tmp_path), smoke_dataset, profile).vllm_generation
     before = [parameter.data.clone() for parameter in frozen]
 
     def changed():
@@ -338,13 +339,14 @@ def test_top_k_makes_every_ratio_small_and_their_product_vanish(engine, smoke_da
     """The trainer's probabilities are over the vocabulary, the sampler's over K tokens of it. So RecPO bounds tokens,
     where TRL's default would multiply a whole trajectory's ratios."""
     trainer = trained("colocate", smoke_dataset, tmp_path / "token", top_k=50, max_steps=1)
-    batch = trainer._buffered_inputs[0]
+    batch = micro_batches(trainer)[0]
     sampled = batch["sampling_weights"][batch["loss_mask"].bool()]
     assert 0 < sampled.max() < 0.1  # 50 of 49,152 tokens that are nearly alike in a random model
-    sequences = trained(
+    by_sequence = trained(
         "colocate", smoke_dataset, tmp_path / "sequence", top_k=50, max_steps=1,
         vllm_importance_sampling_mode="sequence_mask",
-    )._buffered_inputs[0]["sampling_weights"]  # fmt: skip
+    )  # fmt: skip
+    sequences = micro_batches(by_sequence)[0]["sampling_weights"]
     assert sequences.max() < 1e-6
 
 
@@ -361,7 +363,7 @@ def test_the_weights_reach_the_loss(corrected, engine, smoke_dataset, tmp_path, 
         "colocate", smoke_dataset, tmp_path, max_steps=1, vllm_importance_sampling_correction=corrected
     )  # fmt: skip
     if corrected:
-        assert torch.equal(seen[0], trainer._buffered_inputs[0]["sampling_weights"].flatten(0, 1))
+        assert torch.equal(seen[0], micro_batches(trainer)[0]["sampling_weights"].flatten(0, 1))
     else:
         assert seen == [None]
 

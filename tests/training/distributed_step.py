@@ -1,6 +1,6 @@
 """One RecPO step on fixed rollouts, for ``test_distributed.py``: started once per process, writes how weights moved.
 
-Arguments: the layout as a JSON object, a JSON list of settings, and the folder to write to.
+Arguments: the layout as a JSON object, a JSON list of knobs, and the folder to write to.
 """
 
 import hashlib
@@ -36,18 +36,18 @@ def fixed_rollouts(model, tokenizer, prompts, group_size, *args, **kwargs):
 class MicroBatchNegatives(RecPOTrainer):
     """The negative control: each micro-batch knows only its own items."""
 
-    def _optimiser_batch(self, inputs):
+    def step_batches(self, inputs):
         return [inputs]
 
-    def _compute_loss(self, model, inputs):
-        return super()._compute_loss(model, inputs) / self.args.gradient_accumulation_steps
+    def loss_of_groups(self, model, inputs):
+        return super().loss_of_groups(model, inputs) / self.args.gradient_accumulation_steps
 
 
 def one_step(
-    settings: dict, folder: Path, micro_batch_users: int, accumulation: int, control: bool = False
+    knobs: dict, folder: Path, micro_batch_users: int, accumulation: int, control: bool = False
 ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
     """How each LoRA weight moves in one step of plain gradient descent: minus the gradient; and the step's log line."""
-    profile = load_profile("smoke")
+    profile = load_profile("smoke", knobs)
     policy = load_policy(profile.model)
     generator = torch.Generator().manual_seed(3)
     trained = {name: p for name, p in policy.model.named_parameters() if p.requires_grad}
@@ -57,10 +57,10 @@ def one_step(
     args = recpo_config(
         profile, folder, max_steps=1, optim="sgd", learning_rate=1.0, max_grad_norm=0.0, weight_decay=0.0,
         save_strategy="no", gradient_accumulation_steps=accumulation,
-        per_device_train_batch_size=micro_batch_users * profile.rollouts.group_size, **settings,
+        per_device_train_batch_size=micro_batch_users * profile.rollouts.group_size,
     )  # fmt: skip
     trainer_module.sample_groups = fixed_rollouts
-    trainer = (MicroBatchNegatives if control else RecPOTrainer)(policy, args, prepare_profile(profile), callbacks=[])
+    trainer = (MicroBatchNegatives if control else RecPOTrainer)(policy, args, prepare_profile(profile), profile)
     trainer.train()
     moved = {name: (p.detach() - before[name]).contiguous() for name, p in trained.items()}
     table = trainer.item_embeddings  # rows weighted, so that their order counts
@@ -70,9 +70,9 @@ def one_step(
 
 
 if __name__ == "__main__":
-    layout, every_setting, out = json.loads(sys.argv[1]), json.loads(sys.argv[2]), Path(sys.argv[3])
-    for index, settings in enumerate(every_setting):
-        moved, row = one_step(settings, out / "run", **layout)
+    layout, every_knobs, out = json.loads(sys.argv[1]), json.loads(sys.argv[2]), Path(sys.argv[3])
+    for index, knobs in enumerate(every_knobs):
+        moved, row = one_step(knobs, out / "run", **layout)
         path = out / f"{index}-{os.environ['RANK']}.safetensors"
         save_file(moved, path)
         path.with_suffix(".json").write_text(json.dumps(row), encoding="utf-8")

@@ -16,7 +16,7 @@ from transformers import Trainer
 from rrec_lib.core.profiles import load_profile
 from rrec_lib.data.examples import prepare_profile
 from rrec_lib.model.policy import load_policy
-from rrec_lib.training.checkpoints import CheckpointMixin
+from rrec_lib.training.item_trainer import ItemTrainer
 from rrec_lib.training.recpo_trainer import RecPOTrainer
 from rrec_lib.training.stages import train_recpo, warm_up
 
@@ -36,11 +36,11 @@ def die_at(place: str, step: int) -> None:
         setattr(cls, method, patched)
 
     places = {
-        "after sampling": (RecPOTrainer, "_generate_and_score_completions", False),
-        "before the update": (CheckpointMixin, "_get_grad_norm", False),
+        "after sampling": (RecPOTrainer, "sample_and_score", False),
+        "before the update": (Trainer, "_get_grad_norm", False),
         "after the weights are saved": (Trainer, "_save_optimizer_and_scheduler", True),
-        "before the rename": (CheckpointMixin, "save_progress", False),
-        "after the rename": (CheckpointMixin, "_rotate", True),
+        "before the mark": (ItemTrainer, "save_progress", False),
+        "after the mark": (Trainer, "_maybe_log_save_evaluate", False),
     }
     dying(*places[place])
 
@@ -51,7 +51,7 @@ if __name__ == "__main__":
     if place != "never":
         name, _, step = place.rpartition(" ")
         die_at(name, int(step))
-    profile = load_profile("smoke")
+    profile = load_profile("smoke", settings.pop("knobs", None))
     policy = load_policy(profile.model)
     data = prepare_profile(profile)
     if sys.argv[4] == "recpo":

@@ -1,16 +1,15 @@
 """Runs that end by valid or by their budget: which weights remain, what a resumed run remembers."""
 
 import shutil
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from rrec_lib.training.stopping import SPENT, VALUE, StopOnValid
-from transformers import TrainerControl
+from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
 
 from rrec_lib.model.policy import load_policy, weights_hash
-from rrec_lib.training import stopping
+from rrec_lib.training import callbacks
+from rrec_lib.training.callbacks import SPENT, VALUE, StopOnValid
 from rrec_lib.training.checkpoints import last_checkpoint
 from rrec_lib.training.stages import warm_up
 
@@ -43,7 +42,7 @@ def test_a_run_without_gain_stops_and_keeps_its_best_weights(smoke_profile, smok
 
 def test_a_budget_ends_a_run_and_takes_the_learning_rate_down(smoke_profile, smoke_dataset, tmp_path, monkeypatch):
     ticks = iter(range(10**6))
-    monkeypatch.setattr(stopping, "_clock", lambda: float(next(ticks)))  # a step takes one second
+    monkeypatch.setattr(callbacks, "_clock", lambda: float(next(ticks)))  # a step takes one second
     rates = []
     original = StopOnValid.on_step_begin
 
@@ -66,7 +65,7 @@ def test_a_killed_run_goes_on_with_what_it_found(smoke_profile, smoke_dataset, t
     part, stop, _ = run(smoke_profile, smoke_dataset, tmp_path / "part", values, max_steps=4)
     assert stop.best_step == 4
     if lost == "the best weights":  # killed behind the checkpoint, before they were written
-        (tmp_path / "part" / stopping.BEST).unlink()
+        (tmp_path / "part" / callbacks.BEST).unlink()
     again, stop, seen = run(smoke_profile, smoke_dataset, tmp_path / "part", values[2:])
     assert len(seen) == 3
     assert stop.best_step == 4
@@ -109,21 +108,35 @@ def test_settings_that_end_nothing_are_refused():
 
 def test_an_evaluation_is_no_part_of_what_was_spent(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(stopping, "_clock", lambda: now[0])
+    monkeypatch.setattr(callbacks, "_clock", lambda: now[0])
 
     def measure():
         now[0] += 100
         return 0.5
 
-    stop = StopOnValid(measure, every=1, budget=10)
-    logged: list[Any] = []
-    stop.log = logged.append
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+    stop, args = StopOnValid(measure, every=1, budget=10), TrainingArguments("unused", use_cpu=True)
+    optimizer = torch.optim.SGD([{"params": torch.nn.Parameter(torch.zeros(1)), "initial_lr": 1.0}], lr=1.0)
+    state = TrainerState(max_steps=9, is_world_process_zero=True)
     for step in (1, 2):
-        state = SimpleNamespace(global_step=step, max_steps=9, is_world_process_zero=True)
-        stop.on_step_begin(None, state, TrainerControl(), optimizer=optimizer, lr_scheduler=scheduler)
+        state.global_step = step
+        stop.on_step_begin(args, state, TrainerControl(), optimizer=optimizer)
         now[0] += 3
-        stop.on_step_end(None, state, TrainerControl())
+        stop.on_step_end(args, state, TrainerControl())
         assert optimizer.param_groups[0]["lr"] == pytest.approx(1 - 3 * (step - 1) / 10)  # though no scheduler stepped
-    assert [row[SPENT] for row in logged] == [3, 6]
+    assert [row[SPENT] for row in state.log_history] == [3, 6]
+
+
+def test_the_judge_alone_is_enough_for_any_trainer(tmp_path):
+    """A plain trainer with other checkpoints and another schedule than the library's stages have."""
+    model: Any = torch.nn.Linear(1, 1)
+    model.forward = lambda x: {"loss": (torch.nn.Linear.forward(model, x) - 1).square().mean()}
+    values, rates = iter([0.1, 0.3, 0.2, 0.2, 0.2]), []
+    stop = StopOnValid(lambda: rates.append(model.weight.item()) or next(values), every=2, budget=1e9)
+    args = TrainingArguments(str(tmp_path), max_steps=99, save_steps=3, use_cpu=True, report_to="none", logging_steps=1)
+    rows = [{"x": torch.ones(1)} for _ in range(8)]
+    trainer = Trainer(model, args, train_dataset=rows, callbacks=[stop])
+    trainer.train()
+    assert trainer.state.global_step == 10
+    assert model.weight.item() == rates[1] != rates[-1]
+    saved = sorted(int(folder.name.rpartition("-")[2]) for folder in tmp_path.glob("checkpoint-*"))
+    assert saved == [2, 4, 6, 8, 10]

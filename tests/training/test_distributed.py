@@ -13,10 +13,10 @@ from rrec_lib.training import recpo_trainer as trainer_module
 SCRIPT = Path(__file__).with_name("distributed_step.py")
 SETTINGS = [
     {},
-    {"token_normalization": "batch"},
-    {"token_normalization": "constant", "extra_negatives": 8, "logq_correction": True},
-    {"advantage": "rloo", "token_normalization": "sum"},
-    {"item_softmax": "catalogue", "extra_negatives": 8},
+    {"training.token_normalization": "batch"},
+    {"training.token_normalization": "constant", "training.item_negatives": 8, "training.logq_correction": True},
+    {"training.advantage": "rloo", "training.token_normalization": "sum"},
+    {"training.item_softmax": "catalogue", "training.item_negatives": 8},
 ]
 # Float32 rounding: item prompts are packed differently, and 1/τ = 50 amplifies it. Measured: below 5e-6.
 TOLERANCE = 1e-5
@@ -75,7 +75,7 @@ def test_layouts_make_the_same_update(two_processes, tmp_path, monkeypatch, inde
     # The control has the same rollouts and weights of micro-batches, but each knows its own items alone. Items that are
     # drawn whatever the targets are the same for all, so there it changes nothing.
     apart = distance(step(micro_batch_users=2, accumulation=2, control=True)[0], whole)
-    assert apart < TOLERANCE if settings.get("item_softmax") == "catalogue" else apart > 100 * TOLERANCE
+    assert apart < TOLERANCE if settings.get("training.item_softmax") == "catalogue" else apart > 100 * TOLERANCE
 
 
 def test_settings_matter(two_processes):
@@ -88,7 +88,7 @@ def test_settings_matter(two_processes):
 @pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="needs deepspeed: pip install deepspeed")
 def test_deepspeeds_zero_2_makes_the_same_update(launch, tmp_path):
     """DeepSpeed's own engine; on a CPU gloo carries its messages, for which it compiles a module once."""
-    settings = [{}, {"item_softmax": "catalogue", "extra_negatives": 8}]
+    settings = [{}, {"training.item_softmax": "catalogue", "training.item_negatives": 8}]
     read = steps_of_two(launch, tmp_path / "zero", settings, zero=2, timeout=900)
     for index, setting in enumerate(settings):
         whole, row = distributed_step.one_step(setting, tmp_path, micro_batch_users=4, accumulation=1)

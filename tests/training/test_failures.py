@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from transformers.integrations import integration_utils
 from rrec_lib.core.console import TrainingError
 from rrec_lib.model.policy import load_policy, weights_hash
 from rrec_lib.training import recpo_trainer as trainer_module
-from rrec_lib.training.checkpoints import GRAD_NORM_LIMIT, SAVING, last_checkpoint
+from rrec_lib.training.checkpoints import last_checkpoint
 from rrec_lib.training.stages import train_recpo
 
 LOGGED = {
@@ -101,19 +100,6 @@ def test_weights_that_are_no_numbers_stop_the_sampling_in_a_sentence(smoke_profi
         )  # fmt: skip
 
 
-def test_resuming_takes_the_last_checkpoint_or_says_that_there_is_none(smoke_profile, smoke_dataset, tmp_path):
-    trainer = train_recpo(
-        load_policy(smoke_profile.model), smoke_dataset, smoke_profile, tmp_path, callbacks=[], max_steps=2
-    )
-    (tmp_path / SAVING).mkdir()  # as a killed run leaves it
-    trainer.train(resume_from_checkpoint=True)  # finished: nothing is trained
-    assert trainer.state.global_step == 2
-    assert not (tmp_path / SAVING).exists()
-    shutil.rmtree(tmp_path / "checkpoint-2")
-    with pytest.raises(FileNotFoundError, match="no complete checkpoint"):
-        trainer.train(resume_from_checkpoint=True)
-
-
 def test_other_errors_pass_as_they_are(smoke_profile, smoke_dataset, tmp_path, monkeypatch):
     def broken(loss):
         raise RuntimeError("shapes do not fit")
@@ -145,5 +131,5 @@ def test_every_figure_reaches_callbacks_report_targets_and_the_file(
     assert len(reported) == len(seen) == len(written) == smoke_profile.training.steps + 1
     for row in (*reported[:-1], *seen[:-1]):
         assert row.keys() >= LOGGED
-        assert 0 < row["grad_norm"] < GRAD_NORM_LIMIT
+        assert 0 < row["grad_norm"] < smoke_profile.training.grad_norm_limit
     assert [json.loads(line) for line in written] == trainer.state.log_history

@@ -167,9 +167,9 @@ def test_a_scaled_loss_keeps_small_gradients(saved_family, smoke_dataset, tmp_pa
         if stage == "warmup":
             trainer = WarmupTrainer(policy, warmup_arguments(profile, folder, max_steps=1), smoke_dataset, profile)
         else:
-            trainer = RecPOTrainer(policy, recpo_config(profile, folder, max_steps=1), smoke_dataset)
+            trainer = RecPOTrainer(policy, recpo_config(profile, folder, max_steps=1), smoke_dataset, profile)
         with monkeypatch.context() as patch:
-            patch.setattr(trainer, "checked", lambda loss: small * loss)
+            patch.setattr(f"rrec_lib.training.{stage}_trainer.check_loss", lambda _, loss: small * loss)
             if scaled:
                 patch.setattr(trainer.accelerator, "native_amp", True)
                 patch.setattr(trainer.accelerator, "scaler", torch.amp.GradScaler("cpu"))

@@ -1,4 +1,4 @@
-"""Packed sequences: every target once, nothing of the future in a prompt, and one equal to separate prompts."""
+"""Packed sequences: every target once, nothing of the future in a prompt, states equal to those of separate prompts."""
 
 import pytest
 import torch

@@ -20,7 +20,7 @@ SCRIPT = Path(__file__).with_name("resume_run.py")
 # Two updates per batch and two micro-batches: the checkpoint of step 3 falls inside a batch's second use.
 SETTINGS = {
     "num_iterations": 2, "gradient_accumulation_steps": 2, "per_device_train_batch_size": 4, "max_steps": 6,
-    "save_steps": 3, "learning_rate": 1e-2, "extra_negatives": 4,
+    "save_steps": 3, "learning_rate": 1e-2, "knobs": {"training.item_negatives": 4},
 }  # fmt: skip
 TIMES = {"step_time", "rollout_seconds", "sampled_tokens_per_second", "train_runtime"}
 TIMES |= {"train_samples_per_second", "train_steps_per_second"}
@@ -30,7 +30,7 @@ WARMUP = {"max_steps": 4, "save_steps": 2}
 
 
 def run(folder: Path, place: str = "never", stage: str = "recpo") -> int:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[1])}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[2])}
     settings = json.dumps(SETTINGS if stage == "recpo" else WARMUP)
     command = [sys.executable, str(SCRIPT), place, str(folder), settings, stage]
     return subprocess.run(command, env=environment, timeout=600, check=False).returncode
@@ -55,8 +55,8 @@ def whole(tmp_path_factory):
         ("after sampling 2", None),
         ("before the update 4", 3),
         ("after the weights are saved 3", None),
-        ("before the rename 6", 3),
-        ("after the rename 6", 6),
+        ("before the mark 6", 3),
+        ("after the mark 6", 6),
     ],
 )
 def test_a_killed_run_resumes_to_the_same_end(whole, tmp_path, place, remains):
@@ -68,7 +68,7 @@ def test_a_killed_run_resumes_to_the_same_end(whole, tmp_path, place, remains):
     assert_same_end(tmp_path, whole)
 
 
-@pytest.mark.parametrize(("place", "remains"), [("before the update 3", 2), ("before the rename 4", 2)])
+@pytest.mark.parametrize(("place", "remains"), [("before the update 3", 2), ("before the mark 4", 2)])
 def test_a_killed_warm_up_resumes_to_the_same_end(tmp_path, place, remains):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert run(whole, stage="warmup") == 0
