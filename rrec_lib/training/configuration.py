@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from transformers import TrainingArguments
+from transformers.training_args import OptimizerNames
 from trl import GRPOConfig
 from trl.import_utils import is_vllm_available
 
@@ -90,7 +91,7 @@ def check_recpo(args: GRPOConfig) -> None:
     Raises:
         ValueError: naming the settings that contradict each other.
     """
-    check_optimizer(str(args.optim))
+    check_optimizer(OptimizerNames(args.optim).value)
     if args.use_vllm and not is_vllm_available():
         raise ValueError(
             "rollouts.vllm needs vLLM, which is not installed: `pip install trl[vllm]` on a machine with a CUDA"

@@ -15,7 +15,15 @@ from rrec_lib.training.callbacks import StopOnValid
 
 FILE = "settings.json"
 _SECTIONS = ("model", "data", "rollouts", "reward", "warmup", "training", "evaluation")
-_OF_THE_PROCESS = {"save_steps", "save_strategy", "logging_steps", "report_to", "disable_tqdm", "use_cpu"}
+_OF_THE_PROCESS = {
+    "save_steps",
+    "save_strategy",
+    "save_total_limit",
+    "logging_steps",
+    "report_to",
+    "disable_tqdm",
+    "use_cpu",
+}
 
 
 def settings_of(profile: Profile, **more: Any) -> dict[str, Any]:
@@ -30,9 +38,9 @@ def settings_of(profile: Profile, **more: Any) -> dict[str, Any]:
     """
     sections = {name: non_defaults(getattr(profile, name)) for name in _SECTIONS}
     sections["data"]["dataset"] = Path(profile.data.dataset).name
-    training = sections["training"]
-    if training["item_softmax"] == "catalogue" and training["item_negatives"] == profile.warmup.item_negatives:
-        del training["item_negatives"]  # older reports say it once, for both stages
+    catalogue = profile.training.item_softmax == "catalogue"
+    if catalogue and profile.training.item_negatives == profile.warmup.item_negatives:
+        sections["training"].pop("item_negatives", None)  # older reports say it once, for both stages
     return json.loads(json.dumps({"profile": {"name": profile.name, **sections}, **more}))
 
 
