@@ -17,7 +17,7 @@ import pyarrow as pa
 from rrec_lib.data.amazon.categories import item_noun
 from rrec_lib.data.amazon.raw import RawFiles, Reviews, read_reviews
 from rrec_lib.data.amazon.scan import known_items, log_faults, write_items
-from rrec_lib.data.amazon.window import first_of, to_ms, window_months
+from rrec_lib.data.amazon.window import month_ms, window_months
 from rrec_lib.data.arrow import Stream, stored_batches
 from rrec_lib.data.event_log import EventLog, Filters, numbered, save_log
 from rrec_lib.data.faults import MAX_FAULTS, Faults
@@ -73,7 +73,7 @@ def save_clean(raw: RawFiles, recipe: CleanRecipe, out: Path | str, max_faults: 
         FileExistsError: if ``out`` holds something that is not a prepared dataset.
         ValueError: if the recipe or a raw file is wrong, or nothing is left.
     """
-    start, end = (to_ms(first_of(*month)) for month in window_months(recipe.start, recipe.end))
+    start, end = map(month_ms, window_months(recipe.start, recipe.end))
     filters = Filters(recipe.k_core, recipe.window, recipe.min_target_rating)
     faults = Faults(max_faults)
     reviews = read_reviews(raw.reviews, faults)

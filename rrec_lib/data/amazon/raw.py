@@ -146,19 +146,12 @@ def read_items(path: Path | str, faults: Faults | None = None) -> Iterator[tuple
     try:
         for number, line in enumerate(read_lines(path), start=1):
             first = line if number == 1 else first
-            try:
-                record = _decode(line.decode())
-            except (ValueError, RecursionError) as error:
-                line = line.removeprefix(BOM_UTF8)
-                if not line or line.isspace():
-                    blank += 1
-                    continue
-                record = _second_try(path, number, line, error, faults)
-            if isinstance(record, dict):
+            line = line.removeprefix(BOM_UTF8)
+            if not line or line.isspace():
+                blank += 1
+            elif (record := _read_object(path, number, line, faults)) is not None:
                 usable += 1
                 yield number, record
-            elif record is not _BAD:
-                faults.add("not_an_object", path, number, type(record).__name__)
     except DamagedArchiveError as error:
         if not number:
             raise ValueError(f"{path} can't be read as gzip ({error}); {_REMEDY}") from error
@@ -192,22 +185,18 @@ def _numbers(column: pl.Series) -> tuple[np.ndarray, pa.Array]:
     return numbers, texts.cast(pa.string())
 
 
-_BAD = object()
-
-
-def _second_try(path: Path, number: int, line: bytes, error: Exception, faults: Faults) -> Any:
-    """A line that is JSON but for a byte order mark before it or bytes that are not UTF-8, or ``_BAD``."""
+def _read_object(path: Path, number: int, line: bytes, faults: Faults) -> dict[str, Any] | None:
+    """A line's JSON object, bytes that are not UTF-8 repaired; None, and a fault, if it holds none."""
     try:
-        record = _decode(line.decode(errors="replace"))
-    except (ValueError, RecursionError) as second:
-        error = second
-    else:
-        if isinstance(error, UnicodeDecodeError):
+        try:
+            record = _decode(line.decode())
+        except UnicodeDecodeError as error:
+            record = _decode(line.decode(errors="replace"))
             faults.add("invalid_utf8_text", path, number, f"byte {error.start + 1} of the line")
+    except (ValueError, RecursionError) as error:
+        faults.add("bad_json", path, number, (str(error).strip().splitlines() or [type(error).__name__])[0])
+        return None
+    if isinstance(record, dict):
         return record
-    faults.add("bad_json", path, number, _first_line(error))
-    return _BAD
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    faults.add("not_an_object", path, number, type(record).__name__)
+    return None

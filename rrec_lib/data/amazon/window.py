@@ -1,7 +1,7 @@
 """Time windows: in, a recipe's months; out, moments, and where the official recipe lets its window open."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import numpy as np
 
@@ -22,8 +22,8 @@ class Window:
     reviews: int
 
 
-def window_months(start: str, end: str) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(year, month) of both ends of a recipe's window, such as ``"2022-10"``.
+def window_months(start: str, end: str) -> tuple[np.datetime64, np.datetime64]:
+    """Both ends of a recipe's window, such as ``"2022-10"``, as months.
 
     Raises:
         ValueError: naming the month that is wrong.
@@ -31,27 +31,21 @@ def window_months(start: str, end: str) -> tuple[tuple[int, int], tuple[int, int
     months = []
     for text in (start, end):
         try:
-            month = datetime.strptime(text, "%Y-%m")
+            months.append(np.datetime64(datetime.strptime(text, "%Y-%m"), "M"))
         except ValueError as error:
             raise ValueError(f"month {text!r} is not of the form 2022-10") from error
-        months.append((month.year, month.month))
     if months[0] > months[1]:
         raise ValueError(f"the window starts in {start} and ends in {end}; swap them")
     return months[0], months[1]
 
 
-def first_of(year: int, month: int) -> datetime:
-    """The first of a month, 00:00 UTC."""
-    return datetime(year, month, 1, tzinfo=UTC)
-
-
-def to_ms(time: datetime) -> int:
-    """Milliseconds since 1970."""
-    return int(time.timestamp()) * 1000
+def month_ms(month: np.datetime64) -> int:
+    """A month's first moment, UTC, in milliseconds since 1970."""
+    return int(month.astype("datetime64[ms]").astype(np.int64))
 
 
 def choose_window(
-    reviews: Reviews, loaded: np.ndarray, months: tuple[tuple[int, int], tuple[int, int]], k: int
+    reviews: Reviews, loaded: np.ndarray, months: tuple[np.datetime64, np.datetime64], k: int
 ) -> tuple[np.ndarray, tuple[Window, ...], bool]:
     """Find the latest start, going back three months at a time, that leaves 10,000 items.
 
@@ -61,7 +55,7 @@ def choose_window(
     Args:
         reviews: the log.
         loaded: (E,) whether a review's item passed the filters.
-        months: (year, month) of start and end.
+        months: start and end.
         k: fewest reviews of a user and of an item.
 
     Returns:
@@ -72,20 +66,19 @@ def choose_window(
     """
     if not loaded.any():
         raise ValueError("no review names an item that passes the filters; check that both files are of one category")
-    earliest = datetime.fromtimestamp(int(reviews.timestamp[loaded].min()) / 1000, UTC).year
-    (year, month), end = months
+    earliest = reviews.timestamp[loaded].min().astype("datetime64[ms]").astype("datetime64[Y]")
+    (start, end), day = months, "datetime64[D]"
     tried: list[Window] = []
     while True:
-        start = first_of(year, month)
-        inside = (reviews.timestamp >= to_ms(start)) & (reviews.timestamp <= to_ms(first_of(*end)))
+        inside = (reviews.timestamp >= month_ms(start)) & (reviews.timestamp <= month_ms(end))
         kept = k_core_places(reviews.user, reviews.item, np.flatnonzero(loaded & inside), k)
         counts = [len(np.unique(codes[kept])) for codes in (reviews.user, reviews.item)]
-        tried.append(Window(f"{start:%Y-%m-%d}", counts[0], counts[1], len(kept)))
-        stopped = year <= earliest
+        tried.append(Window(str(start.astype(day)), counts[0], counts[1], len(kept)))
+        stopped = bool(start.astype("datetime64[Y]") <= earliest)
         if counts[1] >= MIN_ITEMS or stopped:
             break
-        year, month = (year, month - ROLL_BACK_MONTHS) if month > ROLL_BACK_MONTHS else (year - 1, month + 9)
+        start -= ROLL_BACK_MONTHS
     if not len(kept):
-        raise ValueError(f"no review is left between {tried[-1].start} and {first_of(*end):%Y-%m-%d} with k_core {k}; "
-                         "choose other months or a lower k_core")  # fmt: skip
+        raise ValueError(f"no review is left between {tried[-1].start} and {end.astype(day)} with k_core {k}; choose "
+                         "other months or a lower k_core")  # fmt: skip
     return kept, tuple(tried), stopped

@@ -8,7 +8,6 @@ at a price that is a parseable text, this one goes on by the stated rules.
 
 import tempfile
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +16,7 @@ from datasets import DatasetDict, load_from_disk
 
 from rrec_lib.data.amazon.raw import RawFiles, Reviews, appearance, read_reviews
 from rrec_lib.data.amazon.scan import log_faults
-from rrec_lib.data.amazon.window import Window, choose_window, first_of, window_months
+from rrec_lib.data.amazon.window import Window, choose_window, window_months
 from rrec_lib.data.arrow import create_folder, seal_folder
 from rrec_lib.data.event_log import Filters
 from rrec_lib.data.examples import SPLITS
@@ -114,7 +113,19 @@ def prepare_official(
         write_rows(plan, titles, (begin, end), files[name])
     digests = seal_folder(files)
     dataset = cast(DatasetDict, load_from_disk(str(out)))
-    counts = _counts(reviews, loaded, items, windows, stopped, first_of(*months[1]), dataset)
+    last = windows[-1]
+    counts = OfficialCounts(
+        loaded_items=items.loaded,
+        removals=items.removals,
+        reviews=len(reviews.user),
+        reviews_with_a_loaded_item=int(loaded.sum()),
+        windows_tried=windows,
+        effective_start=last.start,
+        end=str(months[1].astype("datetime64[D]")),
+        stopped_by_minimum_year=stopped,
+        density=last.reviews / (last.users * last.items),
+        rows={name: split.num_rows for name, split in dataset.items()},
+    )
     return OfficialData(dataset, counts, digests)
 
 
@@ -177,27 +188,3 @@ def _plan(reviews: Reviews, kept: np.ndarray, ids: np.ndarray, window: int) -> R
     users = reviews.user[places]
     return RowPlan(users, ids[reviews.item[places]], reviews.rating[places], timestamp, start, rows, window,
                    reviews.user_ids)  # fmt: skip
-
-
-def _counts(
-    reviews: Reviews,
-    loaded: np.ndarray,
-    items: LoadedItems,
-    windows: tuple[Window, ...],
-    stopped: bool,
-    end: datetime,
-    dataset: DatasetDict,
-) -> OfficialCounts:
-    last = windows[-1]
-    return OfficialCounts(
-        loaded_items=items.loaded,
-        removals=items.removals,
-        reviews=len(reviews.user),
-        reviews_with_a_loaded_item=int(loaded.sum()),
-        windows_tried=windows,
-        effective_start=last.start,
-        end=f"{end:%Y-%m-%d}",
-        stopped_by_minimum_year=stopped,
-        density=last.reviews / (last.users * last.items),
-        rows={name: split.num_rows for name, split in dataset.items()},
-    )

@@ -5,9 +5,6 @@ import gzip
 import hashlib
 import json
 import math
-import os
-import subprocess
-import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -256,28 +253,6 @@ def test_the_same_input_gives_the_same_files(probe, tmp_path):
     assert not [path for path in tmp_path.rglob("*") if path.name.startswith("tmp")]
     _, other = probe("baseline", window=2)
     assert other.dataset["test"]._fingerprint != prints[2]
-
-
-def test_hash_seed_and_threads_change_nothing(tmp_path):
-    """In processes of their own, since both are fixed when Python starts."""
-    code = (
-        "import sys; from rrec_lib.data.amazon.raw import raw_files; from rrec_lib.data.official.recipe import *; "
-        "raw = raw_files(sys.argv[1], 'Adversarial_A'); "
-        "data = prepare_official(raw, OfficialRecipe('2016-01', '2018-12'), sys.argv[2]); "
-        "print(hash('x'), *[split._fingerprint for split in data.dataset.values()])"
-    )
-    found = []
-    for seed, threads in (("1", "1"), ("2", "3")):
-        folder = tmp_path / seed
-        folder.mkdir()
-        path = os.pathsep.join([str(REFERENCE.parents[1]), os.environ.get("PYTHONPATH", "")])
-        environment = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": seed, "POLARS_MAX_THREADS": threads}
-        command = [sys.executable, "-c", code, str(REFERENCE / "raw"), str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
-        found.append(done.stdout.split())
-    assert found[0][1:] == found[1][1:]
-    assert len(found[0]) == 5
-    assert found[0][0] != found[1][0], "the seeds had no effect, so nothing was shown"
 
 
 @pytest.mark.parametrize(
