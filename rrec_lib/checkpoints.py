@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from datasets import DatasetDict
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import Sampler
@@ -19,6 +18,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback, Tra
 
 from rrec_lib.console import TrainingError
 from rrec_lib.item_encoder import ItemEncoder
+from rrec_lib.paths import no_room
 from rrec_lib.policy import Policy, item_table
 from rrec_lib.processes import of_main
 from rrec_lib.prompts import encode_items
@@ -165,8 +165,8 @@ class CheckpointMixin:
             return None
         try:
             return super().train(str(checkpoint) if checkpoint else None, *args, **kwargs)  # type: ignore[misc]
-        except (MemoryError, RuntimeError, OSError, SafetensorError) as error:
-            reason = _explain(error, self.state.global_step + 1)
+        except Exception as error:  # tokenizers raises the bare class
+            reason = _explain(error, self.state.global_step + 1, run)
             if reason is None:
                 raise
             raise self.stopped(reason) from error
@@ -219,7 +219,7 @@ def _complete(output_dir: Path) -> list[Path]:
     return sorted(folders, key=lambda folder: int(folder.name.rpartition("-")[2]))
 
 
-def _explain(error: BaseException, step: int) -> str | None:
+def _explain(error: Exception, step: int, run: Path) -> str | None:
     """Why a step failed and what to do, for the failures that a reader can mend; None for any other."""
     text = str(error)
     if (
@@ -229,8 +229,8 @@ def _explain(error: BaseException, step: int) -> str | None:
             f"out of memory at step {step}; use fewer users at a time and more gradient_accumulation_steps, or shorter"
             " reasonings"
         )
-    if "No space left on device" in text:
-        return f"the disk was full at step {step}; make room and start the same run again"
+    if no_room(error):
+        return f"{run} can't be written at step {step} ({text}); make room there and start the same run again"
     if "probability tensor contains" in text:
         return (
             f"the token probabilities of step {step} are no numbers, so nothing can be sampled; lower the learning"

@@ -44,8 +44,8 @@ class RecPOConfig(GRPOConfig):
     vllm_importance_sampling_mode: str = field(default="token_truncate", metadata={"help": "See vllm_rollouts."})
 
     def __post_init__(self) -> None:
+        check_optimizer(str(getattr(self.optim, "value", self.optim)))  # Transformers makes it a member of a class
         super().__post_init__()
-        check_optimizer(str(self.optim))
         if self.use_vllm:
             self._check_vllm()
             given: Any = self.generation_kwargs or {}

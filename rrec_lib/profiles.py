@@ -13,10 +13,18 @@ from pydantic.dataclasses import dataclass
 
 from rrec_lib.paths import resource
 
-Count = Annotated[int, Field(ge=1, description="a whole number from 1 up")]
-Natural = Annotated[int, Field(ge=0, description="a whole number from 0 up")]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, description="a number above 0")]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False, description="a number from 0 up")]
+# The upper ends are far above any use: beyond them numbers overflow, or a run fails and blames its learning rate.
+_MOST = 10**9
+Count = Annotated[int, Field(ge=1, le=_MOST, description=f"a whole number from 1 to {_MOST:,}")]
+Natural = Annotated[int, Field(ge=0, le=_MOST, description=f"a whole number from 0 to {_MOST:,}")]
+Rank = Annotated[int, Field(ge=0, le=4096, description="a whole number from 0 to 4,096")]
+Alpha = Annotated[int, Field(ge=1, le=4096, description="a whole number from 1 to 4,096")]
+Group = Annotated[int, Field(ge=2, le=1024, description="a whole number from 2 to 1,024")]
+Rate = Annotated[float, Field(gt=0, le=1, description="a number above 0, at most 1")]
+Temperature = Annotated[float, Field(ge=1e-3, le=1e3, description="a number from 0.001 to 1,000")]
+Epsilon = Annotated[float, Field(gt=0, le=1e3, description="a number above 0, at most 1,000")]
+Weight = Annotated[float, Field(ge=0, le=1e3, description="a number from 0 to 1,000")]
+Rating = Annotated[float, Field(ge=0, le=5, description="a number from 0 to 5")]
 Share = Annotated[float, Field(ge=0, le=1, description="a number from 0 to 1")]
 Name = Annotated[str, Field(min_length=1, description="text")]
 
@@ -27,8 +35,8 @@ _STRICT = ConfigDict(strict=True)  # true is no number, "5" is no number
 class ModelProfile:
     name: Name  # "smollm2-135m-instruct", "tiny-random", a local folder, or a hub id
     dtype: Literal["auto", "float32", "bfloat16", "float16"]  # auto is measured
-    lora_rank: Natural | None  # None or 0 trains all weights instead
-    lora_alpha: Count
+    lora_rank: Rank | None  # None or 0 trains all weights instead
+    lora_alpha: Alpha
     lora_layers: Count | None  # adapt only the last n layers, so that gradients stop below them; None adapts all
     revision: Name | None = None  # commit, tag or branch of a hub id; None takes the newest
 
@@ -38,16 +46,16 @@ class DataProfile:
     dataset: Name  # "movielens", or a folder that `rrec prepare` has written
     max_users: Count | None  # keep the users with the most recent activity; None keeps all
     catalogue_size: Count | None  # keep the films rated most often in the first 80 % of the log
-    min_target_rating: Weight  # only films "liked" this much become targets
+    min_target_rating: Rating  # only films "liked" this much become targets
     k_core: Natural
     window: Count  # history length in the prompt
 
 
 @dataclass(frozen=True, config=_STRICT)
 class RolloutProfile:
-    group_size: Annotated[int, Field(ge=2, description="a whole number from 2 up")]  # G
+    group_size: Group  # G
     max_new_tokens: Count
-    temperature: Positive
+    temperature: Temperature
     top_k: Natural  # 0: among all
     vllm: Literal["colocate", "server"] | None  # lets vLLM write, through TRL; None samples with the policy itself
 
@@ -56,7 +64,7 @@ class RolloutProfile:
 class RewardProfile:
     beta: Share  # weight of R_c in the fused reward
     ndcg_k: Count
-    temperature: Positive  # τ of the item softmax
+    temperature: Temperature  # τ of the item softmax
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -67,7 +75,7 @@ class WarmupProfile:
     sentence_every: Natural  # steps; in each such a sentence before the marker, else the prompt's end at once. 0: never
     item_negatives: Natural  # items drawn into each step: beside the batch's targets, or as the catalogue's fresh rows
     token_weight: Weight  # of the sentences' cross-entropy, beside the item term's 1
-    learning_rate: Positive
+    learning_rate: Rate
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -75,9 +83,9 @@ class TrainingProfile:
     steps: Count
     users_per_step: Count  # B, of all processes together
     users_at_once: Count | None  # of one pass in one process; more passes are accumulated. None: all of its users
-    learning_rate: Positive
+    learning_rate: Rate
     warmup_steps: Natural  # of the learning rate
-    clip_eps: Positive
+    clip_eps: Epsilon
     advantage: Literal["grpo", "rloo"]
     optimizer: Name  # a name of Transformers', such as "adamw_torch" or "paged_adamw_8bit"
     item_softmax: Literal["batch", "catalogue"]  # over the batch as in the paper; the warm-up's too

@@ -113,6 +113,17 @@ def test_resuming_takes_the_last_checkpoint_or_says_that_there_is_none(smoke_pro
         trainer.train(resume_from_checkpoint=True)
 
 
+def test_a_full_disk_stops_the_run_and_names_its_folder(smoke_profile, smoke_dataset, tmp_path, monkeypatch):
+    def full(*arguments, **options):  # as tokenizers says it
+        raise Exception("No space left on device (os error 28)")
+
+    policy = load_policy(smoke_profile.model)
+    monkeypatch.setattr(policy.tokenizer, "save_pretrained", full)
+    with pytest.raises(TrainingError, match=rf"{re.escape(str(tmp_path))} can't be written .*No space left.*make room"):
+        train_recpo(policy, smoke_dataset, smoke_profile, tmp_path, callbacks=[], save_steps=1)
+    assert last_checkpoint(tmp_path) is None
+
+
 def test_other_errors_pass_as_they_are(smoke_profile, smoke_dataset, tmp_path, monkeypatch):
     def broken(loss):
         raise RuntimeError("shapes do not fit")

@@ -23,6 +23,7 @@ from rrec_lib.data.categories import category
 from rrec_lib.data.faults import MAX_FAULTS, Faults
 from rrec_lib.data.logs import EventLog, Filters, numbered, save_log
 from rrec_lib.data.texts import count_repairs, plain_text
+from rrec_lib.paths import room_named
 
 _TEXT_COLUMNS = [
     ("source_id", pa.string()),
@@ -83,7 +84,8 @@ def save_clean(raw: RawFiles, recipe: CleanRecipe, out: Path | str, max_faults: 
         path = Path(scratch, "items.arrow")
         described = np.zeros(len(reviews.item_asins), dtype=bool)
         rows = _item_rows(raw, reviews, described, faults, recipe.description_words)
-        written = write_items(rows, pa.schema(columns), path)
+        with room_named(path.parent):
+            written = write_items(rows, pa.schema(columns), path)
         again = log_faults(reviews, described, raw.reviews, faults)
         kept, dropped = _choose(reviews, described, again, start, end)
         item_row = np.full(len(described), -1, dtype=np.int64)
