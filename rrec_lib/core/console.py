@@ -30,8 +30,10 @@ def quiet_libraries() -> None:
 def forgive_terminals() -> None:
     """Let a terminal that can't show a character get an escape for it; else the command would end after all its work.
 
-    Commands and scripts call it first.
+    So would one whose output a caller has closed: it goes nowhere. Commands and scripts call this first.
     """
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, it stays open
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, it stays open
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a notebook's or a test's stream shows everything
             stream.reconfigure(errors="backslashreplace")

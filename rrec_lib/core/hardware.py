@@ -122,8 +122,14 @@ def check_optimizer(name: str) -> str:
         name: one of Transformers' names, such as ``"adamw_torch"`` or ``"paged_adamw_8bit"``.
 
     Raises:
-        ValueError: for an 8-bit or paged optimiser without bitsandbytes.
+        ValueError: for a name that Transformers doesn't know, or an 8-bit or paged optimiser without bitsandbytes.
     """
+    from transformers.training_args import OptimizerNames
+
+    if name not in {known.value for known in OptimizerNames}:
+        raise ValueError(
+            f"training.optimizer takes a name of Transformers', such as adamw_torch or adafactor, got {name!r}"
+        )
     if any(word in name for word in ("8bit", "paged", "bnb")) and importlib.util.find_spec("bitsandbytes") is None:
         raise ValueError(
             f"optim {name!r} needs bitsandbytes, which is not installed: `pip install bitsandbytes` on a"

@@ -1,5 +1,6 @@
 """Where the project's own files and its caches are."""
 
+import errno
 import fcntl
 import os
 import shutil
@@ -53,10 +54,10 @@ def cache_dir() -> Path:
 
 
 def _cache_path() -> Path:
-    """An empty variable counts as unset, as everywhere else; otherwise caches would land in the working directory."""
+    """An empty variable counts as unset; otherwise caches would land in the working directory."""
     if given := os.environ.get("RREC_CACHE"):
         return Path(os.path.expanduser(given))
-    if shared := os.environ.get("XDG_CACHE_HOME"):
+    if os.path.isabs(shared := os.environ.get("XDG_CACHE_HOME", "")):  # its standard ignores relative ones
         return Path(shared) / "rrec"
     try:
         return Path.home() / ".cache" / "rrec"
@@ -78,13 +79,27 @@ def kept(folder: str | Path) -> Path:
     return path
 
 
+class NoRoomError(OSError):
+    """A full disk, and where."""
+
+
 @contextmanager
-def _said(path: Path) -> Iterator[None]:
-    """A full disk is an ``OSError`` that names the path, whichever library finds it out."""
+def room_named(path: Path) -> Iterator[None]:
+    """Turn a full disk into an ``OSError`` that names ``path``, whichever library finds it out."""
     try:
         yield
-    except SafetensorError as problem:
-        raise OSError(f"{path} can't be written ({problem}); make room there") from problem
+    except NoRoomError:
+        raise
+    except Exception as problem:
+        if isinstance(problem, SafetensorError) or no_room(problem):
+            raise NoRoomError(f"{path} can't be written ({problem}); make room there") from problem
+        raise
+
+
+def no_room(problem: Exception) -> bool:
+    """Whether a disk or a quota is full, or a file too large for it; tokenizers says it with a bare ``Exception``."""
+    names = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
+    return any(name in str(problem) for name in names)
 
 
 @contextmanager
@@ -95,12 +110,13 @@ def replacing(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
         path: its folder is made if it is not there.
         suffix: of the new file's name, for writers that look at it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, suffix=suffix)
+    with room_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, suffix=suffix)
     os.close(descriptor)
     temporary = Path(name)
     try:
-        with _said(path):
+        with room_named(path):
             yield temporary
         temporary.chmod(0o644)
         temporary.replace(path)
@@ -114,12 +130,13 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
     What was there is moved aside first, and deleted last.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    with room_named(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     new, old = staging / "new", staging / "old"
     try:
         new.mkdir()
-        with _said(folder):
+        with room_named(folder):
             yield new
         if folder.exists():
             os.replace(folder, old)

@@ -28,11 +28,19 @@ def _number(value: Any) -> Any:
 
 _Whole = Annotated[int, Field(strict=True)]  # neither true nor "5" is a number
 _Real = Annotated[float, Field(strict=True, allow_inf_nan=False), BeforeValidator(_number)]
-Count = Annotated[_Whole, Field(ge=1, description="a whole number from 1 up")]
-Natural = Annotated[_Whole, Field(ge=0, description="a whole number from 0 up")]
-Several = Annotated[_Whole, Field(ge=2, description="a whole number from 2 up")]
-Positive = Annotated[_Real, Field(gt=0, description="a number above 0")]
-Weight = Annotated[_Real, Field(ge=0, description="a number from 0 up")]
+# The upper ends are far above any use: beyond them numbers overflow, or a run fails and blames its learning rate.
+_MOST = 10**9
+Count = Annotated[_Whole, Field(ge=1, le=_MOST, description=f"a whole number from 1 to {_MOST:,}")]
+Natural = Annotated[_Whole, Field(ge=0, le=_MOST, description=f"a whole number from 0 to {_MOST:,}")]
+Rank = Annotated[_Whole, Field(ge=0, le=4096, description="a whole number from 0 to 4,096")]
+Alpha = Annotated[_Whole, Field(ge=1, le=4096, description="a whole number from 1 to 4,096")]
+Group = Annotated[_Whole, Field(ge=2, le=1024, description="a whole number from 2 to 1,024")]
+Rate = Annotated[_Real, Field(gt=0, le=1, description="a number above 0, at most 1")]
+Temperature = Annotated[_Real, Field(ge=1e-3, le=1e3, description="a number from 0.001 to 1,000")]
+Positive = Annotated[_Real, Field(gt=0, le=_MOST, description=f"a number above 0, at most {_MOST:,}")]
+Epsilon = Annotated[_Real, Field(gt=0, le=1e3, description="a number above 0, at most 1,000")]
+Weight = Annotated[_Real, Field(ge=0, le=1e3, description="a number from 0 to 1,000")]
+Rating = Annotated[_Real, Field(ge=0, le=5, description="a number from 0 to 5")]
 Share = Annotated[_Real, Field(ge=0, le=1, description="a number from 0 to 1")]
 Switch = Annotated[bool, Field(strict=True, description="true or false")]
 Name = Annotated[str, Field(strict=True, min_length=1, description="text")]
@@ -48,8 +56,8 @@ def _knob(meaning: str, default: Any = ...) -> Any:
 class ModelProfile:
     name: Name = _knob("smollm2-135m-instruct, tiny-random, a local folder, or a hub id")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = _knob("of matrix products; auto is measured")
-    lora_rank: Natural | None = _knob("null or 0 trains all weights instead")
-    lora_alpha: Count = _knob("LoRA's scale, times its rank")
+    lora_rank: Rank | None = _knob("null or 0 trains all weights instead")
+    lora_alpha: Alpha = _knob("LoRA's scale, times its rank")
     lora_layers: Count | None = _knob(
         "adapt only the last n layers, so that gradients stop below them; null adapts all"
     )
@@ -61,16 +69,16 @@ class DataProfile:
     dataset: Name = _knob("movielens, or a folder that `rrec prepare` has written")
     max_users: Count | None = _knob("keep the users with the most recent activity; null keeps all")
     catalogue_size: Count | None = _knob("keep the films rated most often in the first 80 % of the log; null keeps all")
-    min_target_rating: Weight = _knob("only films liked this much become targets")
+    min_target_rating: Rating = _knob("only films liked this much become targets")
     k_core: Natural = _knob("users and items with fewer ratings are left out")
     window: Count = _knob("history length in the prompt")
 
 
 @dataclass(frozen=True, config=_CLOSED)
 class RolloutProfile:
-    group_size: Several = _knob("reasonings sampled for a user, G")
+    group_size: Group = _knob("reasonings sampled for a user, G")
     max_new_tokens: Count = _knob("of a reasoning")
-    temperature: Positive = _knob("of sampling")
+    temperature: Temperature = _knob("of sampling")
     top_k: Natural = _knob("sample among the k likeliest tokens; 0 among all")
     vllm: Literal["colocate", "server"] | None = _knob(
         "let vLLM write, through TRL; null samples with the policy itself"
@@ -81,7 +89,7 @@ class RolloutProfile:
 class RewardProfile:
     beta: Share = _knob("weight of the similarity reward R_c in the fused reward")
     ndcg_k: Count = _knob("cutoff of the ranking reward R_d")
-    temperature: Positive = _knob("τ of the item softmaxes")
+    temperature: Temperature = _knob("τ of the item softmaxes")
 
 
 @dataclass(frozen=True, config=_CLOSED)
@@ -94,7 +102,7 @@ class WarmupProfile:
         "items drawn into a step, beside the batch's targets or as the catalogue's fresh rows"
     )
     token_weight: Weight = _knob("of the sentences' cross-entropy, beside the item term's 1")
-    learning_rate: Positive = _knob("at its highest")
+    learning_rate: Rate = _knob("at its highest")
 
 
 @dataclass(frozen=True, config=_CLOSED)
@@ -102,9 +110,9 @@ class TrainingProfile:
     steps: Count = _knob("optimiser steps of RecPO")
     users_per_step: Count = _knob("users in a step, B, of all processes together")
     users_at_once: Count | None = _knob("of one pass in one process, the rest is accumulated; null: all of its users")
-    learning_rate: Positive = _knob("behind its warm-up")
+    learning_rate: Rate = _knob("behind its warm-up")
     warmup_steps: Natural = _knob("in which the learning rate rises")
-    clip_eps: Positive = _knob("clip range of the ratios, ε")
+    clip_eps: Epsilon = _knob("clip range of the ratios, ε")
     advantage: Literal["grpo", "rloo"] = _knob("advantage estimator")
     optimizer: Name = _knob("a name of Transformers', such as adamw_torch or paged_adamw_8bit")
     item_softmax: Literal["batch", "catalogue"] = _knob(

@@ -101,15 +101,17 @@ class Faults:
             remedies: what to do against a kind of fault, where there is more to say than to mend the file.
 
         Raises:
-            ValueError: with the counts and the first lines.
+            ValueError: with the counts, the first lines and what was found there.
         """
         found = self.counts.get(path.name, Counter())
         dropped = {k: n for k, n in found.items() if RULES[k].treatment == "dropped" and k not in WELL_FORMED}
         total = sum(dropped.values())
         if total > self.limit * records:
-            listed = "; ".join(f"{kind} {n:,} (first on line {self._line(path, kind)})" for kind, n in dropped.items())
+            listed = "; ".join(f"{kind} {n:,} {self._first(path, kind)}" for kind, n in dropped.items())
             known = [text for kind, text in (remedies or {}).items() if kind in dropped]
-            usual = "mend the file, fetch it again, or allow more with --max-faults"
+            usual = "mend the file or fetch it again"
+            if total * 2 < records:  # what is wrong with most of a file isn't put right by leaving most of it out
+                usual = "mend the file, fetch it again, or allow more with --max-faults"
             raise ValueError(
                 f"{path}: {total:,} of {records:,} records are malformed, more than the share of {self.limit:g} that "
                 f"is allowed: {listed}; {'; '.join([*known, usual])}"
@@ -125,9 +127,10 @@ class Faults:
             for name, found in sorted(self.counts.items())
         }
 
-    def _line(self, path: Path, kind: str) -> str:
+    def _first(self, path: Path, kind: str) -> str:
         kept = self.first[path.name][kind]
-        return str(kept[0]["line"]) if kept else "?"
+        found = f": {kept[0]['found']}" if kept and kept[0]["found"] else ""
+        return f"(first on line {kept[0]['line'] if kept else '?'}){found}"
 
 
 def fault_lines(report: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from rrec_lib.model.prompts import item_name
 
 
 def find_items(titles: Sequence[str], items: Sequence[Item]) -> list[int]:
-    """Catalogue rows of titles, whatever their case, accents and spaces.
+    """Catalogue rows of titles, whatever their case, accents, apostrophes and spaces.
 
     ``"Seven (a.k.a. Se7en) (1995)"`` is found as ``"Seven (1995)"`` and ``"Se7en (1995)"`` too, ``"The Matrix"`` as
     MovieLens writes it, ``"Matrix, The"``. The year may be left out where one film has the title.
@@ -28,7 +28,7 @@ def find_items(titles: Sequence[str], items: Sequence[Item]) -> list[int]:
                 short.setdefault(_key(name), []).append(row)
     found = []
     for title in titles:
-        keys = [_key(title), _key(natural_title(title.title()))]
+        keys = [_key(title), _key(natural_title(_straight(title).title()))]
         rows = sorted(set(next((names[key] for key in keys for names in (full, short) if key in names), [])))
         if len(rows) != 1:
             raise ValueError(_not_found(title, rows, items))
@@ -43,9 +43,14 @@ def _titles(title: str) -> list[str]:
 
 
 def _key(title: str) -> str:
-    """Fold case, accents and runs of spaces."""
-    letters = unicodedata.normalize("NFKD", title).casefold()
+    """Fold case, accents, apostrophes and runs of spaces."""
+    letters = unicodedata.normalize("NFKD", _straight(title)).casefold()
     return " ".join("".join(letter for letter in letters if not unicodedata.combining(letter)).split())
+
+
+def _straight(title: str) -> str:
+    """An editor's apostrophe as a keyboard's."""
+    return title.replace("\u2019", "'")
 
 
 def _not_found(title: str, rows: list[int], items: Sequence[Item]) -> str:

@@ -4,14 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import Trainer
 
 from rrec_lib.core.console import TrainingError
+from rrec_lib.core.paths import no_room
 from rrec_lib.training.checkpoints import last_checkpoint
-
-FAILURES = (MemoryError, RuntimeError, OSError, SafetensorError)  # among them those that :func:`explain` knows
 
 
 def stopped(trainer: Trainer, reason: str) -> TrainingError:
@@ -48,7 +46,7 @@ def check_grad_norm(trainer: Trainer, norm: Any, limit: float) -> None:
         )
 
 
-def explain(error: BaseException, step: int) -> str | None:
+def explain(error: Exception, step: int, run: Path) -> str | None:
     """Why a step failed and what to do, for the failures that a reader can mend; None for any other."""
     text = str(error)
     no_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError))
@@ -57,8 +55,8 @@ def explain(error: BaseException, step: int) -> str | None:
             f"out of memory at step {step}; use fewer users at a time and more gradient_accumulation_steps, or shorter"
             " reasonings"
         )
-    if "No space left on device" in text:
-        return f"the disk was full at step {step}; make room and start the same run again"
+    if no_room(error):
+        return f"{run} can't be written at step {step} ({text}); make room there and start the same run again"
     if "probability tensor contains" in text:
         return (
             f"the token probabilities of step {step} are no numbers, so nothing can be sampled; lower the learning"

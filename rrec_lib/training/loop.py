@@ -6,7 +6,7 @@ from transformers import Trainer, TrainerState
 
 from rrec_lib.core.private_names import load_weights
 from rrec_lib.training.callbacks import judge_of
-from rrec_lib.training.failures import FAILURES, explain, stopped
+from rrec_lib.training.failures import explain, stopped
 
 
 def run(trainer: Trainer, checkpoint: Path | None = None) -> None:
@@ -23,8 +23,8 @@ def run(trainer: Trainer, checkpoint: Path | None = None) -> None:
         return
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except FAILURES as error:
-        reason = explain(error, trainer.state.global_step + 1)
+    except Exception as error:  # tokenizers raises the bare class
+        reason = explain(error, trainer.state.global_step + 1, Path(str(trainer.args.output_dir)))
         if reason is None:
             raise
         raise stopped(trainer, reason) from error

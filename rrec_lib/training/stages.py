@@ -10,7 +10,6 @@ from datasets import DatasetDict
 from transformers import TrainerCallback
 
 from rrec_lib.core import hardware
-from rrec_lib.core.hardware import check_optimizer
 from rrec_lib.core.paths import resource
 from rrec_lib.core.processes import of_main
 from rrec_lib.core.profiles import Profile
@@ -191,9 +190,10 @@ def make_adapters(
         restart: delete what the folder holds of these stages first.
 
     Raises:
-        ValueError: if the folder is of a run with other settings, or the optimiser's package is missing.
+        ValueError: if the folder is of a run with other settings, or the profile's settings contradict each other.
     """
-    check_optimizer(profile.training.optimizer)  # RecPO's; better said before the warm-up than behind it
+    if "recpo" in stages:
+        recpo_config(profile, out / "recpo", seed)  # what it refuses is better said before the warm-up than behind it
     policy = load_stage(profile, dataset, "warmup" if stages == ("recpo",) else "base", seed)
     for stage in () if restart else stages:  # before any work
         claim(out / stage, settings_of_stage(stage, policy, dataset, profile, seed), may_write=False)

@@ -1,11 +1,14 @@
 """Progress: off for pages, plain lines in a log, and every item comes through either way."""
 
+import errno
 import io
 import json
+import os
 
 import pytest
 from safetensors import SafetensorError
 
+from rrec_lib.cli.main import main
 from rrec_lib.core import console, paths
 
 
@@ -44,6 +47,8 @@ def test_the_cache_folder_is_never_the_working_directory(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert paths.cache_dir() == tmp_path / ".cache" / "rrec"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert paths.cache_dir() == tmp_path / ".cache" / "rrec"
     monkeypatch.setenv("RREC_CACHE", "~/mine")
     assert paths.cache_dir() == tmp_path / "mine"
 
@@ -72,15 +77,26 @@ def test_a_cache_folder_that_cannot_be_made_is_named_with_the_reason(monkeypatch
             paths.cache_dir()
 
 
+FULL = os.strerror(errno.ENOSPC)
+
+
 @pytest.mark.parametrize("writer", [paths.replacing, paths.replacing_folder])
-def test_a_full_disk_is_named_and_leaves_what_was_there(tmp_path, writer):
+@pytest.mark.parametrize(
+    "problem",
+    [
+        OSError(errno.ENOSPC, FULL),
+        SafetensorError(f"I/O error: {FULL} (os error 28)"),
+        Exception(f"{FULL} (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_named_and_leaves_what_was_there(tmp_path, writer, problem):
     with writer(tmp_path / "kept") as new:
         (new / "a" if new.is_dir() else new).write_text("old")
     with (
         pytest.raises(OSError, match=r"kept can't be written \(.*No space left.*\); make room"),
         writer(tmp_path / "kept"),
     ):
-        raise SafetensorError("I/O error: No space left on device (os error 28)")
+        raise problem
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
     kept = tmp_path / "kept"
     assert (kept / "a" if kept.is_dir() else kept).read_text() == "old"
@@ -98,6 +114,15 @@ def test_a_terminal_that_cannot_show_a_character_gets_an_escape(monkeypatch):
     first, _, rest = narrow.buffer.getvalue().decode("ascii").partition("\n")
     assert first == r"Am\xe9lie"
     assert json.loads(rest) == {"film": "Amélie"}
+
+
+def test_a_closed_output_ends_nothing(monkeypatch, capsys):
+    """As ``rrec ... >&-`` has it."""
+    monkeypatch.setattr(console.sys, "stdout", None)
+    monkeypatch.setattr(console.sys, "stderr", None)
+    assert main(["plan", "--profile", "paper"]) == 0
+    assert main(["plan", "--profile", "none"]) == 2
+    assert not console.sys.stderr.isatty()
 
 
 def test_json_for_programs_is_readable_where_it_can_be_and_holds_no_nan(capsys):

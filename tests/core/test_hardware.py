@@ -63,6 +63,11 @@ def test_an_optimiser_without_its_package_is_refused_with_the_remedy(monkeypatch
     assert hardware.check_optimizer(name) == name
 
 
+def test_an_unknown_optimiser_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"training.optimizer takes a name of Transformers'.*, got 'adam'"):
+        hardware.check_optimizer("adam")
+
+
 def test_interrupted_repeats_do_not_decide_the_arithmetic_type(monkeypatch):
     """A busy machine made float32 products look slow, and bfloat16 was chosen where it is far slower."""
     calls = []

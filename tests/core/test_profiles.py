@@ -55,14 +55,19 @@ def test_an_unknown_key_is_refused(key):
         load_profile("smoke", {key: 1})
 
 
+COUNT, NATURAL = "a whole number from 1 to 1,000,000,000", "a whole number from 0 to 1,000,000,000"
+HEAT, RATE = "a number from 0.001 to 1,000", "a number above 0, at most 1"
+
+
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
-    [("training.steps", "many", "a whole number from 1 up"), ("training.steps", 2.5, "a whole number from 1 up"),
-     ("training.steps", True, "a whole number from 1 up"), ("training.steps", -1, "a whole number from 1 up"),
-     ("warmup.sentence_every", True, "a whole number from 0 up"), ("rollouts.temperature", "hot", "a number above 0"),
-     ("rollouts.temperature", -1, "a number above 0"), ("rollouts.group_size", 0, "a whole number from 2 up"),
-     ("training.learning_rate", float("nan"), "a number above 0"), ("reward.beta", 1.5, "a number from 0 to 1"),
-     ("model.lora_layers", "all", "a whole number from 1 up or null"), ("model.lora_rank", -1, "whole number from 0"),
+    [("training.steps", "many", COUNT), ("training.steps", 2.5, COUNT), ("training.steps", True, COUNT),
+     ("training.steps", -1, COUNT), ("training.steps", 10**10, COUNT), ("warmup.sentence_every", True, NATURAL),
+     ("rollouts.temperature", "hot", HEAT), ("rollouts.temperature", -1, HEAT), ("reward.temperature", 1e-300, HEAT),
+     ("rollouts.group_size", 0, "a whole number from 2 to 1,024"), ("training.learning_rate", float("nan"), RATE),
+     ("training.learning_rate", 2, RATE), ("reward.beta", 1.5, "a number from 0 to 1"),
+     ("data.min_target_rating", 6, "a number from 0 to 5"), ("model.lora_layers", "all", COUNT + " or null"),
+     ("model.lora_rank", -1, "whole number from 0 to 4,096"), ("model.lora_alpha", 10**6, "number from 1 to 4,096"),
      ("training.advantage", "ppo", "grpo or rloo"), ("rollouts.vllm", "on", "colocate or server or null"),
      ("model.dtype", "half", "auto or float32 or bfloat16 or float16"), ("model.name", 3, "text"),
      ("model.name", "", "text")],
@@ -73,12 +78,12 @@ def test_a_value_outside_its_range_is_refused(key, value, expected):
 
 
 def test_every_field_of_every_section_refuses_what_it_cannot_take():
-    """A number below 0 and an empty text fit no field; only null may, or a falsehood that is said in its range."""
+    """Neither a number below 0 nor one that overflows fits a field, nor an empty text."""
     smoke = load_profile("smoke")
     sections = [s for s in dataclasses.fields(smoke) if dataclasses.is_dataclass(getattr(smoke, s.name))]
     keys = [f"{s.name}.{f.name}" for s in sections for f in dataclasses.fields(getattr(smoke, s.name))]
     assert len(keys) > 35
-    wrong: tuple[object, ...] = (-1, [], "")
+    wrong: tuple[object, ...] = (-1, 10**20, float("inf"), [], "")
     for key in keys:
         for value in wrong:
             with pytest.raises(ValueError, match=f"^{re.escape(key)} takes .*, got {re.escape(repr(value))}$"):
@@ -90,7 +95,7 @@ def test_a_file_with_a_value_outside_its_range_is_refused(tmp_path, monkeypatch)
     content["training"]["item_refresh_steps"] = 0
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     monkeypatch.setattr(profiles, "resource", lambda _: tmp_path)
-    with pytest.raises(ValueError, match=r"training.item_refresh_steps takes a whole number from 1 up, got 0"):
+    with pytest.raises(ValueError, match=r"training.item_refresh_steps takes a whole number from 1 to .*, got 0"):
         load_profile("mine")
 
 

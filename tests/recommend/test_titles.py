@@ -22,6 +22,7 @@ def test_titles_are_found_whatever_their_case_accents_and_aliases():
     assert find_items(["amelie", "Seven (1995)", "Se7en", "Seven (a.k.a. Se7en) (1995)"], ITEMS) == [4, 5, 5, 5]
     assert find_items(["Terminator, The (1984)", "terminator, the", "TERMINATOR, THE (1984)"], ITEMS) == [6, 6, 6]
     assert find_items(["Avventura, L' (1960)", "the terminator", "love, actually"], ITEMS) == [7, 6, 8]
+    assert find_items(["avventura, l\u2019", "L\u2019Avventura"], ITEMS) == [7, 7]  # an editor's
     with pytest.raises(ValueError, match=r"'Solaris' could be Solaris \(1972\); Solaris \(2002\): add the year"):
         find_items(["Solaris"], ITEMS)
     with pytest.raises(ValueError, match=r"did you mean Aliens \(1986\)"):

@@ -1,5 +1,6 @@
 """Rollouts: where a reasoning ends, what is dropped or appended, and that its state is that of a plain forward pass."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -206,4 +207,4 @@ def test_probabilities_that_are_no_numbers_are_refused(value):
     logits[1, 2] = value
     with pytest.raises(RuntimeError, match="probability tensor contains inf or nan") as refused:
         rollouts_module._choose([], logits, 1.0, 0)
-    assert "lower the learning rate" in str(explain(refused.value, 4))
+    assert "lower the learning rate" in str(explain(refused.value, 4, Path("run")))

@@ -100,6 +100,17 @@ def test_weights_that_are_no_numbers_stop_the_sampling_in_a_sentence(smoke_profi
         )  # fmt: skip
 
 
+def test_a_full_disk_stops_the_run_and_names_its_folder(smoke_profile, smoke_dataset, tmp_path, monkeypatch):
+    def full(*arguments, **options):  # as tokenizers says it
+        raise Exception("No space left on device (os error 28)")
+
+    policy = load_policy(smoke_profile.model)
+    monkeypatch.setattr(policy.tokenizer, "save_pretrained", full)
+    with pytest.raises(TrainingError, match=rf"{re.escape(str(tmp_path))} can't be written .*No space left.*make room"):
+        train_recpo(policy, smoke_dataset, smoke_profile, tmp_path, callbacks=[], save_steps=1)
+    assert last_checkpoint(tmp_path) is None
+
+
 def test_other_errors_pass_as_they_are(smoke_profile, smoke_dataset, tmp_path, monkeypatch):
     def broken(loss):
         raise RuntimeError("shapes do not fit")

@@ -89,8 +89,15 @@ def test_only_the_first_process_writes(tmp_path, smoke_profile):
     assert not (tmp_path / "settings.json").exists()
 
 
-def test_a_missing_optimiser_is_said_before_the_warm_up(tmp_path, capsys):
-    smoke = ["--set", "training.optimizer=paged_adamw_8bit", "--profile", "smoke"]
-    assert main(["train", "--out", str(tmp_path / "run"), *smoke]) == 2
-    assert "needs bitsandbytes, which is not installed" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("training.optimizer=paged_adamw_8bit", "needs bitsandbytes, which is not installed"),
+        ("training.optimizer=adam", "training.optimizer takes a name of Transformers'"),
+        ("training.users_at_once=3", "users_per_step 4 can't be shared equally"),
+    ],
+)
+def test_what_recpo_refuses_is_said_before_the_warm_up(tmp_path, capsys, setting, said):
+    assert main(["train", "--out", str(tmp_path / "run"), "--set", setting, "--profile", "smoke"]) == 2
+    assert said in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from rrec_lib.core.paths import room_named
 from rrec_lib.data.amazon.categories import item_noun
 from rrec_lib.data.amazon.raw import RawFiles, Reviews, read_reviews
 from rrec_lib.data.amazon.scan import known_items, log_faults, write_items
@@ -83,7 +84,8 @@ def save_clean(raw: RawFiles, recipe: CleanRecipe, out: Path | str, max_faults: 
         path = Path(scratch, "items.arrow")
         described = np.zeros(len(reviews.item_asins), dtype=bool)
         rows = _item_rows(raw, reviews, described, faults, recipe.description_words)
-        written = write_items(rows, pa.schema(columns), path)
+        with room_named(path.parent):
+            written = write_items(rows, pa.schema(columns), path)
         again = log_faults(reviews, described, raw.reviews, faults)
         kept, dropped = _choose(reviews, described, again, start, end)
         item_row = np.full(len(described), -1, dtype=np.int64)

@@ -69,13 +69,14 @@ class CsvSource:
 @dataclass(frozen=True)
 class Layout:
     """How a file is laid out: its ``delimiter``, number of fields, each column's ``place``, whether it is of the form
-    of MovieLens, and what parts genres."""
+    of MovieLens, what parts genres, and which columns are there ``twice``."""
 
     delimiter: str
     columns: int
     place: Mapping[str, int]
     movielens: bool
     genres_by: str
+    twice: Sequence[str] = ()
 
 
 def plain_id(text: str) -> bool:
@@ -99,7 +100,7 @@ def read_layout(lines: Lines, wanted: Mapping[str, str], required: Sequence[str]
         delimiter: what parts the fields; None finds it by the header.
 
     Raises:
-        ValueError: if the file is empty or a column is missing.
+        ValueError: if the file is empty, a column is missing, or any that is wanted is there twice.
     """
     header = next((line for line in lines if line and not line.isspace()), None)
     if header is None:
@@ -109,6 +110,8 @@ def read_layout(lines: Lines, wanted: Mapping[str, str], required: Sequence[str]
     layouts = [_layout(header, wanted, sign) for sign in ([delimiter] if delimiter else DELIMITERS)]
     for layout in layouts:
         if all(name in layout.place for name in required):
+            if layout.twice:
+                raise ValueError(_missing(lines.path, header, wanted, layout.twice, layout))
             return layout
     order = _ORDER[required[0]] if required[0] in _ORDER else _ORDER["title"]
     count = len(header.split("::"))
@@ -125,7 +128,7 @@ def _layout(header: str, wanted: Mapping[str, str], delimiter: str) -> Layout:
     bare = [match[1] for match in typed if match]
     atomic = len(bare) == len(names)
     plain = bare if atomic else names
-    place = {}
+    place, twice = {}, []
     for name, asked in wanted.items():
         found = [at for at, there in enumerate(plain) if there == asked or names[at] == asked]
         if not found and asked == getattr(Columns, name, "item_id"):  # nobody gave another name
@@ -133,9 +136,11 @@ def _layout(header: str, wanted: Mapping[str, str], delimiter: str) -> Layout:
             found = [at for at, there in enumerate(plain) if _simple(there) in also]
         if len(found) == 1:
             place[name] = found[0]
+        elif found:
+            twice.append(name)
     films = {"movieid", "movietitle"} & {_simple(plain[at]) for at in place.values()}
     words = "genres" in place and atomic and names[place["genres"]].endswith("_seq")
-    return Layout(delimiter, len(names), place, bool(films), " " if words else "|")
+    return Layout(delimiter, len(names), place, bool(films), " " if words else "|", twice)
 
 
 def _names(header: str, delimiter: str) -> list[str]:
@@ -149,8 +154,8 @@ def _simple(name: str) -> str:
 
 def _missing(path: Path, header: str, wanted: Mapping[str, str], required: Sequence[str], best: Layout) -> str:
     missing = [name for name in required if name not in best.place]
-    there = ", ".join(_names(header[:500], best.delimiter)) or "none"
-    option = {"item": "items-item"} if "title" in required else {}
+    there = ", ".join(_names(header[:200], best.delimiter)) or "none"
+    option = {"item": "items-item"} if "title" in wanted else {}
     named = " and ".join(f"--{option.get(name, name)}-column" for name in missing)
     return (
         f"{path} has no column {', '.join(wanted[name] for name in missing)}, or two, but {there}; name yours with "

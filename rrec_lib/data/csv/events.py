@@ -77,7 +77,7 @@ def read_csv_events(
     if not len(where):
         what = "has no usable event" if lines.records else "has a header and no event below it"
         raise ValueError(f"{path} {what}; export it again, or name another file with --events")
-    _check_items(table, len(where), item_rows, source, faults.limit)
+    _check_ids(table, len(where), item_rows, source, faults.limit)
     known = np.flatnonzero(item >= 0)
     again = known[copies(user[known], item[known], time[known])]
     left_out = {"review_without_item": np.flatnonzero(item < 0), "duplicate_event": again}
@@ -140,11 +140,20 @@ def _remedies(table: _Table, units: Counter[str], source: CsvSource) -> dict[str
     elif table.off_scale:
         top = max(table.off_scale)
         found["bad_rating"] = f"ratings go up to {top:g}: if that is the best, add --best-rating {top:g}"
+    else:
+        found["bad_rating"] = f"ratings are numbers from 0 to {source.best_rating:g}"
     return found
 
 
-def _check_items(table: _Table, events: int, item_rows: dict[str, int], source: CsvSource, limit: float) -> None:
-    """Stop if the events' ids are the items' in another spelling, or aren't theirs at all."""
+def _check_ids(table: _Table, events: int, item_rows: dict[str, int], source: CsvSource, limit: float) -> None:
+    """Stop if ids stand there in two spellings, or the events' items aren't those of the items."""
+    twins = [] if source.integer_ids else [u for u in table.users if u != whole_number(u) in table.users]
+    if len(twins) > limit * len(table.users):
+        raise ValueError(
+            f"{len(twins):,} of {len(table.users):,} users in {source.events} are there in two spellings, such as "
+            f"{twins[0]!r} and {whole_number(twins[0])!r}: a program took ids for numbers; add --integer-ids to read "
+            "them as one"
+        )
     unknown = sum(table.unknown.values())
     if not unknown:
         return

@@ -39,9 +39,11 @@ def save_csv(source: CsvSource, filters: Filters, out: Path | str, max_faults: f
         ValueError: if a file is in another encoding, a column is missing, too many rows are malformed, no event names
             an item of the other file, or nothing is left.
     """
-    if source.time_unit not in TIME_UNITS or not source.best_rating > 0:
+    if source.time_unit not in TIME_UNITS or not 0 < source.best_rating < float("inf"):
         raise ValueError(f"time_unit is {source.time_unit!r} and best_rating {source.best_rating}, expected one of "
                          f"{', '.join(TIME_UNITS)} and a positive number")  # fmt: skip
+    if not source.kind.strip() or not source.kind.isprintable():
+        raise ValueError(f"kind is {source.kind!r}, expected a word for an item, such as album")
     if source.delimiter is not None and (not source.delimiter or set(source.delimiter) & set('"\r\n')):
         raise ValueError(f"the delimiter is {source.delimiter!r}, expected a sign such as ; or tab, or several")
     faults = Faults(max_faults)

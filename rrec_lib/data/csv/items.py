@@ -15,6 +15,7 @@ from rrec_lib.data.texts import count_repairs, plain_text
 
 OPTIONAL = ("year", "genres", "description")
 _UNKNOWN = {"", "na", "n/a", "nan", "nat", "none", "null", "\\n"}  # how programs write that there is nothing
+_FIRST, _LAST = 100, 2099  # two digits are more likely a year whose century isn't said
 _YEAR = re.compile(r"(?<!\d)(1[0-9]{3}|20[0-9]{2})(?!\d)")
 _TITLE_YEAR = re.compile(r"(.*\S)\s*\(((?:18|19|20)\d\d)\)")
 
@@ -69,7 +70,7 @@ def read_year(text: str) -> int | None:
         return 0
     value = read_number(text)
     if value is not None:
-        return int(value) if 0 <= value <= 9999 and value == int(value) else None
+        return int(value) if value == 0 or (_FIRST <= value <= _LAST and value == int(value)) else None
     years = set(_YEAR.findall(text))
     return int(years.pop()) if len(years) == 1 else None
 

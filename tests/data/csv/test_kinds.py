@@ -134,6 +134,8 @@ LATIN = changed(ITEMS, 2, lambda row: row.__setitem__(1, "Amélie à Noël"))
 SCRIPTS = {
     "cp1252": "Amélie à Noël", "cp1251": "Война и мир", "cp1250": "Zażółć gęślą jaźń", "cp1253": "Καλημέρα κόσμε",
     "shift_jis": "千と千尋の神隠し", "gb18030": "卧虎藏龙 霸王别姬", "cp949": "올드보이 영화", "utf-16-le": "Amélie",
+    "koi8-r": "война и мир", "iso8859-5": "Война и мир", "iso8859-2": "Zażółć gęślą jaźń", "mac-roman": "Amélie à Noël",
+    "euc-jp": "千と千尋の神隠し",
 }  # fmt: skip
 
 
@@ -151,13 +153,19 @@ def test_bytes_of_no_encoding_are_refused_or_repaired_and_counted(prepare):
     content = text(LATIN).encode("cp1252")
     manifest, dataset = prepare(items=content, encoding="utf-8")
     assert dataset["items"][1]["title"] == "Am lie No l"
+    assert manifest["faults"]["items.csv"].keys() == {"invalid_utf8_text"}  # not as control characters, too
     assert manifest["faults"]["items.csv"]["invalid_utf8_text"]["first"][0]["line"] == 3
     damaged = text(LATIN).replace("Album 5", "Ästhetik über Öl").encode().replace(b"Album 7", b"Album\xff7")
     manifest, dataset = prepare(items=damaged)  # UTF-8 but for one byte
     assert manifest["faults"]["items.csv"]["invalid_utf8_text"]["count"] == 1
     assert dataset["items"][7]["title"] == "Album 7"
-    with pytest.raises(ValueError, match="--encoding nonsense is unknown"):
-        prepare(encoding="nonsense")
+    for name in ("nonsense", "rot13", "punycode"):
+        with pytest.raises(ValueError, match=f"--encoding {name} is unknown"):
+            prepare(encoding=name)
+    with pytest.raises(ValueError, match=r"items.csv has no byte order mark, which utf-16 begins with, and doesn't"):
+        prepare(encoding="utf-16")
+    with pytest.raises(ValueError, match="and looks like utf-16-le: add --encoding utf-16-le"):
+        prepare(items=text(LATIN).encode("utf-16-le"), encoding="utf-16")
     with pytest.raises(ValueError, match="is an archive, a spreadsheet or a Parquet file"):
         prepare(items=b"PK\x03\x04" + bytes(50))
     broken = text(changed(EVENTS, 9, lambda row: row.__setitem__(1, "é"))).encode("cp1252")
@@ -200,11 +208,11 @@ def test_repairs_of_text_are_counted(prepare):
     [("1995", 1995), (" 1995 ", 1995), ("1995.0", 1995), ("1995-03-01", 1995), ("1995-03", 1995), ("01-Mar-1995", 1995),
      ("03/01/1995", 1995), ("1995-03-01T00:00:00", 1995), ("c. 1995", 1995), ("476", 476), ("0", 0), ("", 0), ("NA", 0),
      ("nan", 0), ("1995.5", None), ("nineteen", None), ("95000", None), ("1995-1998", None), ("inf", None),
-     ("-5", None), ("03/01/95", None)],
+     ("-5", None), ("03/01/95", None), ("95", None), ("9999", None)],
 )  # fmt: skip
 def test_years(written, year, prepare):
     assert read_year(written) == year
-    if "/" in written:
+    if "/" in written or written in ("95", "1995.0"):
         manifest, dataset = prepare(items=changed(ITEMS, 2, lambda row: row.__setitem__(2, written)))
         assert dataset["items"]["year"][1] == (year or 0)
         assert ("bad_year" in manifest["faults"].get("items.csv", {})) == (year is None)
@@ -256,7 +264,9 @@ def test_odd_times_cost_their_records_wherever_they_stand(prepare, odd, lines):
 
 def test_an_unreadable_date_says_which_forms_are_read(prepare):
     rows = [EVENTS[0], *((*row[:3], "12/31/2020") for row in EVENTS[1:])]
-    with pytest.raises(ValueError, match=r"bad_time 120 \(first on line 2\); times are read as seconds.*2023-01-31T17"):
+    with pytest.raises(
+        ValueError, match=r"bad_time 120 \(first on line 2\): '12/31/2020'; times are read as .*01-31T17"
+    ):
         prepare(events=rows)
     with pytest.raises(ValueError, match="most times look like s: leave out --time-unit ms"):
         prepare(time_unit="ms")
@@ -292,12 +302,22 @@ def test_ids_that_a_program_took_for_numbers(prepare):
         ({"events": [EVENTS[0], *((*r[:2], "-1", r[3]) for r in EVENTS[1:])]}, "a scale that begins at 0"),
         ({"events": [EVENTS[0], *((*r[:3], str(START)) for r in EVENTS[1:])]}, "no train example.*strictly earlier"),
         ({"delimiter": '"'}, "the delimiter is '\"'"),
+        ({"best_rating": float("inf")}, "best_rating inf, expected .* a positive number"),
+        ({"kind": " "}, "kind is ' ', expected a word for an item"),
+        ({"items": [(*row, row[2]) for row in ITEMS]}, "no column year, or two.*--year-column"),
+        ({"events": [EVENTS[0], *((*r[:2], "like", r[3]) for r in EVENTS[1:])]}, "'like'.*numbers from 0 to 5"),
+        ({"events": [EVENTS[0], *((*r, "") for r in EVENTS[1:])]}, r"first on line 2\): 5 fields, expected 4"),
+        (
+            {"events": [EVENTS[0], *((r[0][1:] + ".0" * (n < 60), *r[1:]) for n, r in enumerate(EVENTS[1:]))]},
+            "6 of 12 users .* '0.0' and '0'.*--integer-id",
+        ),
     ],
 )
 def test_what_is_wrong_is_named_with_its_remedy(prepare, change, message, tmp_path):
     with pytest.raises(ValueError, match=message) as caught:
         prepare(**change)
     assert "time window" not in str(caught.value)
+    assert "allow more" not in str(caught.value)
     assert not (tmp_path / "out").exists()
 
 
