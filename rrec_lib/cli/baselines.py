@@ -6,10 +6,14 @@ from pathlib import Path
 
 from rrec_lib.core.profiles import Profile
 
+SUMMARY = "tune every baseline on valid and report them on test"
+EXAMPLES = (
+    "rrec baselines --out baselines", "rrec baselines --only EASE --only SASRec --trials 40 --out baselines",
+)  # fmt: skip
 DEFAULT_TRIALS = 20
 
 
-def baselines_options(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument(
         "--only",
@@ -25,7 +29,7 @@ def baselines_options(parser: argparse.ArgumentParser) -> None:
                         "that stands there is gone on with")  # fmt: skip
 
 
-def run_baselines(arguments: argparse.Namespace, profile: Profile) -> None:
+def run(arguments: argparse.Namespace, profile: Profile) -> None:
     """Tune, evaluate on all rows of test, print the table and write the reports."""
     trials, minutes = arguments.trials, arguments.minutes
     if trials is not None and trials < 1:
@@ -63,3 +67,8 @@ def run_baselines(arguments: argparse.Namespace, profile: Profile) -> None:
         made[name] = {"parameters": tuned.parameters, **{key: provenance()[key] for key in ("commit", "time")}}
         save_reports(path, list(reports.values()), profile.name, splits.data, seed, made=made)
     print(f"wrote {path}; compare with: rrec compare {path} ...")
+
+
+def remains(arguments: argparse.Namespace) -> str:
+    """What an interrupted search leaves behind."""
+    return "finished trials and reports remain, and the same command goes on from there"

@@ -7,11 +7,16 @@ from typing import Any
 
 from rrec_lib.core.profiles import Profile
 
+SUMMARY = "write prepared data to a folder: a profile's MovieLens, a category of Amazon, or CSV files"
+EXAMPLES = (
+    "rrec prepare --out prepared", "rrec prepare --profile smoke --out prepared-smoke",
+    "rrec prepare amazon --category Video_Games --out games", "rrec prepare csv --help",
+)  # fmt: skip
 CSV_COLUMNS = ("user", "item", "rating", "time", "title", "year", "genres", "description")
 _OUT = "new folder, or one of prepared data to replace"
 
 
-def add_prepare(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     """Give the command its options, and the two sources that have options of their own."""
     parser.add_argument("--out", type=Path, help=_OUT)
     sources = parser.add_subparsers(metavar="amazon | csv", dest="source")
@@ -86,7 +91,7 @@ def _filters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help=_OUT)
 
 
-def run_prepare(arguments: argparse.Namespace, profile: Profile) -> None:
+def run(arguments: argparse.Namespace, profile: Profile) -> None:
     """Run the command."""
     if arguments.out is None:
         raise ValueError("name the folder to write with --out DIR; see `rrec prepare --help`")
