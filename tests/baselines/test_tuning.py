@@ -10,7 +10,7 @@ from datasets import DatasetDict
 from rrec_lib.baselines import BASELINES, fitted_baselines, tuning
 from rrec_lib.baselines.registry import Splits
 from rrec_lib.baselines.tuning import draw, fit_tuned, tune
-from rrec_lib.cli import main
+from rrec_lib.cli.main import main
 from rrec_lib.evaluation.evaluate import mean_ndcg
 from rrec_lib.evaluation.reports import load_reports
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rrec_lib.cli import main
+from rrec_lib.cli.main import main
 from rrec_lib.model.prompts import item_name
 from rrec_lib.recommend.films import find_items, load_recommender, typed_example
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import TrainingArguments
 
-from rrec_lib.cli import main
+from rrec_lib.cli.main import main
 from rrec_lib.core.paths import one_at_a_time
 from rrec_lib.core.processes import check_launch, of_main
 from rrec_lib.data.prepared import catalogue_hash
@@ -60,7 +60,7 @@ def test_no_run_fails(launch, tmp_path, processes):
 FAILING = """
 import os, sys
 from rrec_lib.training import stages
-from rrec_lib.cli import main
+from rrec_lib.cli.main import main
 save = stages.save_adapter
 
 def fails(*arguments):

@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from rrec_lib.cli import main
+from rrec_lib.cli.main import main
 from rrec_lib.core.profiles import load_profile
 from rrec_lib.data.examples import prepare_profile
 from rrec_lib.model.policy import load_policy, weights_hash

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict
 
-from rrec_lib.cli import main
+from rrec_lib.cli.main import main
 from rrec_lib.data.cards import LICENCES, card_figure, card_markdown, card_text, data_card, gini
 
 DAY = 86_400

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 from trl import GRPOTrainer
 from trl.generation import vllm_generation
 
-from rrec_lib.cli import main
+from rrec_lib.cli.main import main
 from rrec_lib.core.private_names import micro_batches
 from rrec_lib.core.profiles import load_profile
 from rrec_lib.model.load import load_tokenizer

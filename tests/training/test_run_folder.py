@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from rrec_lib.cli import main
+from rrec_lib.cli.main import main
 from rrec_lib.training.checkpoints import last_checkpoint
 from rrec_lib.training.run_folder import claim, settings_of
 from rrec_lib.training.stages import make_adapters

@@ -5,7 +5,7 @@ import gzip
 
 import pytest
 
-from rrec_lib.cli import main
+from rrec_lib.cli.main import main
 from rrec_lib.data.csv.files import Columns, CsvSource, save_csv
 from rrec_lib.data.event_log import Filters
 from rrec_lib.data.prepared import load_prepared

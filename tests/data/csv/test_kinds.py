@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from rrec_lib.cli import main
+from rrec_lib.cli.main import main
 from rrec_lib.data.csv.columns import Columns, CsvSource, read_layout, whole_number
 from rrec_lib.data.csv.files import save_csv
 from rrec_lib.data.csv.items import read_year
