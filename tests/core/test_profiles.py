@@ -158,14 +158,15 @@ def test_a_new_knob_is_one_line(tmp_path, monkeypatch):
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     usual = module.load_profile("smoke")
     assert usual.training.patience == 3
-    assert "| `training.patience` | 3 | 3 | 3 | 3 | a whole number from 1 up | evaluations without gain |" in (
-        module.knobs_table()
+    assert (
+        "| `training.patience` | 3 | 3 | 3 | 3 | a whole number from 1 to 1,000,000,000 | evaluations without gain |"
+        in (module.knobs_table())
     )
     monkeypatch.setattr(module, "resource", lambda _: tmp_path)
     assert module.load_profile("mine").training.patience == 7
     changed = module.load_profile("mine", "training.patience=5")
     assert changed.training.patience == 5
-    with pytest.raises(ValueError, match=r"training.patience takes a whole number from 1 up, got 0"):
+    with pytest.raises(ValueError, match=r"training.patience takes a whole number from 1 to 1,000,000,000, got 0"):
         module.load_profile("mine", "training.patience=0")
     assert settings_of(usual) == settings_of(load_profile("smoke"))  # what was run before has no other identity now
     assert settings_of(changed)["profile"]["training"]["patience"] == 5

@@ -132,7 +132,7 @@ def test_prepare_says_which_split_is_empty(small_log, item_table):
     with pytest.raises(ValueError, match="leave no valid example"):
         prepare(small_log, item_table(small_log), SMALL)
     with pytest.raises(ValueError, match="leave no train example"):
-        prepare(small_log, item_table(small_log), dataclasses.replace(SMALL, min_target_rating=6.0))
+        prepare(small_log, item_table(small_log), dataclasses.replace(SMALL, min_target_rating=5.0))
 
 
 def test_prepare_refuses_a_catalogue_chosen_after_the_test_began(log, item_table):

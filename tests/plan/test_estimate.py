@@ -151,7 +151,7 @@ def test_tokens_and_hours_by_hand():
 
 def test_items_are_those_of_the_softmax_the_data_and_vllm_reads_again(tmp_path):
     smoke = with_model(load_profile("smoke"), "smollm2-135m-instruct")
-    drawn = load_profile("smoke", {"training.item_softmax": "catalogue"})
+    drawn = load_profile("smoke", {"training.item_softmax": "catalogue", "training.item_negatives": 8})
     assert make_plan(with_model(drawn, "smollm2-135m-instruct")).tokens_per_step["items"] == 30 + 8 * 30
     written = load_profile("smoke", {"rollouts.vllm": "server"})
     tokens = make_plan(with_model(written, "smollm2-135m-instruct")).tokens_per_step
