@@ -138,7 +138,7 @@ def read_items(path: Path | str, faults: Faults | None = None) -> Iterator[tuple
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no gzip, or after the last line if too many lines are malformed.
+        ValueError: if it is no gzip, or after the last line if too many lines are malformed, or all.
     """
     path, faults = Path(path), Faults() if faults is None else faults
     number = blank = usable = 0
@@ -159,6 +159,8 @@ def read_items(path: Path | str, faults: Faults | None = None) -> Iterator[tuple
     if not usable:
         refuse_wide(path, first)
     faults.check(path, number - blank)
+    if not usable:
+        raise ValueError(f"{path} {'describes no usable item' if number > blank else 'is empty'}; {_REMEDY}")
 
 
 def appearance(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

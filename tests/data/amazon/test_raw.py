@@ -221,6 +221,12 @@ def test_what_is_wrong_is_named_with_its_remedy(csv, rows, message):
         read_reviews(csv(HEADER + rows))
 
 
+@pytest.mark.parametrize(("content", "message"), [(b"\n", "is empty; fetch it"), (b"[]\n", "describes no usable item")])
+def test_items_of_which_none_is_left_are_refused(jsonl, content, message):
+    with pytest.raises(ValueError, match=rf"meta_Tiny.jsonl.gz {message}"):
+        list(read_items(jsonl(content), Faults(1.0)))
+
+
 def test_appearance():
     numbers, first = appearance(np.array([7, 3, 7, 9, 3]))
     assert numbers.tolist() == [0, 1, 0, 2, 1]
