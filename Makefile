@@ -4,7 +4,7 @@ PROFILE ?= cpu
 PY := .venv/bin/python
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest
 .DEFAULT_GOAL := help
-.PHONY: help book test test-slow smoke notebooks lint format test-browser env model colab-like test-versions lock colab-links record-times reference-run gpu-run plan-page readme clean
+.PHONY: help book test test-slow smoke notebooks lint links format test-browser env model colab-like test-versions lock colab-links wheel record-times reference-run gpu-run plan-page readme clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,10 +27,16 @@ smoke: env ## run every notebook on the smoke profile
 notebooks: env ## run every notebook on PROFILE=smoke, cpu, t4 or paper
 	@$(PY) tools/execute.py --profile "$(PROFILE)"
 
-lint: env ## ruff (rules and format) and mypy
+lint: env ## ruff (rules and format), mypy, the floors of the rooms, spelling, notebooks without outputs
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
-	@$(PY) -m mypy rrec_lib
+	@$(PY) -m mypy
+	@$(dir $(PY))lint-imports --no-logo
+	@$(PY) -m codespell_lib
+	@$(PY) -m nbstripout --verify --keep-id notebooks/*.ipynb
+
+links: env ## ask other hosts for the book's links to them (network; after make book, or make smoke and PROFILE=smoke)
+	@$(PY) tools/render.py --profile "$(PROFILE)" --links
 
 format: env ## let ruff put the code in form
 	@$(PY) -m ruff check --fix .
@@ -57,6 +63,10 @@ lock: env ## resolve pyproject.toml afresh into requirements.lock
 
 colab-links: env ## write the repository's address, URL=https://github.com/owner/name, everywhere it stands
 	@$(PY) tools/colab_links.py "$(URL)"
+
+wheel: env ## build dist/: the wheel, which works alone, and the source archive
+	@rm -rf dist
+	@$(PY) -m hatchling build
 
 record-times: env ## keep the times of the last run of PROFILE in results/times.json
 	@$(PY) tools/execute.py --profile "$(PROFILE)" --record

@@ -3,20 +3,21 @@
 import argparse
 import json
 import statistics
+import subprocess
+import sys
 import timeit
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 
-from rrec_lib import hardware, rollouts
-from rrec_lib import policy as policy_module
-from rrec_lib.policy import Policy, language_model, load_policy
-from rrec_lib.profiles import Profile, load_profile
-from rrec_lib.results import provenance, write_json
+from rrec_lib.core import hardware
+from rrec_lib.core.profiles import Profile, load_profile
+from rrec_lib.core.results import provenance, write_json
+from rrec_lib.model.lora import language_model, merged_lora
+from rrec_lib.model.policy import Policy, load_policy
 
 THREADS = 2
 FLOPS = (
@@ -54,20 +55,19 @@ def random_prompts(policy: Policy, users: int, length: int) -> list[list[int]]:
     return torch.randint(1000, 20_000, (users, length)).remainder(len(policy.tokenizer)).tolist()
 
 
-@contextmanager
-def fixed_lengths() -> Iterator[None]:
-    """Rollouts neither stop at the end of turn nor at the marker."""
-    with (
-        mock.patch.object(rollouts, "eos_ids", return_value=[]),
-        mock.patch.object(rollouts, "_has_marker", return_value=False),
-    ):
-        yield
-
-
-def unrounded_weights() -> AbstractContextManager[object]:
+class Unrounded(Policy):
     """Inference leaves the weights in float32, and autocast rounds them at every product."""
-    merged = policy_module.merged_lora
-    return mock.patch.object(policy_module, "merged_lora", lambda model, dtype=None: merged(model))
+
+    @contextmanager
+    def inference(self) -> Iterator[None]:
+        self.model.eval()
+        with torch.no_grad(), merged_lora(self.model), hardware.autocast(self.compute_dtype, self.device):
+            yield
+
+
+def unrounded(policy: Policy) -> Policy:
+    """The same model and weights as a policy of :class:`Unrounded`."""
+    return Unrounded(**vars(policy))
 
 
 def in_turn(rivals: dict[str, Callable[[], Any]], rounds: int, warm_up: bool = True) -> dict[str, list[float]]:
@@ -83,6 +83,12 @@ def in_turn(rivals: dict[str, Callable[[], Any]], rounds: int, warm_up: bool = T
                 seconds[name].append(elapsed)
             print(f"round {number} {name}: {elapsed:.2f} s", flush=True)
     return seconds
+
+
+def in_fresh_process(script: str, *words: str) -> float:
+    """The number that a script prints last, in a process of its own."""
+    done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -114,12 +120,8 @@ def machine(dtype: torch.dtype, quick: bool) -> dict[str, float]:
 
 def linear_flops(policy: Policy) -> int:
     """Floating-point operations of one token in the decoder's linear layers; ``lm_head`` is not among them."""
-    linear = [
-        m
-        for n, m in policy.model.named_modules()
-        if isinstance(m, torch.nn.Linear) and "layers." in n and ".lora_" not in n
-    ]
-    return 2 * sum(module.weight.numel() for module in linear)
+    linear = [(name, m) for name, m in policy.model.named_modules() if isinstance(m, torch.nn.Linear)]
+    return 2 * sum(m.weight.numel() for name, m in linear if "layers." in name and ".lora_" not in name)
 
 
 def forward_flops(policy: Policy, tokens: int, pairs: int, logits: int = 0) -> int:
@@ -143,10 +145,8 @@ def pairs_behind(prefix: int, length: int) -> int:
 
 def rollout_flops(policy: Policy, users: int, group_size: int, prompt: int, new: int) -> int:
     """Floating-point operations of sampling a group per user, the prompt computed once."""
-    tokens, pairs = (
-        users * (prompt + group_size * new),
-        pairs_behind(0, prompt) + group_size * pairs_behind(prompt, new),
-    )
+    tokens = users * (prompt + group_size * new)
+    pairs = pairs_behind(0, prompt) + group_size * pairs_behind(prompt, new)
     return forward_flops(policy, tokens, users * pairs, users * group_size * new)
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import torch
 from common import finish, in_turn, options, spread
 
-from rrec_lib.evaluation import evaluate_scores
-from rrec_lib.ranking import bootstrap_mean_interval, score_items
+from rrec_lib.evaluation.evaluate import evaluate_scores
+from rrec_lib.evaluation.intervals import bootstrap_mean_interval
+from rrec_lib.evaluation.scoring import score_items
 
 LIMITS = {"evaluation": 3.0, "bootstrap": 5.0}  # seconds on two cores
 WIDTH = 576  # of SmolLM2-135M's states

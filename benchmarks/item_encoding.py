@@ -1,8 +1,6 @@
 """Encoding a catalogue of 5,000 items: what share of the matrix peak is reached."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from unittest import mock
 
 import torch
 from common import (
@@ -15,31 +13,35 @@ from common import (
     options,
     pairs_behind,
     spread,
-    unrounded_weights,
+    unrounded,
 )
 
-from rrec_lib import policy as policy_module
+from rrec_lib.core import hardware
+from rrec_lib.core.profiles import load_profile
 from rrec_lib.data.examples import prepare_profile
-from rrec_lib.policy import Policy, common_prefix, encode
-from rrec_lib.profiles import load_profile
-from rrec_lib.prompts import encode_items
+from rrec_lib.model.encode import common_prefix, encode
+from rrec_lib.model.policy import Policy
+from rrec_lib.model.prompts import encode_items
 
 ITEMS = 5000
 
 
 def levers(policy: Policy, sequences: Sequence[Sequence[int]]) -> dict[str, float]:
     """How much longer it takes without each saving."""
-    without: dict[str, AbstractContextManager[object]] = {
-        "all": nullcontext(),
-        "shared_prefix": mock.patch.object(policy_module, "common_prefix", return_value=0),
-        "sorted_by_length": mock.patch.object(policy_module, "sorted", lambda order, key: list(order), create=True),
-        "weights_rounded_once": unrounded_weights(),
+    size = max(1, hardware.batch_tokens(policy.device) // max(map(len, sequences)))
+
+    def as_they_come() -> None:
+        for start in range(0, len(sequences), size):
+            encode(policy, sequences[start : start + size])
+
+    rivals = {
+        "all": lambda: encode(policy, sequences),
+        "shared_prefix": lambda: encode(policy, [*sequences, sequences[0][:1]]),  # with one of a token none is shared
+        "sorted_by_length": as_they_come,
+        "weights_rounded_once": lambda: encode(unrounded(policy), sequences),
     }
-    seconds = {}
-    for name, change in without.items():
-        with change:
-            seconds[name] = in_turn({name: lambda: encode(policy, sequences)}, 1)[name][0]
-    return {f"lever_{name}": value / seconds["all"] for name, value in seconds.items() if name != "all"}
+    seconds = in_turn(rivals, 1)
+    return {f"lever_{name}": of[0] / seconds["all"][0] for name, of in seconds.items() if name != "all"}
 
 
 def main() -> None:

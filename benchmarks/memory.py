@@ -1,25 +1,21 @@
 """Peak memory of one RecPO step against TRL's stock step; every step has a process of its own."""
 
-import subprocess
 import sys
 
-from common import finish, load, machine, options, spread
+from common import finish, in_fresh_process, load, machine, options, spread
 
-from rrec_lib.hardware import choose_dtype, peak_memory_mb
+from rrec_lib.core.hardware import choose_dtype, peak_memory_mb
 
 
 def measure(rival: str, quick: bool) -> float:
     """Peak resident memory in MB of a fresh process that loads the model and makes one step."""
-    command = [sys.executable, __file__, "--step", rival, *(["--quick"] if quick else [])]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return float(output.split()[-1])
+    return in_fresh_process(__file__, "--step", rival, *(["--quick"] if quick else []))
 
 
 def one_step(rival: str, quick: bool) -> None:
-    from steps import Steps  # not in the process that only waits
+    from recpo_step import Steps  # not in the process that only waits
 
-    steps = Steps(*load(quick), quick)
-    getattr(steps, rival)()
+    getattr(Steps(*load(quick), quick), rival)()
     print(peak_memory_mb())
 
 

@@ -6,7 +6,6 @@ there are: 1 is linear growth, less is better. ``--full`` goes on from 1,000,000
 
 import re
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,15 +26,15 @@ KIB_PER_MB = 1e6 / 1024
 
 def prepare_once(recipe: str, raw: str) -> None:
     """Prepare on disk, then print this process's peak resident memory in MB."""
-    from rrec_lib.data.amazon import raw_files
+    from rrec_lib.data.amazon.raw import raw_files
 
     with tempfile.TemporaryDirectory(dir=raw) as folder:
         if recipe == "clean":
-            from rrec_lib.data.amazon_clean import CleanRecipe, save_clean
+            from rrec_lib.data.amazon.clean import CleanRecipe, save_clean
 
             save_clean(raw_files(raw, CATEGORY), CleanRecipe(), Path(folder, "out"))
         else:
-            from rrec_lib.data.amazon_official import OfficialRecipe, save_official
+            from rrec_lib.data.official.recipe import OfficialRecipe, save_official
 
             save_official(raw_files(raw, CATEGORY), OfficialRecipe(), Path(folder, "out"))
         print(peak_mb())
@@ -52,10 +51,11 @@ def peak_mb() -> float:
 
 def measure(recipe: str, raw: Path) -> tuple[float, float]:
     """Seconds of a whole process, imports and writing included, and its peak memory in MB."""
+    from common import in_fresh_process
+
     start = time.perf_counter()
-    command = [sys.executable, __file__, "--prepare", recipe, str(raw)]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    return time.perf_counter() - start, float(output[-1])
+    peak = in_fresh_process(__file__, "--prepare", recipe, str(raw))
+    return time.perf_counter() - start, peak
 
 
 def main() -> None:

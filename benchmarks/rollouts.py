@@ -4,7 +4,6 @@ import torch
 from common import (
     FLOPS,
     finish,
-    fixed_lengths,
     in_turn,
     load,
     machine,
@@ -13,25 +12,21 @@ from common import (
     rollout_flops,
     sizes,
     spread,
-    unrounded_weights,
+    unrounded,
 )
 
-from rrec_lib import hardware
-from rrec_lib.policy import Policy, language_model
-from rrec_lib.rollouts import sample_groups
+from rrec_lib.core import hardware
+from rrec_lib.model.lora import language_model
+from rrec_lib.model.policy import Policy
+from rrec_lib.recpo.rollouts import sample_groups
 
 TOP_K = 50
 
 
 def ours(policy: Policy, prompts: list[list[int]], group_size: int, length: int) -> None:
-    with policy.inference(), fixed_lengths():
-        sample_groups(language_model(policy.model), policy.tokenizer, prompts, group_size, length, 1.0, TOP_K)
-
-
-def unrounded(policy: Policy, prompts: list[list[int]], group_size: int, length: int) -> None:
-    """Ours, but autocast rounds the weights at every product."""
-    with unrounded_weights():
-        ours(policy, prompts, group_size, length)
+    model = language_model(policy.model)
+    with policy.inference():
+        sample_groups(model, policy.tokenizer, prompts, group_size, length, 1.0, TOP_K, fixed_length=True)
 
 
 def generate(policy: Policy, prompts: list[list[int]], group_size: int, length: int) -> None:
@@ -62,7 +57,7 @@ def main() -> None:
     apart = [prompt for prompt in prompts for _ in range(group_size)]  # every reasoning has a row of its own
     levers = {
         "ours": lambda: ours(*work),
-        "unrounded": lambda: unrounded(*work),
+        "unrounded": lambda: ours(unrounded(policy), *work[1:]),
         "apart": lambda: ours(policy, apart, 1, length),
     }
     lever = in_turn(levers, 1, warm_up=False)

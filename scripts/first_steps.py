@@ -8,15 +8,16 @@ import tempfile
 import time
 from pathlib import Path
 
-from rrec_lib import hardware
 from rrec_lib.baselines import fitted_baselines
-from rrec_lib.console import forgive_terminals
+from rrec_lib.core import hardware
+from rrec_lib.core.console import forgive_terminals
+from rrec_lib.core.profiles import available_profiles, load_profile
+from rrec_lib.core.results import describe_run
 from rrec_lib.data.examples import prepare_profile
-from rrec_lib.evaluation import Report, evaluate, evaluate_scores, sample_examples
-from rrec_lib.profiles import available_profiles, load_profile
-from rrec_lib.reasoning import ReasoningRecommender
-from rrec_lib.results import describe_run
-from rrec_lib.training import load_stage, train_recpo
+from rrec_lib.evaluation.evaluate import evaluate, evaluate_scores, sample_examples
+from rrec_lib.evaluation.reports import Report
+from rrec_lib.recommend.recommender import ReasoningRecommender
+from rrec_lib.training.stages import load_stage, train_recpo
 
 
 def main() -> None:
@@ -56,7 +57,7 @@ def main() -> None:
         print(f"finished reasonings: {written.finished_fraction:.2f}; first three: {written.texts[:3]}")
         show(reports[-1])
     change = reports[1].difference(reports[0], "ndcg@20")
-    print(f"NDCG@20 after - before: {change.mean:+.4f} [{change.low:+.4f}, {change.high:+.4f}]")
+    print(f"NDCG@20 after - before: {change:+.4f}")
     print(f"{time.perf_counter() - start:.0f} s, peak memory {hardware.peak_memory_mb():.0f} MB")
 
 
@@ -64,7 +65,7 @@ def show(report: Report) -> None:
     """Print a report's metrics with their intervals."""
     for metric in report.values:
         interval = report.interval(metric)
-        print(f"  {report.name:24} {metric:8} {interval.mean:.4f} [{interval.low:.4f}, {interval.high:.4f}]")
+        print(f"  {report.name:24} {metric:8} {interval:.4f}")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ width, which is how SASRec's authors scale them.
 import argparse
 import json
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -46,11 +45,11 @@ def main() -> None:
 def compare(python: str, profile_name: str, seeds: int) -> None:
     """Train both sides and write the comparison to ``results/reference-sasrec.json``."""
     from rrec_lib.baselines.sequence import stopping_rows
-    from rrec_lib.comparison import compare_arms
+    from rrec_lib.core.profiles import load_profile
+    from rrec_lib.core.results import provenance, write_json
     from rrec_lib.data.examples import prepare_profile
-    from rrec_lib.evaluation import evaluate_scores
-    from rrec_lib.profiles import load_profile
-    from rrec_lib.results import provenance, write_json
+    from rrec_lib.evaluation.compare import compare_arms
+    from rrec_lib.evaluation.evaluate import evaluate_scores
 
     dataset = prepare_profile(load_profile(profile_name))
     train, valid, test = (list(dataset[name]) for name in ("train", "valid", "test"))
@@ -87,7 +86,7 @@ def best_of_rectools(folder: Path, seed: int, asked: list):  # type: ignore[no-u
     import numpy as np
     import torch
 
-    from rrec_lib.evaluation import evaluate_scores
+    from rrec_lib.evaluation.evaluate import evaluate_scores
 
     found = {}
     for path in folder.glob(f"valid-{seed}-*.npy"):
@@ -100,7 +99,8 @@ def best_of_rectools(folder: Path, seed: int, asked: list):  # type: ignore[no-u
 
 def train_ours(train: list, valid: list, n_items: int, seed: int, like_rectools: bool):  # type: ignore[no-untyped-def]
     """Our SASRec for the same epochs; looked at after each, since that is how it is built."""
-    from rrec_lib.baselines import SequenceRecommender, SequenceSettings
+    from rrec_lib.baselines.encoders import SequenceSettings
+    from rrec_lib.baselines.sequence import SequenceRecommender
 
     settings = SequenceSettings(length=LENGTH, epochs=EPOCHS, patience=EPOCHS, **SIZES)  # type: ignore[arg-type]
     model = SequenceRecommender("sasrec", n_items, settings, seed)
@@ -138,8 +138,8 @@ VERSIONS = (
 
 def export(folder: Path, train: list, n_items: int, splits: dict[str, list]) -> None:
     """Training windows as users of their own (user, item, place, whether a target), and the histories to be scored."""
-    from rrec_lib.baselines.histories import recent
     from rrec_lib.baselines.sequence import IGNORED, training_windows
+    from rrec_lib.baselines.user_logs import recent
 
     events = []
     inputs, labels = training_windows(train, LENGTH, n_items)
@@ -212,4 +212,4 @@ def rectools_scores(model, path: Path, n_items: int):  # type: ignore[no-untyped
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,15 +1,18 @@
 """What all tests share: no network, no noise, no touching of the reader's caches."""
 
 import copy
-import importlib
 import os
 import socket
 import subprocess
 import sys
 import tempfile
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
+from unittest import mock
 
 import pytest
+import torch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -29,18 +32,9 @@ def no_network():
             raise OSError(f"a test wanted to connect to {address[0]}; tests need no network")
         return original(self, address)
 
-    socket.socket.connect = connect
-    yield
-    socket.socket.connect = original
-
-
-@pytest.fixture(scope="session")
-def load_script():
-    """Import a script of ``scripts/`` by name; scripts import each other."""
-    folder = str(Path(__file__).parents[1] / "scripts")
-    sys.path.insert(0, folder)
-    yield importlib.import_module
-    sys.path.remove(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", connect)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +61,7 @@ def launch(tmp_path_factory):
 @pytest.fixture(scope="session")
 def smoke_profile():
     """The profile of the tests: a tiny random model and 40 users."""
-    from rrec_lib.profiles import load_profile
+    from rrec_lib.core.profiles import load_profile
 
     return load_profile("smoke")
 
@@ -83,10 +77,9 @@ def smoke_dataset(smoke_profile):
 @pytest.fixture(scope="session")
 def family():
     """Make a tiny random model of a family, and SmolLM2's tokenizer with a chat template like the family's."""
-    import torch
     from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, Qwen2Config
 
-    from rrec_lib.models import load_tokenizer
+    from rrec_lib.model.load import load_tokenizer
 
     plain = (
         "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}[end]{% endfor %}"
@@ -111,3 +104,62 @@ def family():
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval(), tokenizer
 
     return make
+
+
+@pytest.fixture(params=["qwen2", "llama", "gemma2"])
+def of_family(request, family):
+    """A policy without LoRA, of each family in turn."""
+    from rrec_lib.model.policy import Policy
+
+    model, tokenizer = family(request.param)
+    return Policy(model, tokenizer, torch.float32, "none")
+
+
+@pytest.fixture(scope="session")
+def alone():
+    """The (n, d) states of sequences that are encoded one by one, with nothing padded, shared or packed."""
+    from rrec_lib.model.encode import last_hidden_states
+
+    def states(model, sequences):
+        rows = [torch.tensor([list(sequence)]) for sequence in sequences]
+        return torch.cat([last_hidden_states(model, row, torch.ones_like(row)) for row in rows])
+
+    return states
+
+
+@pytest.fixture(scope="session")
+def saved_family(family, tmp_path_factory):
+    """Save a family's tiny model in a folder, and get the smoke profile that loads it."""
+    from rrec_lib.core.profiles import load_profile
+
+    @lru_cache
+    def folder_of(name, dtype, change):
+        folder = tmp_path_factory.mktemp(name)
+        model, tokenizer = family(name)
+        if change is not None:
+            change(model)
+        model.to(dtype).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    def save(name, dtype=torch.float32, change=None, kind="float32"):
+        return load_profile("smoke", {"model.name": str(folder_of(name, dtype, change)), "model.dtype": kind})
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def pretended_gpu():
+    """A card that multiplies in a type: an A100 in bfloat16, a T4 in float16. ``torch.cuda`` says that it is there."""
+    from rrec_lib.core import hardware
+
+    @contextmanager
+    def pretend(kind):
+        with (
+            mock.patch.object(torch.cuda, "is_available", return_value=True),
+            mock.patch.object(torch.cuda, "is_bf16_supported", return_value=kind == "bfloat16"),
+            mock.patch.object(hardware, "device", return_value=torch.device("cpu")),  # where all is computed
+        ):
+            yield
+
+    return pretend

@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 import torch
 
-from rrec_lib.policy import item_table, load_policy, weights_hash
-from rrec_lib.training import load_stage, make_adapters, train_recpo
+from rrec_lib.model.item_table import item_table
+from rrec_lib.model.policy import load_policy, weights_hash
+from rrec_lib.training.stages import load_stage, make_adapters, train_recpo
 
 
 @pytest.fixture(scope="module", params=[0, None])

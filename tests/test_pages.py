@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rrec_lib.toy import toy_world
+from rrec_lib.book.toy import toy_world
 
 BOOK = Path(__file__).resolve().parent.parent / "book"
 
@@ -14,7 +14,7 @@ BOOK = Path(__file__).resolve().parent.parent / "book"
 def test_the_diagram_scores_as_the_library_does(shade):
     drawing = (BOOK / "_figures" / f"rrec-{shade}.svg").read_text(encoding="utf-8")
     words = " ".join(re.sub(r"<[^>]+>", "", drawing).split())
-    assert "score of film v = cos(hT, HV [v]) / τ" in words  # `ranking.score_items`, not an inner product
+    assert "score of film v = cos(hT, HV [v]) / τ" in words  # `scoring.score_items`, not an inner product
 
 
 @pytest.mark.parametrize(

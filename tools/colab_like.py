@@ -15,15 +15,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import tomllib
 from datetime import date
 from pathlib import Path
 
 import execute
 import setup_cell
+from environments import ROOT, by_name, make, pip, project, steps
 from install import MODEL_PACKAGE
 
-ROOT = setup_cell.ROOT
 LISTED = ROOT / "tests" / "colab_packages.txt"
 HOME = ROOT / "_build" / "colab"
 PYTHON, COPY = HOME / "venv" / "bin" / "python", HOME / "repository"
@@ -34,9 +33,10 @@ FOUND_THERE = [  # what transformers, peft and accelerate import where they find
     "diffusers", "scikit-learn", "scipy", "sentencepiece", "tensorboard", "tiktoken", "torchao", "torchvision", "wandb",
 ]  # fmt: skip
 RUNNER = "papermill>=2.6"  # Colab runs the cells itself
+call = steps("colab-like", "beside Colab's versions; see tests/colab_packages.txt for them", cwd=HOME)
 NEXT = """\
-from rrec_lib.policy import load_policy
-from rrec_lib.profiles import load_profile
+from rrec_lib.model.policy import load_policy
+from rrec_lib.core.profiles import load_profile
 
 load_policy(load_profile(profile).model)"""
 
@@ -72,8 +72,7 @@ def constraints(pins: dict[str, str]) -> list[str]:
 
 def roots(root: Path = ROOT) -> list[str]:
     """What to install before the set-up cell: the library's dependencies that Colab has, the kernel, what is found."""
-    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    needed = [re.match(r"[\w.-]+", line)[0] for line in project["dependencies"]]  # type: ignore[index]
+    needed = by_name(project(root)["dependencies"])
     return [name for name in needed if name not in setup_cell.PINNED] + KERNEL + FOUND_THERE
 
 
@@ -98,18 +97,6 @@ def python_like(version: str) -> str:
     return sys.executable
 
 
-def call(*command: object, env: dict[str, str] | None = None, cwd: Path = HOME) -> None:
-    """Run a command; end here if it fails."""
-    words = [str(word) for word in command]
-    print("[colab-like]", " ".join(words)[:110], flush=True)
-    if subprocess.run(words, cwd=cwd, env=env, check=False).returncode != 0:
-        sys.exit("error: the step above failed beside Colab's versions; see tests/colab_packages.txt for them")
-
-
-def pip(*words: object) -> None:
-    call(PYTHON, "-m", "pip", "--disable-pip-version-check", "-qq", *words)
-
-
 def build(text: str) -> None:
     """Colab's packages in _build/colab/venv, unless they are there, and nothing that the set-up cell installs."""
     pins, python = listed(text), python_like(noted(text, "Python"))
@@ -118,11 +105,10 @@ def build(text: str) -> None:
     HOME.mkdir(parents=True, exist_ok=True)
     if not (stamp.is_file() and stamp.read_text() == key):
         limits.write_text("\n".join(constraints(pins)) + "\n", encoding="utf-8")
-        call(python, "-m", "venv", "--clear", HOME / "venv")
-        pip("install", "-c", limits, *roots(), RUNNER)
+        make(call, HOME / "venv", ["-c", limits, *roots(), RUNNER], base=python)
         stamp.write_text(key)
-    pip("uninstall", "-y", "rrec-lib", *setup_cell.PINNED, MODEL_PACKAGE.partition("==")[0])
-    pip("install", "--no-deps", f"torchao=={pins['torchao']}")  # the set-up cell removes it
+    call(*pip(PYTHON, "uninstall", "-qq", "-y", "rrec-lib", *setup_cell.PINNED, MODEL_PACKAGE.partition("==")[0]))
+    call(*pip(PYTHON, "install", "-qq", "--no-deps", f"torchao=={pins['torchao']}"))  # the set-up cell removes it
 
 
 def check(pins: dict[str, str], when: str) -> None:

@@ -15,11 +15,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ipykernel.kernelspec import write_kernel_spec
-
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("accelerate", "datasets", "matplotlib", "numpy", "pandas", "peft", "torch", "transformers", "trl")
 RUNNER = Path(__file__).with_name("run_notebook.py")
+UNREAD = ("cli/", *(f"experiments/{name}.py" for name in ("gpu_run", "model_parts", "runner", "tables")))
 OFFLINE = {"smoke", "cpu"}  # profiles whose model and data ship with the project
 
 
@@ -55,7 +54,8 @@ def inputs(name: str, profile: str, root: Path = ROOT) -> list[Path]:
     library = [
         path
         for path in (root / "rrec_lib").rglob("*.py")
-        if path.name != "cli.py" and not (path.name.startswith("nb") and path.name != own)
+        if not (path.name.startswith("nb") and path.name != own)
+        and not path.relative_to(root / "rrec_lib").as_posix().startswith(UNREAD)
     ]
     library += root.glob("*.py")  # RecPO in one file
     shipped = [path for folder in ("data", "results") for path in (root / folder).rglob("*") if path.is_file()]
@@ -110,8 +110,10 @@ def execute(name: str, profile: str, out: Path, results: Path, root: Path = ROOT
     results.mkdir(parents=True, exist_ok=True)
     key = key_of(name, profile, root)  # before the run: a file edited meanwhile must cause another
     source, partial, report = root / "notebooks" / f"{name}.ipynb", work / f"{name}.ipynb", work / "report.json"
-    command = [sys.executable, RUNNER, source, partial, profile, report]
+    command: list[str | Path] = [sys.executable, RUNNER, source, partial, profile, report]
     with tempfile.TemporaryDirectory(prefix="rrec-") as sockets:
+        from ipykernel.kernelspec import write_kernel_spec  # here: Colab's runs begin without it
+
         write_kernel_spec(Path(sockets) / "kernels" / "python3")  # this environment's, before any other of that name
         subprocess.run(command, cwd=work, env=kernel_environment(profile, results, sockets), check=False)
     figures = {"error": "its process was killed, perhaps for want of memory"}

@@ -67,6 +67,8 @@ def install(root=ROOT):
     """Install into ``root/.venv`` unless it is up to date; an interrupted installation is never taken for whole."""
     check_version(sys.version_info)
     venv = os.path.join(root, ".venv")
+    if os.path.islink(venv):
+        raise InstallError("%s is a link, maybe to another folder's environment; remove it and make again" % venv)
     key = environment_key(root, os.path.realpath(sys.executable), sys.version_info)
     if is_current(venv, key):
         return

@@ -12,7 +12,7 @@ BLOCK = re.compile(r"(```bash\n(rrec plan [^`]*)```\n\n```text\n)(.*?)(```\n)", 
 
 def output(command: str) -> str:
     """What a command of the page prints."""
-    from rrec_lib.cli import main
+    from rrec_lib.cli.main import main
 
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):

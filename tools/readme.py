@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from execute import ROOT, BuildError, record_times
-from stage import baseline_intervals, reference_figure
 
-from rrec_lib.comparison import Arm, arm_interval, compare
-from rrec_lib.reference import ARMS, METRIC, WITH, WITHOUT, reference_arms, tuned_baselines
+from rrec_lib.evaluation.compare import Arm, arm_interval, compare
+from rrec_lib.experiments.reference import ARMS, METRIC, WITH, WITHOUT, reference_arms, tuned_baselines
+from rrec_lib.experiments.tables import baseline_intervals, reference_figure
 
 FIGURES = "book/_figures"
 PLACE = "movielens-cpu"
@@ -82,9 +82,7 @@ def _runs(arm: Arm | None) -> str:
 def _ndcg(arm: Arm | None) -> str:
     if not arm:
         return "not run yet"
-    i = arm_interval(arm, METRIC)
-    mean, low, high = (f"{value:.3f}".lstrip("0") for value in (i.mean, i.low, i.high))
-    return f"{mean} [{low}, {high}]"
+    return f"{arm_interval(arm, METRIC):.3f}".replace("0.", ".")
 
 
 def result_section(picture: Path, root: Path = ROOT) -> str:

@@ -3,12 +3,11 @@
 import json
 import os
 import re
-import tomllib
 from pathlib import Path
 
+from environments import ROOT, project
 from install import MODEL_PACKAGE
 
-ROOT = Path(__file__).resolve().parent.parent
 PINNED = ("trl", "gguf")  # what Colab lacks; everything else that rrec_lib needs is there
 
 # --no-deps: trl 1.10 and later ask for a newer datasets and pyarrow than Colab has, and pip would replace them.
@@ -45,7 +44,7 @@ if "google.colab" in sys.modules:
 
 def repository(root: Path = ROOT) -> str:
     """The book's repository, as pyproject.toml gives it."""
-    return tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
+    return str(project(root)["urls"]["Repository"])
 
 
 def source(root: Path = ROOT) -> str:

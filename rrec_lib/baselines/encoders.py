@@ -13,7 +13,7 @@ from torch import Tensor, nn
 class SequenceSettings:
     """Sizes and optimisation.
 
-    ``negatives`` is how many drawn items a target is told from, 0 for the whole catalogue; ``init_std`` that of the
+    ``negatives`` is how many are sampled for each target, 0 for the whole catalogue; ``init_std`` that of the
     embeddings; ``patience`` counts epochs without gain on valid before training stops.
     """
 

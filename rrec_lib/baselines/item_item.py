@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rrec_lib.baselines.histories import interaction_matrix, recent, user_logs
-from rrec_lib.evaluation import Example
+from rrec_lib.baselines.registry import BASELINES, HISTORY_LENGTHS, Baseline
+from rrec_lib.baselines.user_logs import interaction_matrix, recent, user_logs
+from rrec_lib.data.examples import Example
 
 
 class ItemItem:
@@ -65,3 +66,19 @@ class EASE(ItemItem):
         """
         inverse = torch.linalg.inv(shared_users(train, n_items) + l2 * torch.eye(n_items))
         super().__init__((-inverse / inverse.diagonal()).fill_diagonal_(0), length)
+
+
+BASELINES |= {
+    "ItemKNN": Baseline(
+        lambda splits, seed, **parameters: ItemKNN(splits.train, splits.n_items, **parameters),
+        {
+            "neighbours": (10, 20, 50, 100, 200, 500, 1000, 2000),
+            "shrink": (0, 1, 10, 50, 100, 300, 1000),
+            "length": HISTORY_LENGTHS,
+        },
+    ),
+    "EASE": Baseline(
+        lambda splits, seed, **parameters: EASE(splits.train, splits.n_items, **parameters),
+        {"l2": (10, 100, 300, 1000, 3000, 10_000, 30_000, 100_000), "length": HISTORY_LENGTHS},
+    ),
+}

@@ -7,14 +7,17 @@ how much the loss alone matters).
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rrec_lib.baselines.encoders import ENCODERS, SequenceSettings
-from rrec_lib.baselines.histories import recent, user_logs
-from rrec_lib.console import progress
-from rrec_lib.evaluation import Example, mean_ndcg, sample_examples
+from rrec_lib.baselines.registry import BASELINES, Baseline, Splits
+from rrec_lib.baselines.user_logs import recent, user_logs
+from rrec_lib.core.console import progress
+from rrec_lib.data.examples import Example
+from rrec_lib.evaluation.evaluate import mean_ndcg, sample_examples
 
 IGNORED = -100  # a place without a target
 STOPPING_ROWS, STOPPING_ROWS_PER_USER = 1000, 15  # of valid: looked at after every epoch, so not all of it
@@ -133,3 +136,29 @@ def training_windows(train: Sequence[Example], length: int, n_items: int) -> tup
 def pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
     """(n, L) of rows padded behind."""
     return nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)
+
+
+def _sequence(encoder: str, **space: Sequence[Any]) -> Baseline:
+    def fit(splits: Splits, seed: int, **parameters: Any) -> SequenceRecommender:
+        model = SequenceRecommender(encoder, splits.n_items, SequenceSettings(**parameters), seed)
+        return model.fit(splits.train, splits.valid)
+
+    return Baseline(fit, {**_SPACE, **space})
+
+
+_SPACE: dict[str, Sequence[Any]] = {
+    "length": (10, 20, 50),
+    "hidden": (64, 128),
+    "layers": (1, 2),
+    "dropout": (0.1, 0.2, 0.3, 0.5),
+    "learning_rate": (3e-4, 1e-3, 3e-3),
+    "weight_decay": (0.0, 0.01, 0.1),
+    "batch_size": (16, 32, 64),
+    "init_std": (0.02, 0.06),
+}
+BASELINES |= {
+    "GRU4Rec": _sequence("gru4rec"),
+    "Caser": _sequence("caser", layers=(1,)),
+    "SASRec": _sequence("sasrec", heads=(1, 2)),
+    "eSASRec": _sequence("esasrec", heads=(1, 2), negatives=(64, 128, 256)),
+}

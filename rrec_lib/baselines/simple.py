@@ -6,8 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rrec_lib.baselines.histories import known_before, recent
-from rrec_lib.evaluation import Example, training_counts
+from rrec_lib.baselines.registry import BASELINES, Baseline
+from rrec_lib.baselines.user_logs import known_before, recent
+from rrec_lib.data.examples import Example
+from rrec_lib.evaluation.evaluate import training_counts
 
 
 class Chance:
@@ -115,3 +117,18 @@ class WindowCooccurrence:
     def _score(self, example: Example) -> Tensor:
         items, weights = zip(*self._weights(example), strict=True)
         return torch.tensor(weights, dtype=torch.float32) @ self.follows[list(items)] + self.tiebreak
+
+
+BASELINES |= {
+    "chance": Baseline(lambda splits, seed: Chance(splits.n_items)),
+    "popularity": Baseline(lambda splits, seed: Popularity(splits.train, splits.n_items)),
+    "recent popularity": Baseline(
+        lambda splits, seed, days: Popularity(splits.train, splits.n_items, days),
+        {"days": (7, 30, 90, 180, 365, 730, 1460, 2920)},
+    ),
+    "co-occurrence": Baseline(lambda splits, seed: WindowCooccurrence(splits.train, splits.n_items)),
+    "window co-occurrence": Baseline(
+        lambda splits, seed, length, decay: WindowCooccurrence(splits.train, splits.n_items, length, decay),
+        {"length": (2, 3, 5, 10, 20, 50), "decay": (0.3, 0.5, 0.7, 0.9, 1.0)},
+    ),
+}

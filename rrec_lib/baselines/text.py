@@ -8,15 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rrec_lib.baselines.histories import recent
 from rrec_lib.baselines.item_item import ItemItem
-from rrec_lib.evaluation import Example
+from rrec_lib.baselines.registry import BASELINES, HISTORY_LENGTHS, Baseline
+from rrec_lib.baselines.user_logs import recent
+from rrec_lib.data.examples import Example, Item
 
 
 class TextSimilarity:
     """Score an item by the TF-IDF cosine of its text with those of the history (Lops et al., 2011)."""
 
-    def __init__(self, items: Sequence[Example], length: int | None = None) -> None:
+    def __init__(self, items: Sequence[Item], length: int | None = None) -> None:
         """Args:
         items: the item table; title, decade, genres or categories and description count.
         length: of the history whose mean is taken; all of it if None.
@@ -46,7 +47,7 @@ class BM25(ItemItem):
     rather than against an item.
     """
 
-    def __init__(self, items: Sequence[Example], k1: float = 1.2, b: float = 0.75, length: int | None = None) -> None:
+    def __init__(self, items: Sequence[Item], k1: float = 1.2, b: float = 0.75, length: int | None = None) -> None:
         """Args:
         items: the item table; title, decade, genres or categories and description count.
         k1: how soon a word's further occurrences stop to count; 0 asks only whether it occurs.
@@ -63,7 +64,7 @@ class BM25(ItemItem):
         super().__init__(all_products(counts, reweighted(counts, saturated * idf[words])), length)
 
 
-def term_counts(items: Sequence[Example]) -> Tensor:
+def term_counts(items: Sequence[Item]) -> Tensor:
     """(N, V) sparse: how often each of the catalogue's words stands in each item's text."""
     documents = [Counter(_words(item)) for item in items]
     columns = {word: column for column, word in enumerate(sorted({word for words in documents for word in words}))}
@@ -89,7 +90,18 @@ def all_products(left: Tensor, right: Tensor) -> Tensor:
     return torch.cat([torch.sparse.mm(left, right.index_select(0, block).to_dense().T) for block in blocks], 1)
 
 
-def _words(item: Example) -> list[Any]:
+def _words(item: Item) -> list[Any]:
     decade = [f"{item['year'] // 10 * 10}s"] if item.get("year") else []
     labels = [label.lower() for label in item.get("genres") or item.get("categories") or []]
     return re.findall(r"\w+", f"{item['title']} {item.get('description') or ''}".lower()) + decade + labels
+
+
+BASELINES |= {
+    "text similarity": Baseline(
+        lambda splits, seed, length: TextSimilarity(splits.items, length), {"length": HISTORY_LENGTHS}
+    ),
+    "BM25": Baseline(
+        lambda splits, seed, **parameters: BM25(splits.items, **parameters),
+        {"k1": (0, 0.5, 1.2, 2.0, 4.0, 8.0, 16.0), "b": (0, 0.25, 0.5, 0.75, 1), "length": HISTORY_LENGTHS},
+    ),
+}

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from rrec_lib.baselines.registry import BASELINES, Baseline, Splits
-from rrec_lib.console import say
-from rrec_lib.evaluation import Recommender, mean_ndcg
-from rrec_lib.results import provenance, write_json
+from rrec_lib.core.console import say
+from rrec_lib.core.results import provenance, write_json
+from rrec_lib.evaluation.evaluate import Recommender, mean_ndcg
 
-METRIC = "ndcg@20"  # mean_ndcg's
+SEARCH_METRIC = "ndcg@20"  # mean_ndcg's
 Trial = dict[str, Any]
 
 
@@ -39,7 +39,7 @@ def tune(name: str, splits: Splits, trials: int | None, seed: int, path: Path, m
         name: a name in ``BASELINES``.
         splits: rows of a prepared dataset.
         trials: how many points of the space are drawn, without repeats; all of a smaller space, or if None.
-        seed: of the draw and of each fit.
+        seed: of the draw_points and of each fit.
         path: the file of trials, written after each.
         minutes: CPU minutes, summed over threads, after which no trial is started; no such limit if None.
 
@@ -49,7 +49,7 @@ def tune(name: str, splits: Splits, trials: int | None, seed: int, path: Path, m
     baseline = known(name)
     made_by = {"baseline": name, "seed": seed, "data": splits.data}
     done = _read(path, made_by)
-    points = draw(baseline, trials, seed)
+    points = draw_points(baseline, trials, seed)
     for parameters in points:
         if any(trial["parameters"] == parameters for trial in done):
             continue
@@ -61,8 +61,8 @@ def tune(name: str, splits: Splits, trials: int | None, seed: int, path: Path, m
         took = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
         done.append({"parameters": parameters, "valid": value, **took})
         budget = {"points": len(points), "minutes": minutes, "trials_done": len(done), "cpu_seconds": spent(done)}
-        write_json(path, {"metric": METRIC, **provenance(seed), **made_by, "budget": budget, "trials": done})
-        say(f"{name} {len(done)}/{len(points)}: {METRIC} {value:.4f} on valid, {parameters}")
+        write_json(path, {"metric": SEARCH_METRIC, **provenance(seed), **made_by, "budget": budget, "trials": done})
+        say(f"{name} {len(done)}/{len(points)}: {SEARCH_METRIC} {value:.4f} on valid, {parameters}")
     best = max(done, key=lambda trial: trial["valid"])
     return Tuned(name, best["parameters"], best["valid"], done)
 
@@ -77,7 +77,7 @@ def fit_tuned(tuned: Tuned, splits: Splits, seed: int) -> Recommender:
     return BASELINES[tuned.name].fit(splits, seed, **tuned.parameters)
 
 
-def draw(baseline: Baseline, trials: int | None, seed: int) -> list[dict[str, Any]]:
+def draw_points(baseline: Baseline, trials: int | None, seed: int) -> list[dict[str, Any]]:
     """Points of a baseline's space in an order that the seed fixes, the first ``trials`` of them, or all."""
     points = [dict(zip(baseline.space, values, strict=True)) for values in itertools.product(*baseline.space.values())]
     order = np.random.default_rng(seed).permutation(len(points))

@@ -1,10 +1,10 @@
-"""Gzip archives, read to the break: whatever can be decompressed is handed on, whatever comes after."""
+"""Gzip archives: in, a path; out, their content in blocks, lines or chunks, of a damaged one all before the break."""
 
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from rrec_lib.console import byte_progress
+from rrec_lib.core.console import byte_progress
 
 BLOCK = 1 << 18  # compressed bytes read at a time
 GZIP = 31  # zlib's number for "a gzip header and its checksum"

@@ -11,9 +11,9 @@ from datasets import Dataset, DatasetDict
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
+from rrec_lib.core.plotting import OKABE_ITO
 from rrec_lib.data.examples import SPLITS
 from rrec_lib.data.faults import fault_lines
-from rrec_lib.plotting import OKABE_ITO
 
 QUANTILES = (0.1, 0.5, 0.9, 1.0)
 TOP_SHARES = (0.01, 0.1, 0.2)

@@ -1,4 +1,8 @@
-"""How a text file's letters are stored: found by its marks and bytes, or refused with what it looks like."""
+"""Text files: in, a path; out, its text, decoded as its byte order mark or its contents say, or a refusal by name.
+
+The guess is the project's own: charset_normalizer takes a Cyrillic title in an ASCII table for cp1252, and Chinese ones
+for Korean.
+"""
 
 import codecs
 import io
@@ -22,10 +26,13 @@ _LATIN = "àâäáãåæçèéêëìíîïñòóôõöøùúûüßœÿ¡¿«»°
 _USUAL = {
     "cp1252": (_LATIN, "Western European, such as ISO-8859-1"),
     "cp1250": ("ąćęłńóśźżáčďéěíňřšťúůýžőűöüäđăâîşţ„“”–—…", "Central European"),
+    "iso8859-2": ("ąćęłńóśźżáčďéěíňřšťúůýžőűöüäđăâîşţ", "Central European"),
+    "mac-roman": (_LATIN, "of an old Macintosh, or Excel on one"),
     "cp1254": (_LATIN.replace("ÿ", "") + "ğıİş", "Turkish"),
     "cp1255": ("אבגדהוזחטיךכלםמןנסעףפץצקרשת–—…", "Hebrew"),
     "cp1251": ("абвгдежзийклмнопрстуфхцчшщъыьэюяёіїєґ«»–—…№", "Cyrillic"),
     "koi8-r": ("абвгдежзийклмнопрстуфхцчшщъыьэюяё", "Cyrillic"),
+    "iso8859-5": ("абвгдежзийклмнопрстуфхцчшщъыьэюяёіїєґ№", "Cyrillic"),
     "cp1253": ("αβγδεζηθικλμνξοπρστυφχψωςάέήίόύώϊϋ«»–—…", "Greek"),
     "cp1256": ("ابتثجحخدذرزسشصضطظعغفقكلمنهويىءآأؤإئة،؟–—…", "Arabic"),
     "shift_jis": ("", "Japanese"),
@@ -34,10 +41,11 @@ _USUAL = {
     "gb18030": ("", "Chinese"),
     "big5": ("", "Chinese"),
 }
-_WIDE = {"shift_jis": ("HIRAGANA", "KATAKANA", "CJK"), "euc-jp": ("HIRAGANA", "KATAKANA", "CJK"), "cp949": ("HANGUL",),
-         "gb18030": ("CJK",), "big5": ("CJK",)}  # fmt: skip
+_JAPANESE = ("HIRAGANA", "KATAKANA", "CJK")
+_WIDE = {"shift_jis": _JAPANESE, "euc-jp": _JAPANESE, "cp949": ("HANGUL SYLLABLE",), "gb18030": ("CJK",),
+         "big5": ("CJK",)}  # fmt: skip
 _COMMON = {"gb18030": (0xB0, 0xD8), "big5": (0xA4, 0xC9)}  # first bytes
-_LATINS = {"cp1252", "cp1250", "cp1254"}
+_LATINS = {"cp1252", "cp1250", "iso8859-2", "mac-roman", "cp1254"}
 _ENOUGH = 0.6  # share of letters that must be usual before an encoding is named
 
 
@@ -95,7 +103,8 @@ def file_blocks(path: Path) -> Iterator[bytes]:
         FileNotFoundError: if there is no such file.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is {'a folder' if path.is_dir() else 'missing'}, expected a text file")
+        what = "a folder" if path.is_dir() else "no regular file" if path.exists() else "missing"
+        raise FileNotFoundError(f"{path} is {what}, expected a text file")
     with path.open("rb") as file:
         if file.read(2) != b"\x1f\x8b":
             file.seek(0)
@@ -122,7 +131,7 @@ def guess(lines: list[bytes]) -> str | None:
     return best if scores[best] >= _ENOUGH else None
 
 
-def _find_encoding(path: Path, told: str | None) -> str:
+def _find_encoding(path: Path, encoding: str | None) -> str:
     good = bad = 0
     sample, head = b"", b""
     decode = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode
@@ -130,7 +139,7 @@ def _find_encoding(path: Path, told: str | None) -> str:
         for block in file_blocks(path):
             if not head:
                 head = block[:4096]
-                found = _head_encoding(path, head, told)
+                found = _head_encoding(path, head, encoding)
                 if found:
                     return found
             if block.isascii():
@@ -145,7 +154,7 @@ def _find_encoding(path: Path, told: str | None) -> str:
     if bad > good:
         lines = [line for line in sample.split(b"\n") if not line.isascii()]
         name = guess(lines)
-        looks = f"looks like {name} ({_USUAL[name][1]})" if name else "is in an encoding that its bytes don't tell"
+        looks = f"looks like {name} ({_USUAL[name][1]})" if name else "is in an encoding that its bytes don't show"
         raise ValueError(
             f"{path} is not UTF-8: it {looks}; name its encoding with --encoding {name or 'NAME'}, save it as UTF-8, "
             "or drop every such byte with --encoding utf-8"
@@ -153,21 +162,26 @@ def _find_encoding(path: Path, told: str | None) -> str:
     return "utf-8"
 
 
-def _head_encoding(path: Path, head: bytes, told: str | None) -> str | None:
+def _head_encoding(path: Path, head: bytes, encoding: str | None) -> str | None:
     """What the first bytes and the user say, if they say anything."""
     if head.startswith(_ARCHIVES):
         raise ValueError(f"{path} is an archive, a spreadsheet or a Parquet file, expected text, plain or gzipped; "
                          "unpack it, or save it as CSV")  # fmt: skip
     if mark := _mark(head):
         return mark
-    if told is not None:
+    if encoding is not None:
         try:
-            "".encode(told)  # refuses what is no encoding of text as well
+            "".encode(encoding)  # refuses what is no encoding of text as well,
+            bytes(4).decode(encoding, "surrogateescape")  # or can't go on behind a bad byte
         except (LookupError, ValueError) as error:
             raise ValueError(
-                f"--encoding {told} is unknown; expected a name such as utf-8, cp1252 or utf-16"
+                f"--encoding {encoding} is unknown; expected a name such as utf-8, cp1252 or utf-16"
             ) from error
-        return told
+        if codecs.lookup(encoding).name in ("utf-16", "utf-32"):  # a mark alone tells the order of their bytes
+            name = _without_mark(head)
+            looks = f"looks like {name}: add --encoding {name}" if name else "doesn't look like it: name another"
+            raise ValueError(f"{path} has no byte order mark, which {encoding} begins with, and {looks}")
+        return encoding
     if wide := _without_mark(head):
         raise ValueError(f"{path} is not UTF-8: it looks like {wide}; add --encoding {wide}, or save it as UTF-8")
     return None
@@ -212,10 +226,11 @@ def _alphabet(letter: str) -> str:
 
 def _is_usual(letter: str, name: str) -> float:
     if name not in _WIDE:
-        return letter in _USUAL[name][0] or letter.lower() in _USUAL[name][0]
+        usual = _USUAL[name][0]  # where one reads capitals for another's small letters, it is the other
+        return 1.0 if letter in usual else 0.9 if letter.lower() in usual else 0.0
     if not unicodedata.name(letter, "?").startswith(_WIDE[name]):
         return 0.0
-    if name in _COMMON:  # both Chinese sets have their common signs first; rare ones tell that it is not one
+    if name in _COMMON:  # both Chinese sets have their common signs first; rare ones show that it is not one
         low, high = _COMMON[name]
         return float(low <= letter.encode(name)[0] < high)
-    return 1.0 if len(_WIDE[name]) == 1 else 0.8 if "CJK" in unicodedata.name(letter) else 1.2  # Japanese has kana
+    return 1.0 if len(_WIDE[name]) == 1 else 0.8 if "CJK" in unicodedata.name(letter) else 1.5  # Japanese has kana

@@ -1,4 +1,4 @@
-"""The event log: what it must look like, and the filters that make it smaller."""
+"""Event logs: in, a table of ratings; out, an error that names its fault, or the rows that the filters keep."""
 
 import numpy as np
 import pandas as pd

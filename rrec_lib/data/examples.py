@@ -5,6 +5,7 @@ station; :func:`next_item_examples` and :func:`temporal_split` are its two steps
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +14,18 @@ import pandas as pd
 import pyarrow as pa
 from datasets import Dataset, DatasetDict
 
-from rrec_lib.data.arrow_files import Stream
+from rrec_lib.core.profiles import DataProfile, Profile
+from rrec_lib.data.arrow import Stream
 from rrec_lib.data.events import catalogue_cutoff, k_core, keep_recent_users, select_catalogue, validate_events
 from rrec_lib.data.histories import ExamplePlan, example_batches, plan_examples
-from rrec_lib.data.movielens import load_movielens
-from rrec_lib.data.store import MANIFEST, catalogue_hash, load_prepared, save_prepared, write_prepared
-from rrec_lib.profiles import DataProfile, Profile
-
-__all__ = [
-    "SPLITS",
-    "catalogue_hash",
-    "load_prepared",
-    "next_item_examples",
-    "prepare",
-    "prepare_profile",
-    "save_prepared",
-    "temporal_split",
-]
+from rrec_lib.data.movielens import load_movielens, source_checksum
+from rrec_lib.data.prepared import MANIFEST, load_prepared, save_prepared, write_prepared
 
 SPLITS = ("train", "valid", "test")
+Example = Mapping[str, Any]  # a row of a split: ``user_id``, ``history``, ``seen``, ``target``, times and ratings
+Item = Mapping[str, Any]  # a row of the item table: ``title``, ``source_id`` and what else is known
 LOADERS = {"movielens": load_movielens}
+CHECKSUMS = {"movielens": source_checksum}
 ITEM_SCHEMA = pa.schema(
     [
         ("item_id", pa.int64()),
@@ -194,6 +187,19 @@ def prepare_profile(profile: Profile) -> DatasetDict:
                          "or a folder that `rrec prepare` has written")  # fmt: skip
     events, items = LOADERS[name]()
     return prepare(events, items, profile.data)
+
+
+def save_profile(profile: Profile, folder: Path | str) -> DatasetDict:
+    """:func:`prepare_profile`, and the result written to a folder with the profile's sizes and the source's checksum.
+
+    Raises:
+        FileExistsError: if the folder holds something that is not a prepared dataset.
+        ValueError: as :func:`prepare_profile`.
+    """
+    dataset = prepare_profile(profile)
+    checksum = CHECKSUMS.get(profile.data.dataset)
+    save_prepared(dataset, folder, asdict(profile.data), checksum and checksum())
+    return dataset
 
 
 def _check_catalogue(plan: ExamplePlan, cuts: dict[str, tuple[int, int]], cutoff: int | None) -> None:

@@ -1,4 +1,4 @@
-"""What is wrong with raw records: counted by kind, the first of each kept with file and line.
+"""Faults of raw records: in, a kind with its file and line; out, counts, the first lines, and an error if too many.
 
 ``RULES`` lists every kind and what becomes of its record. A *dropped* record is not used; a *repaired* one is used
 with the fault taken out; a *counted* one is used as it is, or left out because nothing could be done with it. None of
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 MAX_FAULTS = 0.01  # of a file's records
-EXAMPLES = 5  # of each kind that are kept with their line
+MAX_SHOWN = 5  # of each kind that are kept with their line
 MAX_ID = 64  # characters; Amazon's have 28 and 10
 
 
@@ -57,7 +57,7 @@ RULES = {
     "review_without_item": Rule("counted", "a review of an item that has no description: left out"),
     "item_without_review": Rule("counted", "an item that nobody reviewed: left out"),
 }
-NO_MALFORMED = {"item_twice"}  # dropped, but well-formed: they don't count towards the share
+WELL_FORMED = {"item_twice"}  # dropped, but well-formed: they don't count towards the share
 
 
 @dataclass
@@ -88,7 +88,7 @@ class Faults:
             return
         self.counts.setdefault(path.name, Counter())[kind] += count
         kept = self.first.setdefault(path.name, {}).setdefault(kind, [])
-        if line is not None and len(kept) < EXAMPLES:
+        if line is not None and len(kept) < MAX_SHOWN:
             text = detail if isinstance(detail, str) else ascii(detail)
             kept.append({"line": line, "found": text if len(text) <= 80 else text[:77] + "..."})
 
@@ -101,15 +101,17 @@ class Faults:
             remedies: what to do against a kind of fault, where there is more to say than to mend the file.
 
         Raises:
-            ValueError: with the counts and the first lines.
+            ValueError: with the counts, the first lines and what was found there.
         """
         found = self.counts.get(path.name, Counter())
-        dropped = {k: n for k, n in found.items() if RULES[k].treatment == "dropped" and k not in NO_MALFORMED}
+        dropped = {k: n for k, n in found.items() if RULES[k].treatment == "dropped" and k not in WELL_FORMED}
         total = sum(dropped.values())
         if total > self.limit * records:
-            listed = "; ".join(f"{kind} {n:,} (first on line {self._line(path, kind)})" for kind, n in dropped.items())
+            listed = "; ".join(f"{kind} {n:,} {self._first(path, kind)}" for kind, n in dropped.items())
             known = [text for kind, text in (remedies or {}).items() if kind in dropped]
-            usual = "mend the file, fetch it again, or allow more with --max-faults"
+            usual = "mend the file or fetch it again"
+            if total * 2 < records:  # what is wrong with most of a file isn't put right by leaving most of it out
+                usual = "mend the file, fetch it again, or allow more with --max-faults"
             raise ValueError(
                 f"{path}: {total:,} of {records:,} records are malformed, more than the share of {self.limit:g} that "
                 f"is allowed: {listed}; {'; '.join([*known, usual])}"
@@ -125,9 +127,10 @@ class Faults:
             for name, found in sorted(self.counts.items())
         }
 
-    def _line(self, path: Path, kind: str) -> str:
+    def _first(self, path: Path, kind: str) -> str:
         kept = self.first[path.name][kind]
-        return str(kept[0]["line"]) if kept else "?"
+        found = f": {kept[0]['found']}" if kept and kept[0]["found"] else ""
+        return f"(first on line {kept[0]['line'] if kept else '?'}){found}"
 
 
 def fault_lines(report: Mapping[str, Any]) -> list[str]:

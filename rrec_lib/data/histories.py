@@ -1,4 +1,4 @@
-"""Histories by offsets: which earlier events of its user an example shows, for all examples at once.
+"""Histories: in, a log as arrays; out, which earlier events of its user each example shows, as Arrow lists.
 
 One implementation serves MovieLens, Amazon and any CSV: events lie in order, so a history is a span of places, and
 spans are gathered batch by batch into Arrow lists.

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from rrec_lib.paths import resource
+from rrec_lib.core.paths import resource
 
 FOLDER = "data/movielens-latest-small"
 FILES = ("movies.csv.gz", "ratings.csv.gz")
+FILM = "film"  # what prompts call an item
 NO_GENRES = "(no genres listed)"
 _REMEDY = f"restore it with `git checkout -- {FOLDER}`"
 _ARTICLES = r"The|A|An|La|Le|Les|L'|Las|Los|El|Il|Lo|Das|Der|Die|Den|Det|De|En|Un|Una|Une|O"

@@ -1,10 +1,11 @@
-"""Texts from anywhere, made fit for a prompt: HTML, control characters and odd spaces taken out, and counted."""
+"""Texts of items: in, any text; out, one line fit for a prompt, with a count of what had to be repaired."""
 
 import html
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from rrec_lib.data.encodings import BAD
 from rrec_lib.data.faults import Faults
 
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>|<!--.*?-->|<\|[^<>|]*\|>", re.DOTALL)  # chat templates' signs as well
@@ -36,7 +37,7 @@ def count_repairs(title: str, texts: Sequence[str], path: Path, line: int, fault
         faults.add("html_title", path, line, title)
     if any(map(_has_html, texts)):
         faults.add("html_text", path, line)
-    if any(not text.isprintable() and _CONTROL.search(text) for text in (title, *texts)):
+    if any(not text.isprintable() and _CONTROL.search(BAD.sub("", text)) for text in (title, *texts)):
         faults.add("control_characters", path, line)
 
 

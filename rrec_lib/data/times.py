@@ -1,4 +1,4 @@
-"""Moments as texts: numbers of seconds or finer, or dates; what a column's are is decided by all of them."""
+"""Times: in, a number or a date as text; out, nanoseconds since 1970, and the unit that most of a column have."""
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta

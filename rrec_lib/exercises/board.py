@@ -5,12 +5,12 @@ from math import isclose, sqrt
 
 import torch
 
-from rrec_lib.advantages import rloo_advantages
+from rrec_lib.book.toy import toy_world
+from rrec_lib.evaluation.metrics import hit_rate_at_k, ndcg_at_k
+from rrec_lib.evaluation.scoring import mask_items, score_items
 from rrec_lib.exercises.base import report
-from rrec_lib.metrics import hit_rate_at_k, ndcg_at_k
-from rrec_lib.ranking import mask_items, score_items
-from rrec_lib.rewards import ranking_reward
-from rrec_lib.toy import toy_world
+from rrec_lib.recpo.advantages import rloo_advantages
+from rrec_lib.recpo.rewards import ranking_reward
 
 
 @report

@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from rrec_lib.evaluation.ranks import top_k
+from rrec_lib.evaluation.scoring import mask_items
 from rrec_lib.exercises.base import report
-from rrec_lib.ranking import mask_items, top_k
 
 
 @report

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import torch
 
+from rrec_lib.evaluation.scoring import score_items
 from rrec_lib.exercises.base import report
-from rrec_lib.ranking import score_items
 
 
 @report

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import torch
 
-from rrec_lib.advantages import rloo_advantages
+from rrec_lib.evaluation.metrics import ndcg_at_k
 from rrec_lib.exercises.base import report
-from rrec_lib.metrics import ndcg_at_k
+from rrec_lib.recpo.advantages import rloo_advantages
 
 
 @report

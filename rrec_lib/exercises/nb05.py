@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 
 from rrec_lib.exercises.base import report
-from rrec_lib.objective import clipped_gain
+from rrec_lib.recpo.losses import clipped_gain
 
 
 @report

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from rrec_lib.evaluation.intervals import paired_bootstrap
 from rrec_lib.exercises.base import report
-from rrec_lib.ranking import paired_bootstrap
 
 
 @report

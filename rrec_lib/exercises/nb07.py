@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import torch
 
-from rrec_lib.advantages import grpo_advantages, rloo_advantages
 from rrec_lib.exercises.base import report
-from rrec_lib.objective import recpo_loss
+from rrec_lib.recpo.advantages import grpo_advantages, rloo_advantages
+from rrec_lib.recpo.losses import recpo_loss
 
 Rule = Callable[[torch.Tensor], torch.Tensor]
 

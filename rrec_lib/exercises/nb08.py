@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 
 from rrec_lib.exercises.base import report
+from rrec_lib.experiments.published import contradictions, published_rows
 from rrec_lib.lab import LabConfig, make_world, run_arm
 from rrec_lib.lab.world import CLASS_DIGIT, HISTORY, SLOT_DIGIT, write_tallies
-from rrec_lib.published import contradictions, published_rows
 
 TINY = LabConfig(
     steps=4, users=6, group_size=2, learning_rate=2e-2, warmup_steps=0, teach_steps=2, teach_mixed_steps=1,
     teach_rows=8, width=16, layers=1, heads=2, train_users=200, valid_users=8, test_users=64,
 )  # fmt: skip
-KNOBS = (
+RECPO_KNOBS = (
     "beta", "reward_k", "group_size", "estimator", "updates_per_batch", "best_only", "temperature",
     "item_temperature", "token_normalization", "learning_rate", "clip_eps",
 )  # fmt: skip
@@ -68,8 +68,8 @@ def check_clip_knobs(answer: Callable[[], Mapping[str, Any]]) -> None:
     """
     given = answer()
     knobs = dict(given)
-    strange = sorted(set(knobs) - set(KNOBS))
-    assert not strange, f"{', '.join(strange)}: turn knobs of RecPO only: {', '.join(KNOBS)}"
+    strange = sorted(set(knobs) - set(RECPO_KNOBS))
+    assert not strange, f"{', '.join(strange)}: turn knobs of RecPO only: {', '.join(RECPO_KNOBS)}"
     config = replace(TINY, **knobs)
     most = 64
     size = config.users * config.group_size * config.updates_per_batch

@@ -1,7 +1,9 @@
 """The lab: a generated world in which the value of reasoning is known by construction, and RecPO with every knob."""
 
-from rrec_lib.lab.settings import ARMS, CONDITIONS, KNOBS, LabConfig, LabRun
+from rrec_lib.lab.settings import CONDITIONS, LAB_ABLATIONS, LAB_ARMS, LabConfig, LabRun
 from rrec_lib.lab.train import run_arm, taught_model
 from rrec_lib.lab.world import World, make_world
 
-__all__ = ["ARMS", "CONDITIONS", "KNOBS", "LabConfig", "LabRun", "World", "make_world", "run_arm", "taught_model"]
+__all__ = [
+    "CONDITIONS", "LAB_ABLATIONS", "LAB_ARMS", "LabConfig", "LabRun", "World", "make_world", "run_arm", "taught_model",
+]  # fmt: skip

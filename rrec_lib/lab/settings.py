@@ -1,20 +1,21 @@
 """The lab's knobs, its arms, and what a run leaves."""
 
 from dataclasses import dataclass, fields
+from typing import Any
 
-from rrec_lib.advantages import ADVANTAGES
+from rrec_lib.evaluation.reports import Report
 from rrec_lib.lab.model import ITEM_ROWS, USER_STATES, LabModel
-from rrec_lib.objective import TOKEN_NORMALIZATIONS
-from rrec_lib.reports import Report
+from rrec_lib.recpo.advantages import ADVANTAGES
+from rrec_lib.recpo.losses import TOKEN_NORMALIZATIONS
 
-ARMS = {
+LAB_ARMS = {
     "full": "reasoning, states warmed up, RecPO",
     "without reasoning": "answers at once; contrastive, for longer than full's warm-up and RecPO together",
     "another user's reasoning": "as full, but trained to answer each user from the reasoning of another",
     "without warm-up": "RecPO from the taught policy, for as many steps as full's warm-up and RecPO together",
     "contrastive only": "the warm-up goes on; the reasoning's tokens are never rewarded",
 }
-KNOBS = {  # arm full, with one knob turned; the number of reasonings in a batch stays the same
+LAB_ABLATIONS: dict[str, dict[str, Any]] = {  # arm full, one knob turned; reasonings in a batch stay as many
     "without R_c": {"beta": 0.0},
     "without R_d": {"beta": 1.0},
     "RLOO": {"estimator": "rloo"},
@@ -39,82 +40,48 @@ CONDITIONS = {
 
 @dataclass(frozen=True)
 class LabConfig:
-    """Every knob of the lab.
+    """Every knob of the lab."""
 
-    Attributes:
-        beta: weight of R_c in the reward; R_d gets the rest.
-        reward_k: cutoff of R_d's NDCG.
-        group_size: G, reasonings per user.
-        estimator: of the advantages, ``"grpo"`` or ``"rloo"``.
-        clip_eps: ε of the clipped ratio; it binds only with several updates per batch.
-        updates_per_batch: optimiser steps on each batch of reasonings.
-        best_only: the best reasoning of a group trains the recommendation (the paper), or all of them.
-        temperature: of the sampled tokens, in training and evaluation.
-        item_temperature: τ of the item softmax and of R_c.
-        token_normalization: see :func:`rrec_lib.objective.recpo_loss`.
-        user_state: which of the states is the user's, one of :data:`rrec_lib.lab.model.USER_STATES`.
-        item_rows: what the item table is made of, one of :data:`rrec_lib.lab.model.ITEM_ROWS`.
-        steps: batches of RecPO.
-        users: B, users per batch.
-        learning_rate: of AdamW in RecPO.
-        warmup_hits: the warm-up of the states goes on at full rate until Hit@1 on the valid users, looked at before
-            each point of the curve, is this high. Half of what is written are tallies, so about 0.5 can be reached.
-        warmup_steps: until then at most, on reasoning sampled from the taught policy; 0 switches the warm-up off.
-        warmup_last_steps: after that, at a rate that falls to zero.
-        warmup_learning_rate: of AdamW in the warm-up and the contrastive arm that goes on with it.
-        warmup_rows: users per batch there.
-        teach_right: lessons in tallies end once this share of the written tallies is right, on users made up for it.
-        teach_steps: lessons in tallies at most.
-        teach_mixed_steps: lessons after those, half tallies and half chatter, at a rate that falls to zero.
-        teach_learning_rate: of AdamW in the lessons.
-        teach_rows: sequences per lesson.
-        steps_without: steps of the arm without reasoning for one of full's warm-up and RecPO, so that it takes as long.
-        learning_rate_without: of AdamW there; chosen on valid users.
-        width: d of the model.
-        layers: blocks of the model.
-        heads: attention heads of the model.
-        world_seed: of the world and its users.
-        train_users: users to learn from.
-        valid_users: users behind each point of a curve.
-        test_users: users behind the final figures.
-        evaluate_every: steps between points of a curve.
-    """
-
-    beta: float = 0.05
-    reward_k: int = 1000
-    group_size: int = 4
-    estimator: str = "grpo"
-    clip_eps: float = 0.2
-    updates_per_batch: int = 1
-    best_only: bool = True
-    temperature: float = 1.0
-    item_temperature: float = 0.1
-    token_normalization: str = "trajectory"
-    user_state: str = "marker"
-    item_rows: str = "described"
-    steps: int = 200
-    users: int = 32
-    learning_rate: float = 5e-4
+    beta: float = 0.05  # weight of R_c in the reward; R_d gets the rest
+    reward_k: int = 1000  # cutoff of R_d's NDCG
+    group_size: int = 4  # G, reasonings per user
+    estimator: str = "grpo"  # of the advantages, "grpo" or "rloo"
+    clip_eps: float = 0.2  # ε of the clipped ratio; it binds only with several updates per batch
+    updates_per_batch: int = 1  # optimiser steps on each batch of reasonings
+    best_only: bool = True  # the best reasoning of a group trains the recommendation (the paper), or all of them
+    temperature: float = 1.0  # of the sampled tokens, in training and evaluation
+    item_temperature: float = 0.1  # τ of the item softmax and of R_c
+    token_normalization: str = "trajectory"  # see losses.token_loss
+    user_state: str = "marker"  # which of the states is the user's, one of lab.model.USER_STATES
+    item_rows: str = "described"  # what the item table is made of, one of lab.model.ITEM_ROWS
+    steps: int = 200  # batches of RecPO
+    users: int = 32  # B, users per batch
+    learning_rate: float = 5e-4  # of AdamW in RecPO
+    # The warm-up of the states goes on at full rate until Hit@1 on the valid users, looked at before each point of the
+    # curve, is this high. Half of what is written are tallies, so about 0.5 can be reached.
     warmup_hits: float = 0.4
+    # Until then at most, on reasoning sampled from the taught policy; 0 switches the warm-up off.
     warmup_steps: int = 1500
-    warmup_last_steps: int = 125
-    warmup_learning_rate: float = 1e-3
-    warmup_rows: int = 128
+    warmup_last_steps: int = 125  # after that, at a rate that falls to zero
+    warmup_learning_rate: float = 1e-3  # of AdamW in the warm-up and the contrastive arm that goes on with it
+    warmup_rows: int = 128  # users per batch there
+    # Lessons in tallies end once this share of the written tallies is right, on users made up for it.
     teach_right: float = 0.97
-    teach_steps: int = 2000
-    teach_mixed_steps: int = 126
-    teach_learning_rate: float = 4e-3
-    teach_rows: int = 128
+    teach_steps: int = 2000  # lessons in tallies at most
+    teach_mixed_steps: int = 126  # lessons after those, half tallies and half chatter, at a rate that falls to zero
+    teach_learning_rate: float = 4e-3  # of AdamW in the lessons
+    teach_rows: int = 128  # sequences per lesson
+    # Steps of the arm without reasoning for one of full's warm-up and RecPO, so that it takes as long.
     steps_without: int = 5
-    learning_rate_without: float = 1e-3
-    width: int = 128
-    layers: int = 2
-    heads: int = 4
-    world_seed: int = 0
-    train_users: int = 100_000
-    valid_users: int = 256
-    test_users: int = 1024
-    evaluate_every: int = 10
+    learning_rate_without: float = 1e-3  # of AdamW there; chosen on valid users
+    width: int = 128  # d of the model
+    layers: int = 2  # blocks of the model
+    heads: int = 4  # attention heads of the model
+    world_seed: int = 0  # of the world and its users
+    train_users: int = 100_000  # users to learn from
+    valid_users: int = 256  # users behind each point of a curve
+    test_users: int = 1024  # users behind the final figures
+    evaluate_every: int = 10  # steps between points of a curve
 
     def __post_init__(self) -> None:
         choices = {"estimator": ADVANTAGES, "user_state": USER_STATES, "item_rows": ITEM_ROWS}
@@ -138,27 +105,17 @@ class LabConfig:
 
 @dataclass(frozen=True)
 class LabRun:
-    """One arm, one seed.
+    """One arm, one seed."""
 
-    Attributes:
-        arm: key of :data:`ARMS`.
-        seed: of the model and the training.
-        config: the knobs.
-        curves: per point of the curve ``step`` (warm-up below 0), ``hit@1`` on valid, and where there is reasoning
-            ``tallies``, the share of tokens that are digits, and ``right``, the share that are the true tally.
-        lessons: ``steps`` in tallies until they were right or the most were taken, and the share ``right`` of the
-            tallies written after all lessons.
-        final: reports on the test users, with a rank for each, by what stands before the marker; keys of
-            :data:`CONDITIONS`, without reasoning ``"own"`` alone.
-        model: as the arm left it.
-        seconds: processor time of ``"lessons"``, ``"warm-up"`` and ``"training"``, without the curve's evaluations.
-    """
-
-    arm: str
-    seed: int
+    arm: str  # key of LAB_ARMS
+    seed: int  # of the model and the training
     config: LabConfig
+    # Per point of the curve "step" (warm-up below 0), "hit@1" on valid, and where there is reasoning "tallies", the
+    # share of tokens that are digits, and "right", the share that are the true tally.
     curves: dict[str, list[float]]
+    # "steps" in tallies until they were right or the most were taken, and the share "right" of those written after all.
     lessons: dict[str, float]
+    # Reports on the test users by what stands before the marker, a key of CONDITIONS; without reasoning "own" alone.
     final: dict[str, Report]
-    model: LabModel
-    seconds: dict[str, float]
+    model: LabModel  # as the arm left it
+    seconds: dict[str, float]  # processor time of "lessons", "warm-up" and "training", without the curve's evaluations

@@ -14,7 +14,6 @@ BASE = 8  # classes, and slots
 N_ITEMS = BASE * BASE
 HISTORY = 4
 REASONING = 2 * HISTORY  # tokens in either style, so that length tells nothing
-STYLES = ("tallies", "chatter")
 
 # Vocabulary: the items, the digits of the two tallies, idle words, then markers.
 CLASS_DIGIT = N_ITEMS
@@ -124,7 +123,7 @@ def tally_shares(world: World, histories: Tensor, reasoning: Tensor) -> tuple[Te
     return digits.float().mean(1), (reasoning == write_tallies(world, histories)).float().mean(1)
 
 
-def show(tokens: Tensor) -> str:
+def as_text(tokens: Tensor) -> str:
     """A reasoning in print, such as ``"c3 s1 c5 s0"``; idle words are ``w0`` to ``w15``, items ``#0`` to ``#63``."""
     marks = {THINK: "<think>", ITEM: "<item>", ANSWER: "<answer>"}
     kinds = ((CHATTER, "w"), (SLOT_DIGIT, "s"), (CLASS_DIGIT, "c"), (0, "#"))

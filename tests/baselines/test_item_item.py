@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from rrec_lib.baselines import EASE, ItemKNN
-from rrec_lib.baselines.histories import interaction_matrix, recent, user_logs
+from rrec_lib.baselines.item_item import EASE, ItemKNN
+from rrec_lib.baselines.user_logs import interaction_matrix, recent, user_logs
 
 N = 5
 

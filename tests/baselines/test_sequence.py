@@ -3,16 +3,17 @@
 import pytest
 import torch
 
-from rrec_lib.baselines import Popularity, SequenceRecommender, SequenceSettings
-from rrec_lib.baselines.encoders import ENCODERS
+from rrec_lib.baselines.encoders import ENCODERS, SequenceSettings
 from rrec_lib.baselines.sequence import (
     IGNORED,
     STOPPING_ROWS_PER_USER,
+    SequenceRecommender,
     sampled_softmax,
     stopping_rows,
     training_windows,
 )
-from rrec_lib.evaluation import mean_ndcg
+from rrec_lib.baselines.simple import Popularity
+from rrec_lib.evaluation.evaluate import mean_ndcg
 
 N = 7
 TINY = SequenceSettings(length=6, hidden=16, layers=1, heads=2, dropout=0.0, learning_rate=0.01, batch_size=4,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rrec_lib.baselines import Chance, Popularity, WindowCooccurrence
+from rrec_lib.baselines.simple import Chance, Popularity, WindowCooccurrence
 
 N = 5
 

@@ -1,10 +1,11 @@
 """The baselines that read: by hand, and BM25 against its formula said slowly."""
 
 from math import log
+from typing import Any
 
 import pytest
 
-from rrec_lib.baselines import BM25, TextSimilarity
+from rrec_lib.baselines.text import BM25, TextSimilarity
 
 FILMS = [
     {"title": "Night Train Night", "genres": ["Horror"]},
@@ -30,7 +31,7 @@ def test_text_similarity_finds_the_item_of_the_same_kind(rows):
 
 
 def test_text_similarity_reads_any_catalogue(rows):
-    items = [
+    items: list[dict[str, Any]] = [
         {"title": "Drum sticks", "description": "hickory wood", "categories": ["Percussion"]},
         {"title": "Snare", "description": "a drum", "categories": ["Percussion"]},
         {"title": "Score", "description": None},

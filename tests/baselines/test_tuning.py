@@ -2,17 +2,20 @@
 
 import itertools
 import json
+import sys
 from dataclasses import replace
 
 import pytest
+import stage
 from datasets import DatasetDict
 
-from rrec_lib.baselines import BASELINES, fitted_baselines, tuning
+import rrec_lib.baselines
+from rrec_lib.baselines import BASELINES, fitted_baselines, import_baselines, tuning
 from rrec_lib.baselines.registry import Splits
-from rrec_lib.baselines.tuning import draw, fit_tuned, tune
-from rrec_lib.cli import main
-from rrec_lib.evaluation import mean_ndcg
-from rrec_lib.reports import load_reports
+from rrec_lib.baselines.tuning import draw_points, fit_tuned, tune
+from rrec_lib.cli.main import main
+from rrec_lib.evaluation.evaluate import mean_ndcg
+from rrec_lib.evaluation.reports import load_reports
 
 QUICK = {"epochs": (1,), "hidden": (8,), "heads": (1,)}
 
@@ -77,12 +80,12 @@ def test_a_file_from_before_budgets_counts_the_time_that_passed(splits, tmp_path
 
 def test_the_draw_is_seeded_and_repeats_nothing():
     baseline = BASELINES["EASE"]
-    points = draw(baseline, 1000, 0)
+    points = draw_points(baseline, 1000, 0)
     assert len(points) == 56 == len({str(point) for point in points})
-    assert points != draw(baseline, 1000, 1)
-    assert points[:5] == draw(baseline, 5, 0)
-    assert points == draw(baseline, None, 0)
-    assert draw(BASELINES["chance"], 9, 0) == [{}]
+    assert points != draw_points(baseline, 1000, 1)
+    assert points[:5] == draw_points(baseline, 5, 0)
+    assert points == draw_points(baseline, None, 0)
+    assert draw_points(BASELINES["chance"], 9, 0) == [{}]
 
 
 def test_a_search_of_something_else_is_not_gone_on_with(splits, tmp_path):
@@ -97,7 +100,7 @@ def test_a_search_of_something_else_is_not_gone_on_with(splits, tmp_path):
 @pytest.mark.parametrize("name", BASELINES)
 def test_every_baseline_fits_and_scores_the_whole_catalogue(name, splits):
     baseline = BASELINES[name]
-    (parameters,) = draw(baseline, 1, 0)
+    (parameters,) = draw_points(baseline, 1, 0)
     if "learning_rate" in baseline.space:
         parameters |= {key: values[0] for key, values in QUICK.items()}
     scores = baseline.fit(splits, 0, **parameters).scores(splits.valid[:3])
@@ -148,3 +151,35 @@ def test_the_command_stops_at_its_budget(tmp_path, capsys, half_minutes):
     for option in (["--minutes", "0"], ["--minutes", "nan"], ["--trials", "0"]):
         assert main([*command, *option]) == 2
         assert f"{option[0]} takes a number" in capsys.readouterr().err
+
+
+NEWCOMER = """
+from rrec_lib.baselines.registry import BASELINES, Baseline
+from rrec_lib.baselines.simple import Popularity
+
+BASELINES["newcomer"] = Baseline(
+    lambda splits, seed, days: Popularity(splits.train, splits.n_items, days), {"days": (7, 30)}
+)
+"""
+
+
+@pytest.fixture
+def newcomer(tmp_path, monkeypatch):
+    """A baseline in a file of its own, beside the package's modules, and nothing else."""
+    (tmp_path / "newcomer.py").write_text(NEWCOMER)
+    monkeypatch.setattr(rrec_lib.baselines, "__path__", [*rrec_lib.baselines.__path__, str(tmp_path)])
+    import_baselines()
+    yield "newcomer"
+    del BASELINES["newcomer"], sys.modules["rrec_lib.baselines.newcomer"]
+    monkeypatch.delattr(rrec_lib.baselines, "newcomer")
+
+
+def test_a_baseline_in_a_file_of_its_own_is_listed_tuned_and_reported(newcomer, tmp_path, capsys):
+    assert main(["baselines", "--only", "SVD", "--out", str(tmp_path / "none")]) == 2
+    assert newcomer in capsys.readouterr().err  # among those that there are
+    out = tmp_path / "results" / "baselines" / "smoke"
+    assert main(["baselines", "--profile", "smoke", "--only", newcomer, "--out", str(out)]) == 0
+    assert len(json.loads((out / "newcomer.json").read_text())["trials"]) == 2
+    assert [report.name for report in load_reports(out / "reports.json")] == [newcomer]
+    (row,) = [line for line in stage.baselines_table(tmp_path, "smoke").splitlines() if newcomer in line]
+    assert "| 2 | days " in row  # points tried, and what valid chose

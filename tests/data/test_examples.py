@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rrec_lib.core.profiles import DataProfile, load_profile
 from rrec_lib.data.examples import next_item_examples, prepare, prepare_profile, temporal_split
-from rrec_lib.profiles import DataProfile, load_profile
 
 SMALL = DataProfile(dataset="movielens", max_users=None, catalogue_size=None, min_target_rating=4.0, k_core=0, window=3)
 
@@ -132,7 +132,7 @@ def test_prepare_says_which_split_is_empty(small_log, item_table):
     with pytest.raises(ValueError, match="leave no valid example"):
         prepare(small_log, item_table(small_log), SMALL)
     with pytest.raises(ValueError, match="leave no train example"):
-        prepare(small_log, item_table(small_log), dataclasses.replace(SMALL, min_target_rating=6.0))
+        prepare(small_log, item_table(small_log), dataclasses.replace(SMALL, min_target_rating=5.0))
 
 
 def test_prepare_refuses_a_catalogue_chosen_after_the_test_began(log, item_table):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rrec_lib.data.faults import EXAMPLES, RULES, Faults, fault_lines, rules_table
+from rrec_lib.data.faults import MAX_SHOWN, RULES, Faults, fault_lines, rules_table
 
 FILE = Path("somewhere/a.csv.gz")
 
@@ -16,7 +16,7 @@ def test_counts_and_the_first_few():
     faults.add("duplicate_event", FILE, None, count=7)
     report = faults.as_dict()["a.csv.gz"]
     assert report["bad_id"]["count"] == 10
-    assert [entry["line"] for entry in report["bad_id"]["first"]] == list(range(2, 2 + EXAMPLES))
+    assert [entry["line"] for entry in report["bad_id"]["first"]] == list(range(2, 2 + MAX_SHOWN))
     assert len(report["bad_id"]["first"][0]["found"]) == 80
     assert report["duplicate_event"] == {"count": 7, "treatment": "counted", "first": []}
     assert fault_lines(faults.as_dict()) == [

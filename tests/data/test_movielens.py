@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from rrec_lib.core.paths import resource
 from rrec_lib.data.movielens import FILES, FOLDER, load_movielens, natural_title, source_checksum
-from rrec_lib.paths import resource
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make_movielens.py"
 
@@ -111,6 +111,8 @@ def test_an_untouched_copy_loads(copy):
 @pytest.fixture(scope="module")
 def script():
     spec = importlib.util.spec_from_file_location("make_movielens", SCRIPT)
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from rrec_lib.paths import resource
+from rrec_lib.core.paths import resource
 
 
 def read(stem):
@@ -29,7 +29,7 @@ def read(stem):
 
 
 def _name(code):
-    return re.search(r"def (\w+)", code).group(1)
+    return re.findall(r"def (\w+)", code)[0]
 
 
 def _function(code, name):

@@ -5,6 +5,7 @@ import inspect
 import pkgutil
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,7 +59,7 @@ def test_a_wrong_answer_and_one_that_breaks_are_told_from_a_missing_one(verdict)
     assert verdict(check, lambda: []).startswith("✗")
 
 
-BOARD = {
+BOARD: dict[str, tuple[Any, list[Any]]] = {
     "check_rank": ((1, 0.5), [(1, 0.63), (1,), (1, 1 / 3), ("first", "second")]),
     "check_tie": ((0.5, 0.5), [(1, 1), (0, 0), (0.5, 1)]),
     "check_advantages": ((1, -0.333, -0.333, -0.333), [(1, -0.25, -0.25, -0.25), (0.75, -0.25, -0.25, -0.25), (1, 0)]),

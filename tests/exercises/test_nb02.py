@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def cells():
 def define(name, codes):
     """Run the one piece of code that defines a function, and return it."""
     (code,) = [code for code in codes if re.search(rf"^def {name}\(", code, re.MULTILINE)]
-    scope = {}
+    scope: dict[str, Any] = {}
     exec(code, scope)
     return scope[name]
 

@@ -7,9 +7,9 @@ import re
 import pytest
 import torch
 
-from rrec_lib.advantages import grpo_advantages
+from rrec_lib.core.paths import resource
 from rrec_lib.exercises import nb04
-from rrec_lib.paths import resource
+from rrec_lib.recpo.advantages import grpo_advantages
 
 CELLS = json.loads(resource("notebooks/04_recpo_reward_design.ipynb").read_text(encoding="utf-8"))["cells"]
 EXERCISES = {"my_rloo": nb04.check_rloo, "my_ndcg": nb04.check_tie_aware_ndcg}
@@ -50,7 +50,7 @@ def test_the_stub_is_not_attempted_and_the_solution_is_right(name, capsys):
 def test_every_exercise_cell_is_followed_by_its_check():
     for i, cell in enumerate(CELLS):
         if "exercise" in cell["metadata"].get("tags", []):
-            name = re.search(r"def (\w+)", source(cell)).group(1)
+            name = re.findall(r"def (\w+)", source(cell))[0]
             assert source(CELLS[i + 1]) == f"nb04.{EXERCISES[name].__name__}({name});"
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from rrec_lib.evaluation.intervals import bootstrap_mean_interval
 from rrec_lib.exercises import nb06
-from rrec_lib.ranking import bootstrap_mean_interval
 
 EXERCISES = {"my_difference": nb06.check_difference, "my_donors": nb06.check_donors}
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from rrec_lib.advantages import grpo_advantages, rloo_advantages
 from rrec_lib.exercises import nb07
+from rrec_lib.recpo.advantages import grpo_advantages, rloo_advantages
 
 EXERCISES = {"my_token_loss": nb07.check_token_loss, "my_advantage_test": nb07.check_advantage_test}
 

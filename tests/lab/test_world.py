@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from rrec_lib.evaluation.metrics import hit_rate_at_k
 from rrec_lib.lab import world as lab
-from rrec_lib.metrics import hit_rate_at_k
 
 CHANCE = 1 / lab.N_ITEMS
 
@@ -113,7 +113,7 @@ def test_tally_shares_tell_styles_and_errors_apart(world):
 
 def test_show_prints_a_reasoning():
     tokens = torch.tensor([7, lab.THINK, lab.CLASS_DIGIT + 3, lab.SLOT_DIGIT, lab.CHATTER + 15, lab.ANSWER, lab.ITEM])
-    assert lab.show(tokens) == "#7 <think> c3 s0 w15 <answer> <item>"
+    assert lab.as_text(tokens) == "#7 <think> c3 s0 w15 <answer> <item>"
 
 
 @pytest.mark.parametrize("sizes", [(0, 1, 1), (10**8, 1, 1)])

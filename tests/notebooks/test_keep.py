@@ -11,10 +11,11 @@ import execute
 import numpy as np
 import pytest
 
-from rrec_lib import paths, results
+from rrec_lib.core import paths, results
+from rrec_lib.core.profiles import load_profile
 from rrec_lib.data.examples import prepare_profile
-from rrec_lib.profiles import load_profile, run_name
-from rrec_lib.training import load_stage, train_recpo
+from rrec_lib.training.run_folder import run_name
+from rrec_lib.training.stages import load_stage, train_recpo
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DIES = """\
@@ -31,13 +32,13 @@ def session(keep: Path, dies: bool = False) -> tuple[str, str]:
     parameters = notebook["cells"][place := tags.index(["parameters"])]
     parameters["source"] = "".join(parameters["source"]).replace("keep = None", f"keep = {str(keep)!r}")
     if dies:
-        source = DIES.format(tests=str(ROOT / "tests"))
+        source = DIES.format(tests=str(ROOT / "tests" / "training"))
         notebook["cells"].insert(place + 1, {**parameters, "id": "dies", "metadata": {}, "source": source})
     with tempfile.TemporaryDirectory(prefix="rrec-") as name:
         folder = Path(name)
         (folder / "in.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
         environment = execute.kernel_environment("smoke", folder / "results", name)
-        command = [sys.executable, execute.RUNNER, "in.ipynb", "out.ipynb", "smoke", "report.json"]
+        command: list[str | Path] = [sys.executable, execute.RUNNER, "in.ipynb", "out.ipynb", "smoke", "report.json"]
         subprocess.run(command, cwd=folder, env=environment, check=False)
         executed = json.loads((folder / "out.ipynb").read_text(encoding="utf-8"))
         outputs = [output for cell in executed["cells"] for output in cell.get("outputs", [])]

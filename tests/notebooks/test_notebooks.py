@@ -1,5 +1,6 @@
 """Every notebook: its form as stored, a run on the smoke profile, and what that run records."""
 
+from typing import Any
 import json
 import math
 import re
@@ -97,7 +98,7 @@ def probability_after_updates(clips: bool) -> float:
 
 # What a run must record: by pencil from the toy world where a fraction stands, else as first measured.
 ADVANTAGES = [0.550396, -0.550396, 0.485415, -0.485415, 0.419061, -0.419061]  # differences of two rewards
-RECORDED = {
+RECORDED: dict[str, dict[str, Any]] = {
     "01_quickstart": {"stage": "base", "films": 60, "top": 20, "finished": 0},  # random weights never close a marker
     "02_data_preparation": {
         "rows": {"train": 694, "valid": 87, "test": 87, "items": 60},  # 868 rows, 8 : 1 : 1
@@ -180,8 +181,8 @@ def test_the_comparison_of_figures_sees_a_wrong_one():
     assert look_up(figures, "share.own") != close([1, 1.233])
     assert look_up(figures, "share.shared") != close([1e-4, 0])
     assert figures["share"]["own"] != close([1, 1.2])
-    assert [[1.0, 2.0]] == close([[1, 2]])
-    assert [[1.0, 2.0]] != close([[1, 2.001]])
+    assert close([[1, 2]]) == [[1.0, 2.0]]
+    assert close([[1, 2.001]]) != [[1.0, 2.0]]
 
 
 @pytest.fixture(scope="module", params=NAMES)

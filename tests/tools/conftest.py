@@ -33,11 +33,19 @@ def tmp_path(tmp_path, request):
 
 @pytest.fixture
 def project(tmp_path):
-    for folder in ("notebooks/profiles", "rrec_lib/exercises", "data", "results/adapters", "book/_static"):
+    for folder in (
+        "notebooks/profiles",
+        "rrec_lib/recpo",
+        "rrec_lib/cli",
+        "rrec_lib/exercises",
+        "data",
+        "results/adapters",
+        "book/_static",
+    ):
         (tmp_path / folder).mkdir(parents=True)
     for profile in ("smoke", "cpu"):
         (tmp_path / "notebooks" / "profiles" / f"{profile}.yaml").write_text("steps: 1\n")
-    for name in ("rewards.py", "cli.py", "exercises/nb01.py", "exercises/nb02.py"):
+    for name in ("recpo/rewards.py", "cli/main.py", "exercises/nb01.py", "exercises/nb02.py"):
         (tmp_path / "rrec_lib" / name).write_text("x = 1\n")
     (tmp_path / "data" / "ratings.csv").write_text("1,2\n")
     (tmp_path / "book" / "welcome.md").write_text("# Welcome\n\n```{include} _generated/times.md\n```\n")

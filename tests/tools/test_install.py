@@ -1,10 +1,14 @@
 """The installer: which Pythons, when it does nothing, and what an interruption leaves."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import install
 import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -42,6 +46,18 @@ def test_second_run_installs_nothing(project):
     assert len(calls) == 4
     install.install(str(root))
     assert len(calls) == 4
+
+
+def test_an_environment_that_is_a_link_is_anothers_and_left_alone(project):
+    root, calls = project
+    (root / "another").mkdir()
+    (root / ".venv").symlink_to(root / "another")
+    with pytest.raises(install.InstallError, match="is a link"):
+        install.install(str(root))
+    assert calls == []
+    (root / ".venv").unlink()
+    install.install(str(root))
+    assert calls
 
 
 def test_changed_lock_installs_again_into_the_same_environment(project):
@@ -87,3 +103,9 @@ def test_environment_of_a_moved_folder_is_made_anew(tmp_path):
     moved = venv.rename(tmp_path / "moved")
     assert not install._same_python(str(moved))
     assert not install._same_python(str(tmp_path / "absent"))
+
+
+@pytest.mark.parametrize("tool", re.findall(r'"\$\(PYTHON\)" tools/(\w+)\.py', (ROOT / "Makefile").read_text()))
+def test_what_make_calls_by_the_readers_python_needs_no_package(tool):
+    command = [sys.executable, "-S", "-c", f"import sys; sys.path.insert(0, 'tools'); import {tool}"]
+    subprocess.run(command, cwd=ROOT, check=True)

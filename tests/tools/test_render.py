@@ -1,4 +1,7 @@
-"""Rendering: nothing twice, warnings are errors, and a failure leaves the last good book."""
+"""Rendering: nothing twice, warnings are errors, and a failure leaves the last good book. External links are asked."""
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import render
@@ -37,3 +40,28 @@ def test_a_checkout_below_a_folder_with_brackets_is_rendered(executed):
     render.render(executed)
     assert (executed / "_build" / "html" / "book" / "welcome.html").is_file()
     assert not (executed / "_build" / "html" / "book" / "left-out.html").exists()
+
+
+class OneGoodPage(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "/good" else 404)
+        self.end_headers()
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def log_message(self, *arguments):
+        """No lines between the tests'."""
+
+
+def test_an_external_link_that_leads_nowhere_is_named(executed, capsys):
+    with ThreadingHTTPServer(("127.0.0.1", 0), OneGoodPage) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        host, page = f"http://127.0.0.1:{server.server_port}", executed / "book" / "welcome.md"
+        page.write_text(f"# Welcome\n\n[one]({host}/good)\n")
+        render.check_links(executed)
+        assert "1 of 1 links answer" in capsys.readouterr().out
+        page.write_text(f"# Welcome\n\n[one]({host}/good), [another]({host}/gone)\n")
+        with pytest.raises(BuildError, match=r"1 of 2 links lead nowhere:\nbook/welcome\.md:3: \S+/gone \(404"):
+            render.check_links(executed)
+        server.shutdown()

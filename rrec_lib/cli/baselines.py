@@ -1,0 +1,74 @@
+"""``rrec baselines``: tune every baseline on valid, and report the tuned ones on test."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from rrec_lib.core.profiles import Profile
+
+SUMMARY = "tune every baseline on valid and report them on test"
+EXAMPLES = (
+    "rrec baselines --out baselines", "rrec baselines --only EASE --only SASRec --trials 40 --out baselines",
+)  # fmt: skip
+DEFAULT_TRIALS = 20
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument(
+        "--only",
+        action="append",
+        metavar="NAME",
+        help="a baseline; may be repeated (default: all). The others' reports are kept",
+    )
+    parser.add_argument("--trials", type=int, help=f"points drawn from each search space (default: {DEFAULT_TRIALS}, "
+                        "or all of them with --minutes)")  # fmt: skip
+    parser.add_argument("--minutes", type=float, help="CPU minutes for each baseline's search, those of an earlier "
+                        "call included; no trial is started after them")  # fmt: skip
+    parser.add_argument("--out", type=Path, required=True, help="folder of the searches and of reports.json; a search "
+                        "that stands there is gone on with")  # fmt: skip
+
+
+def run(arguments: argparse.Namespace, profile: Profile) -> None:
+    """Tune, evaluate on all rows of test, print the table and write the reports."""
+    trials, minutes = arguments.trials, arguments.minutes
+    if trials is not None and trials < 1:
+        raise ValueError(f"--trials takes a number from 1 up, got {trials}")
+    if minutes is not None and not minutes > 0:
+        raise ValueError(f"--minutes takes a number above 0, got {minutes}")
+    if trials is None and minutes is None:
+        trials = DEFAULT_TRIALS
+    from rrec_lib.baselines import BASELINES
+    from rrec_lib.baselines.registry import Splits
+    from rrec_lib.baselines.tuning import fit_tuned, known, search_file, tune
+    from rrec_lib.core.results import provenance
+    from rrec_lib.data.examples import prepare_profile
+    from rrec_lib.evaluation.evaluate import evaluate, training_counts
+    from rrec_lib.evaluation.reports import load_reports, save_reports
+
+    names = arguments.only or list(BASELINES)
+    for name in names:
+        known(name)
+    dataset, seed = prepare_profile(profile), arguments.seed
+    splits, test = Splits.of(dataset), list(dataset["test"])
+    counts = training_counts(dataset["train"], splits.n_items)
+    path = arguments.out / "reports.json"
+    reports = {report.name: report for report in load_reports(path)} if path.exists() else {}
+    made = {name: report.run.get("made", {}).get(name, {}) for name, report in reports.items()}
+    width = max(map(len, names))
+    print(f"{len(test)} rows of test; NDCG@20 with its 95 % interval over users, and what valid chose")
+    for name in names:
+        tuned = tune(name, splits, trials, seed, arguments.out / search_file(name), minutes)
+        model = fit_tuned(tuned, splits, seed)
+        report = evaluate(model, test, name, profile.evaluation.bootstrap_samples, seed, counts)
+        reports[name] = replace(report, run={"data": splits.data})  # those of other data are refused
+        chosen = ", ".join(f"{key} {value}" for key, value in tuned.parameters.items())
+        print(f"  {name:{width}}  {report.interval('ndcg@20'):.4f}  {chosen}", flush=True)
+        made[name] = {"parameters": tuned.parameters, **{key: provenance()[key] for key in ("commit", "time")}}
+        save_reports(path, list(reports.values()), profile.name, splits.data, seed, made=made)
+    print(f"wrote {path}; compare with: rrec compare {path} ...")
+
+
+def remains(arguments: argparse.Namespace) -> str:
+    """What an interrupted search leaves behind."""
+    return "finished trials and reports remain, and the same command goes on from there"

@@ -1,0 +1,90 @@
+"""``rrec evaluate``: rank the catalogue for held-out users, beside baselines."""
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from rrec_lib.cli.recommend import STAGES
+from rrec_lib.core.profiles import Profile
+
+SUMMARY = "rank the catalogue for held-out users, beside baselines (notebook 06)"
+EXAMPLES = (
+    "rrec evaluate", "rrec evaluate --stage warmup --split valid --sample 200",
+    "rrec evaluate --adapter run/recpo-adapter --sample all --out report.json",
+)  # fmt: skip
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    weights = parser.add_mutually_exclusive_group()
+    weights.add_argument("--stage", default="recpo", help=STAGES)
+    weights.add_argument("--adapter", type=Path, help="folder of an adapter, such as OUT/recpo-adapter of rrec train")
+    parser.add_argument("--split", default="test", choices=["valid", "test"], help="(default: test)")
+    parser.add_argument("--sample", help="how many rows, or 'all' (default: the profile's sample, capped per user)")
+    parser.add_argument("--sample-seed", type=int, default=0, help="of the sample and the intervals (default: 0)")
+    parser.add_argument(
+        "--name", help="of the model in tables; runs with several seeds share it (default: its weights)"
+    )
+    parser.add_argument("--out", type=Path, help="also write the reports to this JSON file, for rrec compare")
+
+
+def run(arguments: argparse.Namespace, profile: Profile) -> None:
+    """Rank the catalogue for held-out users with the model and the baselines, print the table, write the reports."""
+    settings = profile.evaluation
+    rows = None if arguments.sample == "all" else _rows(arguments.sample, settings.sample_size)
+    if arguments.adapter is not None:
+        if not arguments.adapter.is_dir():
+            raise FileNotFoundError(f"no adapter folder {arguments.adapter}; `rrec train` makes one")
+        profile = replace(profile, adapters={"recpo": str(arguments.adapter)})
+    from rrec_lib.baselines import fitted_baselines
+    from rrec_lib.data.examples import prepare_profile
+    from rrec_lib.evaluation.evaluate import evaluate, sample_examples, training_counts
+    from rrec_lib.evaluation.reports import data_hash, save_reports
+    from rrec_lib.recommend.films import load_recommender
+    from rrec_lib.training.stages import adapter_card
+
+    dataset = prepare_profile(profile)
+    seed = arguments.sample_seed  # not that of the run, so that runs with several seeds see the same rows
+    recommender = load_recommender(profile, arguments.stage, arguments.seed, dataset)
+    trained = adapter_card(profile, recommender.stage)["seed"] if recommender.stage != "base" else arguments.seed
+    weights = recommender.stage if arguments.adapter is None else arguments.adapter.name
+    examples = list(dataset[arguments.split])
+    if rows is not None:
+        examples = sample_examples(examples, rows, settings.max_rows_per_user, seed)
+    counts = training_counts(dataset["train"], len(dataset["items"]))
+    model_name = arguments.name or f"R²ec ({weights})"
+    findings = recommender.model.check(examples, model_name, trained=recommender.stage != "base")
+    reports = [
+        evaluate(one, examples, name, settings.bootstrap_samples, seed, counts)
+        for name, one in fitted_baselines(dataset).items()
+    ]
+    own = evaluate(recommender.model, examples, model_name, settings.bootstrap_samples, seed, counts, findings=findings)
+    reports.append(own)
+    if arguments.out is not None:
+        save_reports(arguments.out, reports, profile.name, data_hash(dataset), trained)
+    print(f"{len(examples)} rows of {arguments.split}, {len(set(reports[0].users.tolist()))} users, ", end="")
+    print(f"{reports[0].repeats} repeats; mean with its 95 % interval over users")
+    width = max(len(report.name) for report in reports)
+    for report in reports:
+        found = report.figures()["metrics"]
+        cells = [f"{metric} {_with_interval(found[metric])}" for metric in ("hit@20", "ndcg@20")]
+        print(f"  {report.name:{width}}  {'   '.join(cells)}")
+    for report in reports:
+        for line in report.warnings:
+            print(f"note on {report.name}: {line}")
+    if arguments.out is not None:
+        print(f"wrote {arguments.out}")
+
+
+def _with_interval(found: Mapping[str, float | None]) -> str:
+    bounds = "" if found["low"] is None else f" [{found['low']:.3f}, {found['high']:.3f}]"  # of one user there is none
+    return f"{found['mean']:.3f}{bounds}"
+
+
+def _rows(given: str | None, default: int) -> int:
+    if given is None:
+        return default
+    if not given.isdecimal() or int(given) < 1:
+        raise ValueError(f"--sample takes a number of rows from 1 up, or 'all', got {given!r}")
+    return int(given)

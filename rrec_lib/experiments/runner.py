@@ -1,0 +1,273 @@
+"""What the recorded runs share: stages that end on valid or with a budget of CPU seconds, resuming, and the report.
+
+A stage ends when three evaluations on valid bring no gain, or with its budget, and goes on with its best weights;
+RecPO's may be those it started from. Stopped at any moment and started again, a run goes on from its last evaluation; a
+finished one is read back, and other settings than it was begun with are refused.
+"""
+
+import hashlib
+import json
+import time
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import DatasetDict
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from rrec_lib.core.paths import REPOSITORY, replacing
+from rrec_lib.core.profiles import Profile, available_profiles, parse_overrides
+from rrec_lib.core.results import log_lines
+from rrec_lib.data.examples import prepare_profile
+from rrec_lib.evaluation.checks import check_blind
+from rrec_lib.evaluation.evaluate import Example, evaluate_scores, mean_ndcg, sample_examples, training_counts
+from rrec_lib.evaluation.reports import data_hash, load_reports, save_reports
+from rrec_lib.model.policy import Policy, load_policy
+from rrec_lib.model.prompts import encode_items, encode_users, marker_ids, prompts_hash
+from rrec_lib.recommend.recommender import ReasoningRecommender
+from rrec_lib.training.callbacks import StopOnValid
+from rrec_lib.training.run_folder import check_same, claim, settings_of
+from rrec_lib.training.stages import save_stage, train_recpo, warm_up
+
+# Small steps of rows that share a prompt. RecPO's softmax is over what a user has not seen of the catalogue, that of
+# the warm-up over the batch, so that every target's own row is trained.
+SETTINGS: dict[str, Any] = {
+    "warmup.users_per_step": 4, "warmup.targets_per_user": 8, "warmup.item_negatives": 32, "warmup.learning_rate": 2e-3,
+    "training.item_softmax": "catalogue", "training.users_per_step": 8, "training.learning_rate": 1e-4,
+}  # fmt: skip
+CHUNK = 64  # test rows whose states are kept together
+ENDLESS = 10**6  # steps; the budget ends a stage
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may choose for all runs of an experiment.
+
+    Attributes:
+        hours: CPU hours of training a run.
+        every: steps between evaluations on valid; a pair for an experiment with two stages.
+        runs: folder of checkpoints.
+        out: folder of reports.
+        profile: its name.
+        overrides: other profile values, by ``section.field``.
+        rows: of valid that decide.
+    """
+
+    hours: float
+    every: Any
+    runs: Path
+    out: Path
+    profile: str = "cpu"
+    overrides: dict[str, Any] = field(default_factory=dict)
+    rows: int = 300
+
+
+def options_parser(description: str | None, defaults: Options) -> ArgumentParser:
+    """A script's parser with the options of every experiment; the script adds its own."""
+    parser = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("--profile", default=defaults.profile, choices=available_profiles())
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another profile value")
+    parser.add_argument("--hours", type=float, default=defaults.hours, help="CPU hours of training a run (%(default)s)")
+    pair: dict[str, Any] = {"nargs": 2, "metavar": ("WARMUP", "RECPO")} if isinstance(defaults.every, Sequence) else {}
+    parser.add_argument(
+        "--every", type=int, default=defaults.every, help="steps between evaluations (default: %(default)s)", **pair
+    )
+    parser.add_argument("--rows", type=int, default=defaults.rows, help="rows of valid that decide (%(default)s)")
+    parser.add_argument("--runs", type=Path, default=defaults.runs, help="checkpoints (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=(REPOSITORY or Path()) / defaults.out, help="reports")
+    return parser
+
+
+def options_of(arguments: Namespace) -> Options:
+    """What :func:`options_parser` has read."""
+    chosen = {one.name: getattr(arguments, one.name) for one in fields(Options) if one.name != "overrides"}
+    return Options(**chosen, overrides=parse_overrides(arguments.set))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One arm or ablation with one seed.
+
+    Attributes:
+        name: of the arm or ablation, which its report bears.
+        control: what stands before the marker, see :class:`ReasoningRecommender`.
+        seed: of LoRA weights, data order and sampling.
+        options: of the experiment.
+        profile: with the run's own values.
+        hours: CPU hours of training.
+        test_rows: test rows of a user at most; None takes all.
+        trained: false for a model as it was before training.
+        more: what else its outcome depends on.
+    """
+
+    name: str
+    control: str
+    seed: int
+    options: Options
+    profile: Profile
+    hours: float
+    test_rows: int | None = None
+    trained: bool = True
+    more: dict[str, Any] = field(default_factory=dict)
+
+    def below(self, folder: Path, suffix: str = "") -> Path:
+        """This run's place below a folder; runs on the same data with the same profile stand together."""
+        place = f"{Path(self.profile.data.dataset).name}-{self.profile.name}"
+        return folder / place / f"{self.name.replace(' ', '-')}-{self.seed}{suffix}"
+
+    @property
+    def report(self) -> Path:
+        return self.below(self.options.out, ".json")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the outcome depends on beside the seed, as the report keeps it."""
+        more = self.more if self.test_rows is None else {"test_rows": self.test_rows, **self.more}
+        return settings_of(self.profile, hours=self.hours, every=self.options.every, rows=self.options.rows, **more)
+
+    def finished(self) -> bool:
+        """Whether the report is there; the folder of checkpoints is tied to the settings.
+
+        Raises:
+            ValueError: if report or folder belong to a run with other settings.
+        """
+        if not self.report.is_file():
+            claim(self.below(self.options.runs), self.settings)
+            return False
+        kept = load_reports(self.report)[0].run.get("settings")
+        check_same(self.report, kept, self.settings, "give the same ones, or move it away")
+        return True
+
+
+def carry_out(run: Run, train: Callable[[Run, Policy, DatasetDict], None]) -> None:
+    """Train a run, or go on with it, and write its report, unless that is there.
+
+    Args:
+        run: which.
+        train: brings a fresh policy to what is evaluated.
+    """
+    if not run.finished():
+        dataset = prepare_profile(run.profile)
+        policy = load_policy(run.profile.model, run.seed)
+        train(run, policy, dataset)
+        write_report(run, policy, dataset)
+    print(f"{run.name}, seed {run.seed}: {run.report}", flush=True)
+
+
+def train_stage(
+    run: Run,
+    stage: str,
+    policy: Policy,
+    dataset: DatasetDict,
+    seconds: float,
+    every: int,
+    reached: float | None = None,
+    **more: Any,
+) -> float:
+    """Train one stage until valid or the budget ends it; the policy ends with its best weights.
+
+    Checkpoints stand in the run's folder, the weights in ``STAGE-adapter`` beside them, the log beside the report.
+
+    Args:
+        run: whose profile and seed count.
+        stage: ``"warmup"``, with the softmax over the batch, or ``"recpo"``.
+        policy: trained in place.
+        dataset: splits ``train``, ``valid`` and ``items``.
+        seconds: of the CPU, the budget.
+        every: steps between evaluations.
+        reached: NDCG@20 on valid of the weights it starts from, where it is known.
+        more: fields of RecPO's configuration.
+
+    Returns:
+        NDCG@20 on valid of the best weights.
+    """
+    profile, items = run.profile, list(dataset["items"])
+    valid = sample_examples(list(dataset["valid"]), run.options.rows, profile.evaluation.max_rows_per_user, run.seed)
+
+    def measure() -> float:
+        value = mean_ndcg(ReasoningRecommender(policy, items, profile, use_cache=False, control=run.control), valid)
+        print(f"valid NDCG@20 {value:.4f} on {len(valid)} rows", flush=True)
+        return value
+
+    print(f"{run.name}, seed {run.seed}: {stage}", flush=True)
+    stop = StopOnValid(measure, every=every, budget=seconds, start=reached)
+    folder = run.below(run.options.runs)
+    over_batch = replace(profile, training=replace(profile.training, item_softmax="batch"))
+    train, own = (warm_up, over_batch) if stage == "warmup" else (train_recpo, profile)
+    trainer: Any = train(policy, dataset, own, folder / stage, run.seed, stop=stop, max_steps=ENDLESS, **more)
+    save_stage(policy, trainer, folder / f"{stage}-adapter", dataset, profile, run.seed)
+    log_lines(trainer.state.log_history, run.below(run.options.out, f"-{stage}.jsonl"))
+    return stop.values[stop.best_step]
+
+
+def write_report(run: Run, policy: Policy, dataset: DatasetDict) -> None:
+    """Evaluate on all test rows, or some of each user, chunk by chunk, and write the ranks with their provenance."""
+    items, test, name, profile = list(dataset["items"]), list(dataset["test"]), run.name, run.profile
+    recommender = ReasoningRecommender(policy, items, profile)
+    if run.test_rows is not None:
+        test = sample_examples(test, len(test), run.test_rows, seed=0)  # the same rows whatever the run's seed
+    findings = recommender.check(test, name, trained=run.trained)
+    of_four = sample_examples(test, 4, 1, seed=0)
+    findings.append(
+        check_blind(lambda rows: recommender.score_states(recommender.states(rows, run.control)), of_four, name)
+    )
+    states, writing = chunked_states(recommender, test, run.control, CHUNK, run.below(run.options.runs) / "evaluation")
+    report = evaluate_scores(
+        lambda part: recommender.score_states(states[part].to(policy.device)),
+        test, name, profile.evaluation.bootstrap_samples, run.seed, training_counts(dataset["train"], len(items)),
+        findings=findings,
+    )  # fmt: skip
+    print(f"{name}, seed {run.seed}: test NDCG@20 {report.interval('ndcg@20')}", flush=True)
+    prompts = {"history": encode_users(policy.tokenizer, test, items), "item": encode_items(policy.tokenizer, items)}
+    tokens = {of: float(np.mean([len(ids) for ids in encoded])) for of, encoded in prompts.items()}
+    made = {"settings": run.settings, "writing": writing, "tokens": tokens}
+    save_reports(run.report, [report], profile.name, data_hash(dataset), run.seed, **made)
+
+
+def chunked_states(
+    recommender: ReasoningRecommender, examples: list[Example], control: str, size: int, runs: Path
+) -> tuple[Tensor, dict[str, float]]:
+    """States of all examples, chunk by chunk, and what writing them took; finished chunks are read back.
+
+    A chunk's file is named by all that its states depend on: weights, prompts, rollouts, control, its examples. These
+    are drawn from all, so that a chunk has several users and another's reasoning is at hand.
+
+    Returns:
+        (E, d) states in the order of the examples; CPU seconds a row and, for its own reasoning, mean tokens and the
+        share that was not finished.
+    """
+    policy, rollouts = recommender.policy, recommender.profile.rollouts
+    marker = len(marker_ids(policy.tokenizer))
+    made_by = f"{policy.fingerprint} {prompts_hash(policy.tokenizer)} {rollouts} {control}"
+    order = np.random.default_rng(0).permutation(len(examples))
+    parts: list[dict[str, Tensor]] = []
+    for numbers in np.array_split(order, -(-len(order) // size)):
+        chunk = [examples[number] for number in numbers]
+        key = hashlib.sha256(f"{made_by} {json.dumps(chunk)}".encode()).hexdigest()[:16]
+        path = runs / f"{key}.safetensors"
+        if not path.is_file():
+            start = time.process_time()
+            written = recommender.reason(chunk) if control == "own" else None
+            states, closed = recommender.states(chunk, control, written), written.closed if written else []
+            found = {
+                "states": states.cpu(),
+                "seconds": torch.tensor([time.process_time() - start]),
+                "tokens": torch.tensor([float(len(reasoning.ids) - marker) for reasoning in closed]),
+                "finished": torch.tensor([float(reasoning.finished) for reasoning in closed]),
+            }
+            with replacing(path) as temporary:
+                save_file(found, temporary)
+            done = (len(parts) + 1) * size
+            print(f"{control} {min(done, len(examples))}/{len(examples)}, {found['seconds'].item():.0f} s", flush=True)
+        parts.append(load_file(path))
+    joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    states = joined["states"][np.argsort(order)]
+    writing = {"cpu_seconds_per_row": float(joined["seconds"].sum()) / len(examples)}
+    if control == "own":
+        writing |= {"tokens": float(joined["tokens"].mean()), "unfinished": 1 - float(joined["finished"].mean())}
+    return states, writing

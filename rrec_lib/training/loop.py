@@ -1,0 +1,43 @@
+"""A trainer's run from where it stands to its end, or to a sentence that says why it stopped."""
+
+from pathlib import Path
+
+from transformers import Trainer, TrainerState
+
+from rrec_lib.core.private_names import load_weights
+from rrec_lib.training.callbacks import judge_of
+from rrec_lib.training.failures import explain, stopped
+
+
+def run(trainer: Trainer, checkpoint: Path | None = None) -> None:
+    """Train to the end; running out of memory, or of numbers, ends in a sentence.
+
+    Args:
+        trainer: either of the two.
+        checkpoint: of the trainer's folder, to go on from.
+
+    Raises:
+        TrainingError: for a failure that a reader can mend.
+    """
+    if checkpoint is not None and _load_finished(trainer, checkpoint):
+        return
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except Exception as error:  # tokenizers raises the bare class
+        reason = explain(error, trainer.state.global_step + 1, Path(str(trainer.args.output_dir)))
+        if reason is None:
+            raise
+        raise stopped(trainer, reason) from error
+
+
+def _load_finished(trainer: Trainer, checkpoint: Path) -> bool:
+    """Load a checkpoint whose run was over, by its steps or by a judge; Transformers would train one more."""
+    state, judge = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")), judge_of(trainer)
+    if not (0 < trainer.args.max_steps <= state.global_step or (judge is not None and judge.finished(state))):
+        return False
+    load_weights(trainer, checkpoint)
+    trainer.state = state
+    trainer.callback_handler.on_train_begin(trainer.args, state, trainer.control)
+    trainer.log({"train_runtime": 0.0, "total_flos": state.total_flos, "train_loss": 0.0})
+    trainer.callback_handler.on_train_end(trainer.args, state, trainer.control)
+    return True

@@ -1,0 +1,162 @@
+"""A run's folder is tied to all that the run's outcome depends on, and takes no other run."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from datasets import DatasetDict
+
+from rrec_lib.core.profiles import Profile, non_defaults
+from rrec_lib.core.results import write_json
+from rrec_lib.evaluation.reports import data_hash
+from rrec_lib.model.policy import Policy
+from rrec_lib.training.callbacks import StopOnValid
+
+FILE = "settings.json"
+_SECTIONS = ("model", "data", "rollouts", "reward", "warmup", "training", "evaluation")
+_OF_THE_PROCESS = {
+    "save_steps",
+    "save_strategy",
+    "save_total_limit",
+    "logging_steps",
+    "report_to",
+    "disable_tqdm",
+    "use_cpu",
+}
+
+
+def settings_of(profile: Profile, **more: Any) -> dict[str, Any]:
+    """What a run's outcome depends on beside its seed: runs that differ in it are no seeds of one arm.
+
+    Args:
+        profile: whose sections count, with the data set's name instead of its path.
+        more: whatever else does.
+
+    Returns:
+        Nested dictionaries as JSON holds them.
+    """
+    sections = {name: non_defaults(getattr(profile, name)) for name in _SECTIONS}
+    sections["data"]["dataset"] = Path(profile.data.dataset).name
+    catalogue = profile.training.item_softmax == "catalogue"
+    if catalogue and profile.training.item_negatives == profile.warmup.item_negatives:
+        sections["training"].pop("item_negatives", None)  # older reports say it once, for both stages
+    return json.loads(json.dumps({"profile": {"name": profile.name, **sections}, **more}))
+
+
+def run_name(profile: Profile, stage: str, seed: int) -> str:
+    """A folder's name for a run from a stage: another for every other setting, so that none resumes another's."""
+    settings = hashlib.sha256(json.dumps(settings_of(profile, stage=stage, seed=seed)).encode()).hexdigest()
+    return f"{profile.name}-from-{stage}-seed-{seed}-{settings[:8]}"
+
+
+def settings_of_stage(
+    stage: str,
+    policy: Policy,
+    dataset: DatasetDict,
+    profile: Profile,
+    seed: int,
+    stop: StopOnValid | None = None,
+    starts_from: str | None = None,
+    **overrides: Any,
+) -> dict[str, Any]:
+    """All that the outcome of a training stage depends on; not where files lie, how a step is divided, what is saved.
+
+    Args:
+        stage: ``"warmup"``, on which nothing of RecPO's sections bears but the item softmax; or ``"recpo"``.
+        policy: whose base weights count.
+        dataset: what is trained on.
+        profile: sizes and hyperparameters.
+        seed: of data order and sampling.
+        stop: what ends the run beside its steps.
+        starts_from: hash of the weights that the stage finds; None if not known, and then not compared.
+        overrides: fields of the trainer's arguments.
+    """
+    settings = settings_of(profile)["profile"]
+    training = settings["training"]
+    for section, name in (("model", "name"), ("model", "revision"), ("data", "dataset"), ("training", "save_steps")):
+        settings[section].pop(name, None)  # hashes of the weights and the data stand below
+    del settings["evaluation"], training["users_at_once"]
+    if stage == "warmup":
+        settings["training"] = {name: training[name] for name in ("item_softmax", "item_refresh_steps")}
+        settings["reward"] = {"temperature": profile.reward.temperature}
+        del settings["rollouts"]
+    else:
+        del settings["warmup"]
+        training["item_negatives"] = profile.training.item_negatives
+    changed = {name: value for name, value in overrides.items() if name not in _OF_THE_PROCESS}
+    length = settings["training" if stage == "recpo" else "warmup"]
+    length["steps"] = changed.pop("max_steps", length["steps"])
+    if stop is not None:  # then the rate is constant, and the steps are only where it may end at the latest
+        length["steps"] = None
+        settings |= {"evaluated_every": stop.every, "budget": stop.budget}
+    hashes = {"data_hash": data_hash(dataset), "base_weights": policy.base_hash}
+    if starts_from is not None:
+        hashes["starts_from"] = starts_from
+    return json.loads(json.dumps({**settings, "overrides": changed, "seed": seed, **hashes}, default=str))
+
+
+def check_same(where: Path, kept: dict[str, Any] | None, settings: dict[str, Any], remedy: str) -> None:
+    """Refuse to go on with what was made with other settings.
+
+    Args:
+        where: what is refused.
+        kept: the settings it was made with; None if it does not say.
+        settings: those of now.
+        remedy: what to do instead.
+
+    Raises:
+        ValueError: naming each setting that differs, with both values.
+    """
+    ours, theirs = _flat(settings), _flat(kept or {})
+    other = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
+    if not other:
+        return
+    if kept is None:
+        raise ValueError(f"{where} holds a run that does not say with which settings it was made; {remedy}")
+    words = ", ".join(f"{key} {theirs.get(key)}, now {ours.get(key)}" for key in other)
+    raise ValueError(f"{where} is of a run with other settings ({words}); {remedy}")
+
+
+def claim(folder: Path, settings: dict[str, Any], may_write: bool = True) -> None:
+    """Tie a folder to a run, or check that it is this one's.
+
+    Args:
+        folder: of checkpoints; made if it is not there.
+        settings: see :func:`settings_of_stage`.
+        may_write: false to check alone, as all processes but the first do.
+
+    Raises:
+        ValueError: if the folder is of a run with other settings, or holds checkpoints and does not say with which.
+    """
+    path = folder / FILE
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    reached = [int(one.name.rpartition("-")[2]) for one in folder.glob("checkpoint-*")]
+    if any(folder.glob("**/checkpoint-*")):  # a run that made none left nothing to go on from
+        remedy = "give the same ones, name another folder, or start anew (`rrec train --restart`)"
+        check_same(folder, kept and _made_alike(kept, settings, max(reached, default=0)), settings, remedy)
+        settings = {**(kept or {}), **settings}
+    if may_write and kept != settings:
+        write_json(path, settings)
+
+
+def _made_alike(kept: dict[str, Any], settings: dict[str, Any], reached: int) -> dict[str, Any]:
+    """What was kept, but for what makes no other run.
+
+    RecPO's rate is constant, so a longer run is the shorter one gone on with, unless that is past the end already; and
+    where a stage starts from is not always known.
+    """
+    alike = {**kept, **{key: value for key, value in settings.items() if key == "starts_from" and key not in kept}}
+    if "starts_from" not in settings:
+        alike.pop("starts_from", None)
+    before, now = (one.get("training", {}).get("steps") for one in (kept, settings))
+    if before is not None and now is not None and now >= reached:
+        alike["training"] = {**kept["training"], "steps": now}
+    return alike
+
+
+def _flat(settings: dict[str, Any], before: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= _flat(value, f"{before}{key}.") if isinstance(value, dict) else {f"{before}{key}": value}
+    return flat

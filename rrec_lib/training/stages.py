@@ -1,0 +1,209 @@
+"""The two training stages as one call each: resume where a run stopped, train, save the adapter with its card."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from datasets import DatasetDict
+from transformers import TrainerCallback
+
+from rrec_lib.core import hardware
+from rrec_lib.core.paths import resource
+from rrec_lib.core.processes import of_main
+from rrec_lib.core.profiles import Profile
+from rrec_lib.core.results import provenance
+from rrec_lib.data.prepared import catalogue_hash
+from rrec_lib.model.adapters import load_adapter, save_adapter
+from rrec_lib.model.policy import Policy, load_policy, weights_hash
+from rrec_lib.training.callbacks import StepLines, StopOnValid, judge_of
+from rrec_lib.training.checkpoints import last_checkpoint
+from rrec_lib.training.loop import run
+from rrec_lib.training.recpo_trainer import RecPOTrainer, recpo_config
+from rrec_lib.training.run_folder import claim, settings_of_stage
+from rrec_lib.training.warmup_trainer import WarmupTrainer, warmup_arguments
+
+STAGES = ("warmup", "recpo")
+WARMUP_FIGURES = ("token_loss", "item_loss", "grad_norm")
+RECPO_FIGURES = ("reward", "ranking_reward", "similarity_reward", "entropy", "reasoning_tokens", "item_loss")
+
+
+def warm_up(
+    policy: Policy,
+    dataset: DatasetDict,
+    profile: Profile,
+    output_dir: Path,
+    seed: int = 0,
+    stop: StopOnValid | None = None,
+    starts_from: str | None = None,
+    restart: bool = False,
+    **overrides: Any,
+) -> WarmupTrainer:
+    """Run or resume the warm-up; the policy is trained in place.
+
+    Args:
+        policy: fresh or trained.
+        dataset: splits ``train`` and ``items``.
+        profile: sizes and hyperparameters.
+        output_dir: checkpoints; a complete one there is resumed from.
+        seed: of data order.
+        stop: ends the run by valid or by a budget, and keeps its best weights.
+        starts_from: hash of the weights it starts from, to which the folder is then tied as well.
+        restart: delete what the folder holds, and start anew.
+        overrides: fields of ``TrainingArguments``, or of ``GRPOConfig``; knobs of RecPO are the profile's.
+
+    Raises:
+        ValueError: if the folder is of a run with other settings; see :mod:`rrec_lib.training.run_folder`.
+    """
+    settings = settings_of_stage("warmup", policy, dataset, profile, seed, stop, starts_from, **overrides)
+    arguments = warmup_arguments(profile, output_dir, seed, **overrides)
+    trainer = WarmupTrainer(policy, arguments, dataset, profile, [StepLines(WARMUP_FIGURES)])
+    return _run(trainer, output_dir, stop, settings, restart)
+
+
+def train_recpo(
+    policy: Policy,
+    dataset: DatasetDict,
+    profile: Profile,
+    output_dir: Path,
+    seed: int = 0,
+    callbacks: list[TrainerCallback] | None = None,
+    stop: StopOnValid | None = None,
+    starts_from: str | None = None,
+    restart: bool = False,
+    **overrides: Any,
+) -> RecPOTrainer:
+    """Run or resume RecPO; the policy is trained in place. Arguments as :func:`warm_up`, callbacks instead of lines."""
+    callbacks = [StepLines(RECPO_FIGURES)] if callbacks is None else callbacks
+    settings = settings_of_stage("recpo", policy, dataset, profile, seed, stop, starts_from, **overrides)
+    arguments = recpo_config(profile, output_dir, seed, **overrides)
+    trainer = RecPOTrainer(policy, arguments, dataset, profile, callbacks)
+    return _run(trainer, output_dir, stop, settings, restart)
+
+
+def _run(
+    trainer: Any, output_dir: Path, stop: StopOnValid | None, settings: dict[str, Any], restart: bool = False
+) -> Any:
+    if restart:
+        if trainer.args.should_save:
+            shutil.rmtree(output_dir, ignore_errors=True)
+        trainer.accelerator.wait_for_everyone()
+    claim(output_dir, settings, trainer.args.should_save)
+    trainer.accelerator.wait_for_everyone()
+    if stop is not None:
+        trainer.add_callback(stop)
+    checkpoint = of_main(last_checkpoint(output_dir))
+    if checkpoint is not None and trainer.is_world_process_zero():
+        print(f"resuming from {checkpoint.name}", flush=True)
+    run(trainer, checkpoint)
+    return trainer
+
+
+def save_stage(
+    policy: Policy,
+    trainer: WarmupTrainer | RecPOTrainer,
+    folder: Path,
+    dataset: DatasetDict,
+    profile: Profile,
+    seed: int = 0,
+) -> None:
+    """Save a trained stage as an adapter, with how it was made and its log beside it; every process has to call.
+
+    The main process saves, the others wait for it.
+    """
+    if trainer.is_world_process_zero():
+        _save(policy, trainer, folder, dataset, profile, seed)
+    trainer.accelerator.wait_for_everyone()
+
+
+def _save(policy: Policy, trainer: Any, folder: Path, dataset: DatasetDict, profile: Profile, seed: int) -> None:
+    history = [row for row in trainer.state.log_history if "loss" in row]
+    # Of the weights that are saved: a run that valid judged has its best ones back.
+    judge = judge_of(trainer)
+    steps = judge.best_step if judge else trainer.state.global_step
+    notes = {
+        "profile": profile.name,
+        "steps": steps,
+        "peak_memory_mb": round(hardware.peak_memory_mb()),
+        **provenance(seed),
+    }
+    save_adapter(policy, folder, catalogue_hash(dataset["items"]), notes, history)
+
+
+def load_stage(profile: Profile, dataset: DatasetDict, stage: str, seed: int = 0) -> Policy:
+    """Load a policy as a stage left it.
+
+    Args:
+        profile: names the recorded adapters.
+        dataset: its catalogue must be the one the adapter was trained on.
+        stage: ``"base"`` (fresh LoRA, the identity), ``"warmup"`` or ``"recpo"``. A profile without a recorded
+            adapter for the stage gives the base.
+        seed: of fresh LoRA weights.
+
+    Raises:
+        ValueError: for an unknown stage, or an adapter that is tied to something else.
+    """
+    if stage not in ("base", *STAGES):
+        raise ValueError(f"unknown stage {stage!r}; choose base, {', '.join(STAGES)}")
+    policy = load_policy(profile.model, seed)
+    folder = profile.adapters.get(stage)
+    if folder is not None:
+        load_adapter(policy, _adapter_path(folder), catalogue_hash(dataset["items"]))
+    return policy
+
+
+def has_adapter(profile: Profile, stage: str) -> bool:
+    """Whether the profile names a recorded adapter for a stage."""
+    return profile.adapters.get(stage) is not None
+
+
+def adapter_card(profile: Profile, stage: str) -> dict[str, Any]:
+    """The card of a recorded adapter: what it is tied to and how it was made."""
+    return json.loads((_adapter_path(str(profile.adapters[stage])) / "adapter_card.json").read_text(encoding="utf-8"))
+
+
+def _adapter_path(folder: str | Path) -> Path:
+    """Of an adapter that stands below the working directory, or ships with the project."""
+    return Path(folder) if Path(folder).is_dir() else resource(str(folder))
+
+
+def make_adapters(
+    profile: Profile,
+    dataset: DatasetDict,
+    out: Path,
+    seed: int = 0,
+    stages: tuple[str, ...] = STAGES,
+    restart: bool = False,
+) -> None:
+    """Train stages one after the other and save each as ``out/STAGE-adapter``.
+
+    Killed at any point and called again, it goes on from the last complete checkpoint. RecPO alone starts from the
+    profile's recorded warm-up, if it has one. A warm-up of no steps is left out.
+
+    Args:
+        profile: sizes and hyperparameters.
+        dataset: prepared data.
+        out: folder of checkpoints and adapters.
+        seed: of LoRA weights, data order and sampling.
+        stages: of :data:`STAGES`, in that order.
+        restart: delete what the folder holds of these stages first.
+
+    Raises:
+        ValueError: if the folder is of a run with other settings, or the profile's settings contradict each other.
+    """
+    if "recpo" in stages:
+        recpo_config(profile, out / "recpo", seed)  # what it refuses is better said before the warm-up than behind it
+    policy = load_stage(profile, dataset, "warmup" if stages == ("recpo",) else "base", seed)
+    for stage in () if restart else stages:  # before any work
+        claim(out / stage, settings_of_stage(stage, policy, dataset, profile, seed), may_write=False)
+    for stage in stages:
+        if stage == "warmup" and profile.warmup.steps == 0:
+            continue
+        start = time.monotonic()
+        train = warm_up if stage == "warmup" else train_recpo
+        found = weights_hash(policy.model, only_trainable=True)
+        trainer = train(policy, dataset, profile, out / stage, seed, starts_from=found, restart=restart)
+        save_stage(policy, trainer, out / f"{stage}-adapter", dataset, profile, seed)
+        if trainer.is_world_process_zero():
+            print(f"{stage}: {time.monotonic() - start:.0f} s, saved {out / f'{stage}-adapter'}", flush=True)

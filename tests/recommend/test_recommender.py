@@ -1,0 +1,103 @@
+"""Reasonings, and what stands in their place."""
+
+from itertools import combinations
+from typing import Any
+
+import pytest
+import torch
+
+from rrec_lib.evaluation.evaluate import sample_examples
+from rrec_lib.model.encode import encode
+from rrec_lib.model.policy import load_policy
+from rrec_lib.model.prompts import encode_users, marker_ids
+from rrec_lib.recommend.controls import other_users, random_texts, shuffled_histories
+from rrec_lib.recommend.recommender import ReasoningRecommender
+
+
+def test_controls_read_other_states(smoke_profile, smoke_dataset):
+    recommender = ReasoningRecommender(load_policy(smoke_profile.model), list(smoke_dataset["items"]), smoke_profile)
+    examples = sample_examples(smoke_dataset["test"], 6, 2, seed=0)
+    written = recommender.reason(examples, temperature=1.0)  # greedily, random weights write the same for everybody
+    own = recommender.states(examples, "own", written)
+    prompts = encode_users(recommender.policy.tokenizer, examples, recommender.items)
+    whole = [prompt + closed.ids for prompt, closed in zip(prompts, written.closed, strict=True)]
+    torch.testing.assert_close(own, encode(recommender.policy, whole), atol=1e-4, rtol=1e-4)
+    none = recommender.states(examples, "none")
+    other = recommender.states(examples, "other", written)
+    random, shuffled = (recommender.states(examples, control, written) for control in ("random", "shuffled"))
+    moved = shuffled_histories(examples)
+    torch.testing.assert_close(shuffled, recommender.reason(moved).states)
+    marker = marker_ids(recommender.policy.tokenizer)
+    texts = random_texts(recommender.policy.tokenizer, [len(closed.ids) - len(marker) for closed in written.closed])
+    whole = [prompt + text + marker for prompt, text in zip(prompts, texts, strict=True)]
+    torch.testing.assert_close(random, encode(recommender.policy, whole), atol=1e-4, rtol=1e-4)
+    users = [example["user_id"] for example in examples]
+    donors = [next(j % 6 for j in range(i + 1, i + 6) if users[j % 6] != users[i]) for i in range(6)]
+    whole = [prompt + written.closed[donor].ids for prompt, donor in zip(prompts, donors, strict=True)]
+    torch.testing.assert_close(other, encode(recommender.policy, whole), atol=1e-4, rtol=1e-4)
+    found = {"own": own, "none": none, "other": other, "random": random, "shuffled": shuffled}
+    for one, another in combinations(found, 2):
+        assert not torch.allclose(found[one], found[another]), f"{one} and {another}"
+    assert recommender.scores(examples).shape == (6, len(recommender.items))
+    with pytest.raises(ValueError, match="unknown control 'all'; choose one of own, none, other"):
+        recommender.states(examples, "all")
+
+
+def test_reasoning_leaves_the_random_stream_as_it_was(smoke_profile, smoke_dataset):
+    policy = load_policy(smoke_profile.model)
+    recommender = ReasoningRecommender(policy, list(smoke_dataset["items"]), smoke_profile)
+    examples = sample_examples(smoke_dataset["test"], 2, 1, seed=0)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    written = [recommender.reason(examples, temperature=1.0, seed=seed) for seed in (1, 1, 2)]
+    assert torch.equal(torch.rand(3), expected)
+    ids = [[closed.ids for closed in found.closed] for found in written]
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_shuffled_histories_keep_ratings_with_their_items_and_times_in_place():
+    example: dict[str, Any] = {"history": [7, 8, 9, 6], "history_ratings": [1.0, 2.0, 3.0, 4.0]}
+    example["history_timestamps"] = [1, 2, 3, 4]
+    (moved,) = shuffled_histories([example])
+    assert moved["history"] != example["history"]
+    ratings = dict(zip(example["history"], example["history_ratings"], strict=True))
+    assert {item: ratings[item] for item in moved["history"]} == ratings
+    assert [ratings[item] for item in moved["history"]] == moved["history_ratings"]
+    assert moved["history_timestamps"] == [1, 2, 3, 4]
+    assert example["history"] == [7, 8, 9, 6]
+
+
+def test_random_texts_are_seeded_and_hold_no_special_token(smoke_profile):
+    tokenizer = load_policy(smoke_profile.model).tokenizer
+    texts = random_texts(tokenizer, [5000, -2, 3])
+    assert [len(text) for text in texts] == [5000, 0, 3]
+    assert not set(texts[0]) & set(tokenizer.all_special_ids)
+    assert len(set(texts[0])) > 4000  # drawn evenly from nearly fifty thousand
+    assert random_texts(tokenizer, [5000])[0] == texts[0]
+
+
+def test_other_users_never_gives_ones_own():
+    assert other_users([1, 1, 2, 2]) == [2, 2, 0, 0]
+    with pytest.raises(ValueError, match="at least two users"):
+        other_users([1, 1])
+
+
+def test_a_real_adapter_is_caught_until_it_is_trained(smoke_profile, smoke_dataset):
+    """LoRA starts as no change at all; any change of its second matrix is one."""
+    policy = load_policy(smoke_profile.model)
+    recommender = ReasoningRecommender(policy, list(smoke_dataset["items"]), smoke_profile, use_cache=False)
+    rows = list(smoke_dataset["test"])[:4]
+    assert [found.check for found in recommender.check(rows, "base", trained=False)] == ["item table"]
+    with pytest.raises(ValueError, match="adapter is untrained"):
+        recommender.check(rows, "x", trained=True)
+    with torch.no_grad():
+        for name, weight in policy.model.named_parameters():
+            if "lora_B" in name:
+                weight.add_(0.1)
+    stale = recommender.item_embeddings  # of the weights before
+    del recommender.item_embeddings
+    assert [found.check for found in recommender.check(rows, "x", trained=True)] == ["trained", "item table"]
+    recommender.item_embeddings = stale.roll(1, 0)
+    with pytest.raises(ValueError, match="the table is shuffled or of other weights"):
+        recommender.check(rows, "x", trained=True)

@@ -1,0 +1,60 @@
+"""Scripts hand on what they read, to one call each; a wrong option is refused before anything runs."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+from rrec_lib.experiments.ablations import RUNNABLE
+from rrec_lib.experiments.lab_runs import LAB_LINES
+
+
+@pytest.fixture
+def call(monkeypatch):
+    """Start a script, and return what it hands to a function in the place of the library's."""
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "scripts"))
+
+    def start(name, function, *arguments):
+        script, given = importlib.import_module(name), []
+        monkeypatch.setattr(script, function, lambda *handed: given.append(handed))
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
+        script.main()
+        return given[0]
+
+    return start
+
+
+def test_the_reference_run(call):
+    options, arms, seeds = call("reference_run", "run_reference", "--seeds", 4, "--every", 2, 3, "--set", "model.x=1")
+    assert (options.hours, list(options.every), options.overrides, options.rows) == (1.0, [2, 3], {"model.x": 1}, 300)
+    assert (arms, seeds) == (["with reasoning", "without reasoning", "untrained"], [4])
+    assert options.out.parts[-2:] == ("results", "reference")
+
+
+def test_the_ablations(call):
+    handed = call("ablations", "run_ablations", "--recpo", "there", "--test-rows", 2, "--every", 7)
+    assert handed[1:] == (RUNNABLE, 0, 2, 0.6, {"warmup": None, "recpo": Path("there")})
+    assert (handed[0].hours, handed[0].every, handed[0].profile) == (0.25, 7, "cpu")
+
+
+def test_the_lab(call):
+    assert call("run_lab", "search_rate", "--search", "1e-3", "--out", "o")[1:] == ([1e-3], Path("o/search.json"))
+    config, seeds, lines, *_ = call("run_lab", "run_lab", "--seeds", 7, "--set", "beta=0.5")
+    assert (config.beta, seeds, lines) == (0.5, [7], list(LAB_LINES))
+
+
+@pytest.mark.parametrize(("setting", "message"), [
+    ("steps", "a setting reads KEY=VALUE"), ("foo=1", "foo"), ("user_state=all", "user_state must be one of"),
+    ("token_normalization=all", "token_normalization must be one of"),
+])  # fmt: skip
+def test_a_wrong_knob_is_named_before_anything_runs(call, capsys, setting, message):
+    with pytest.raises(SystemExit):
+        call("run_lab", "run_lab", "--set", setting)
+    assert message in capsys.readouterr().err
+
+
+def test_an_ablation_that_is_none_is_refused(call, capsys):
+    with pytest.raises(SystemExit):
+        call("ablations", "run_ablations", "--lines", "mean state")
+    assert "invalid choice: 'mean state'" in capsys.readouterr().err

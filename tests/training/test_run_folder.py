@@ -1,0 +1,103 @@
+"""A run's folder takes its own run alone: another is refused by what differs, and nothing in the folder changes."""
+
+import dataclasses
+import json
+
+import pytest
+
+from rrec_lib.cli.main import main
+from rrec_lib.training.checkpoints import last_checkpoint
+from rrec_lib.training.run_folder import claim, settings_of
+from rrec_lib.training.stages import make_adapters
+
+SMALL = ["--set", "training.steps=2", "--set", "warmup.steps=2", "--profile", "smoke"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run, both stages."""
+    folder = tmp_path_factory.mktemp("run") / "run"
+    assert main(["train", "--out", str(folder), *SMALL]) == 0
+    return folder
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        (["--seed", "1"], "seed 0, now 1"),
+        (["--set", "warmup.learning_rate=0.01"], "warmup.learning_rate 0.001, now 0.01"),
+        (["--set", "training.learning_rate=0.01"], "training.learning_rate 0.001, now 0.01"),
+        (["--set", "training.users_per_step=2"], "training.users_per_step 4, now 2"),
+        (["--set", "rollouts.group_size=2"], "rollouts.group_size 4, now 2"),
+        (["--set", "model.lora_rank=2"], "model.lora_rank 4, now 2"),
+        (["--set", "data.max_users=30"], "data.max_users 40, now 30"),
+        (["--set", "warmup.steps=3"], "warmup.steps 2, now 3"),
+        (["--set", "training.steps=1"], "training.steps 2, now 1"),
+    ],
+)
+def test_another_run_is_refused_by_what_differs(run, capsys, changes, named):
+    before = contents(run)
+    assert main(["train", "--out", str(run), *SMALL, *changes]) == 2
+    said = capsys.readouterr().err
+    assert "is of a run with other settings" in said
+    assert named in said
+    assert "--restart" in said
+    assert contents(run) == before
+
+
+def test_the_same_run_goes_on_and_so_does_a_longer_one(run, capsys):
+    for more in ([], ["--set", "training.save_steps=3", "--set", "training.users_at_once=1"]):
+        assert main(["train", "--out", str(run), *SMALL, *more]) == 0
+    assert main(["train", "--out", str(run), *SMALL, "--set", "training.steps=3"]) == 0
+    assert last_checkpoint(run / "recpo") == run / "recpo" / "checkpoint-3"
+
+
+def test_other_data_of_the_same_name_is_refused(smoke_profile, smoke_dataset, tmp_path):
+    warmup = dataclasses.replace(smoke_profile.warmup, steps=1)
+    profile = dataclasses.replace(smoke_profile, warmup=warmup)
+    make_adapters(profile, smoke_dataset, tmp_path, stages=("warmup",))
+    other = smoke_dataset.copy()
+    other["train"] = smoke_dataset["train"].select(range(20))
+    with pytest.raises(ValueError, match="data_hash"):
+        make_adapters(profile, other, tmp_path, stages=("warmup",))
+
+
+def test_restart_starts_anew(tmp_path):
+    one = [*SMALL, "--stage", "warmup", "--out", str(tmp_path)]
+    assert main(["train", *one]) == 0
+    first = json.loads((tmp_path / "warmup-adapter" / "log.jsonl").read_text().splitlines()[0])
+    assert main(["train", *one, "--seed", "1"]) == 2
+    assert main(["train", *one, "--seed", "1", "--restart"]) == 0
+    again = json.loads((tmp_path / "warmup-adapter" / "log.jsonl").read_text().splitlines()[0])
+    assert again["loss"] != first["loss"]
+    assert json.loads((tmp_path / "warmup" / "settings.json").read_text())["seed"] == 1
+
+
+def test_checkpoints_without_settings_are_refused(tmp_path, smoke_profile):
+    (tmp_path / "checkpoint-3").mkdir()
+    with pytest.raises(ValueError, match="does not say with which settings"):
+        claim(tmp_path, settings_of(smoke_profile))
+    assert not (tmp_path / "settings.json").exists()
+
+
+def test_only_the_first_process_writes(tmp_path, smoke_profile):
+    claim(tmp_path, settings_of(smoke_profile), may_write=False)
+    assert not (tmp_path / "settings.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("training.optimizer=paged_adamw_8bit", "needs bitsandbytes, which is not installed"),
+        ("training.optimizer=adam", "training.optimizer takes a name of Transformers'"),
+        ("training.users_at_once=3", "users_per_step 4 can't be shared equally"),
+    ],
+)
+def test_what_recpo_refuses_is_said_before_the_warm_up(tmp_path, capsys, setting, said):
+    assert main(["train", "--out", str(tmp_path / "run"), "--set", setting, "--profile", "smoke"]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
