@@ -6,17 +6,18 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 
+from rrec_lib.core.profiles import load_profile
 from rrec_lib.data.examples import prepare_profile
-from rrec_lib.models import load_language_model
-from rrec_lib.policy import load_policy
-from rrec_lib.profiles import load_profile
-from rrec_lib.prompts import encode_items, encode_users
-from rrec_lib.rollouts import close
-from rrec_lib.trainer import RecPOTrainer, recpo_config
+from rrec_lib.model.load import load_language_model
+from rrec_lib.model.policy import load_policy
+from rrec_lib.model.prompts import encode_items, encode_users
+from rrec_lib.recpo.rollouts import close
+from rrec_lib.training import recpo_trainer
 
 FILE = Path(__file__).resolve().parents[1] / "recpo_in_one_file.py"
 RATE = 0.3  # of plain gradient descent, large enough that the second update's ratios leave the clip's range
@@ -144,18 +145,14 @@ def test_reasonings_end_as_the_librarys_do(one, smoke_profile):
 # -- a step -------------------------------------------------------------------------------------------------------
 
 
-class Watched(RecPOTrainer):
-    """Keeps what a step makes: its examples and samples, rewards, and the loss and gradients of each update."""
+class Watched(recpo_trainer.RecPOTrainer):
+    """Keeps what a step makes: its examples and samples, and the loss and gradients of each update."""
 
-    def _generate_and_score_completions(self, inputs):
+    def sample_and_score(self, inputs):
         self.losses, self.gradients, self.examples = [], [], inputs[:: self.num_generations]
-        self.samples = super()._generate_and_score_completions(inputs)
+        self.samples = super().sample_and_score(inputs)
         self.table = self.item_embeddings.clone()
         return self.samples
-
-    def _log_rollouts(self, rollouts, rewards, *rest):
-        super()._log_rollouts(rollouts, rewards, *rest)
-        self.rewards = rewards
 
     def training_step(self, *args, **kwargs):
         loss = super().training_step(*args, **kwargs)
@@ -182,9 +179,11 @@ def run(request, smoke_profile, smoke_dataset, tmp_path_factory):
     settings = {"max_steps": request.param, "num_iterations": request.param, "optim": "sgd", "learning_rate": RATE}
     folder = tmp_path_factory.mktemp("run")
     # Seed 1 draws groups whose rewards don't nearly tie: dividing by their spread would magnify rounding.
-    config = recpo_config(smoke_profile, folder, seed=1, max_grad_norm=0, save_strategy="no", **settings)
-    trainer = Watched(policy, config, smoke_dataset)
-    trainer.train()
+    config = recpo_trainer.recpo_config(smoke_profile, folder, seed=1, max_grad_norm=0, save_strategy="no", **settings)
+    trainer = Watched(policy, config, smoke_dataset, smoke_profile)
+    with mock.patch.object(recpo_trainer, "fused_reward", wraps=recpo_trainer.fused_reward) as fused:
+        trainer.train()
+    trainer.rewards = recpo_trainer.fused_reward(*fused.call_args.args)
     return trainer, before, request.param
 
 
