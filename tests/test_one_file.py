@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from unittest import mock
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +18,7 @@ from rrec_lib.model.policy import load_policy
 from rrec_lib.model.prompts import encode_items, encode_users
 from rrec_lib.recpo.rollouts import close
 from rrec_lib.training import recpo_trainer
+from rrec_lib.training.recpo_trainer import RecPOTrainer, recpo_config
 
 FILE = Path(__file__).resolve().parents[1] / "recpo_in_one_file.py"
 RATE = 0.3  # of plain gradient descent, large enough that the second update's ratios leave the clip's range
@@ -28,7 +29,9 @@ TOLERANCE = 1e-5  # float32: of a tensor's difference in parts of its length
 def one():
     """The file as a module of its own, so that a test may change its settings."""
     spec = importlib.util.spec_from_file_location("recpo_in_one_file", FILE)
-    module = importlib.util.module_from_spec(spec)
+    assert spec is not None
+    assert spec.loader is not None
+    module: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     module.LONGEST_GRADIENT = torch.inf  # gradients are compared as they are
     return module
@@ -145,14 +148,24 @@ def test_reasonings_end_as_the_librarys_do(one, smoke_profile):
 # -- a step -------------------------------------------------------------------------------------------------------
 
 
-class Watched(recpo_trainer.RecPOTrainer):
-    """Keeps what a step makes: its examples and samples, and the loss and gradients of each update."""
+class Watched(RecPOTrainer):
+    """Keeps what a step makes: its examples and samples, rewards, and the loss and gradients of each update."""
 
     def sample_and_score(self, inputs):
         self.losses, self.gradients, self.examples = [], [], inputs[:: self.num_generations]
-        self.samples = super().sample_and_score(inputs)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(recpo_trainer, "fused_reward", self.noted(recpo_trainer.fused_reward))
+            self.samples = super().sample_and_score(inputs)
+        assert self.item_embeddings is not None
         self.table = self.item_embeddings.clone()
         return self.samples
+
+    def noted(self, fused_reward):
+        def note(*parts):
+            self.rewards = fused_reward(*parts)
+            return self.rewards
+
+        return note
 
     def training_step(self, *args, **kwargs):
         loss = super().training_step(*args, **kwargs)
@@ -179,11 +192,9 @@ def run(request, smoke_profile, smoke_dataset, tmp_path_factory):
     settings = {"max_steps": request.param, "num_iterations": request.param, "optim": "sgd", "learning_rate": RATE}
     folder = tmp_path_factory.mktemp("run")
     # Seed 1 draws groups whose rewards don't nearly tie: dividing by their spread would magnify rounding.
-    config = recpo_trainer.recpo_config(smoke_profile, folder, seed=1, max_grad_norm=0, save_strategy="no", **settings)
+    config = recpo_config(smoke_profile, folder, seed=1, max_grad_norm=0, save_strategy="no", **settings)
     trainer = Watched(policy, config, smoke_dataset, smoke_profile)
-    with mock.patch.object(recpo_trainer, "fused_reward", wraps=recpo_trainer.fused_reward) as fused:
-        trainer.train()
-    trainer.rewards = recpo_trainer.fused_reward(*fused.call_args.args)
+    trainer.train()
     return trainer, before, request.param
 
 

@@ -15,7 +15,7 @@ from torch.utils.data import Sampler
 _MODEL = "transformers 5.23"
 _TRAINER = "transformers 5.8, 5.23 and 5.24"
 _GRPO = "trl 1.10 and 1.16"
-CHECKED = {  # name -> releases in which it was found doing what is said here
+CHECKED = {  # name -> releases whose source has it; the test tries the installed one
     "_attn_implementation": _MODEL,
     "_pre_quantization_dtype": _MODEL,
     "_get_grad_norm": _TRAINER,
