@@ -76,7 +76,7 @@ def compare(first: Arm, second: Arm, metric: str, samples: int = SAMPLES, seed: 
 
     Source: the Multi-Bootstrap, Sellam et al., arXiv 2106.16163, with whole users in the place of examples.
     """
-    means, draws = _resampled([first, second], metric, samples, seed)
+    means, draws = resampled_means([first, second], metric, samples, seed)
     mean, users = means[0] - means[1], first[0].users
     per_row = [np.mean([report.metric(metric) for report in arm], axis=0) for arm in (first, second)]
     spread = user_spread(per_row[0] - per_row[1], users)
@@ -92,7 +92,7 @@ def compare(first: Arm, second: Arm, metric: str, samples: int = SAMPLES, seed: 
 
 def arm_interval(arm: Arm, metric: str, samples: int = SAMPLES, seed: int = 0) -> Interval:
     """Mean of an arm over its reports, with an interval over users and seeds; arguments as :func:`compare`."""
-    means, draws = _resampled([arm], metric, samples, seed)
+    means, draws = resampled_means([arm], metric, samples, seed)
     return _interval(means[0], draws[0], arm[0].users)
 
 
@@ -200,7 +200,7 @@ def detectable_difference(users: int, spread: float, power: float = 0.8, level: 
     return (normal.inv_cdf((1 + level) / 2) + normal.inv_cdf(power)) * spread / users**0.5
 
 
-def _resampled(arms: Sequence[Arm], metric: str, samples: int, seed: int) -> tuple[list[float], list[np.ndarray]]:
+def resampled_means(arms: Sequence[Arm], metric: str, samples: int, seed: int) -> tuple[list[float], list[np.ndarray]]:
     """Per arm: its mean, and its (samples,) resampled means."""
     if samples < 1 or not all(arms):
         raise ValueError(
