@@ -1,0 +1,171 @@
+"""Skills: short texts that follow from a history and from training data, never from the target, and can be checked.
+
+In: an example, the item table, each item's neighbours among the training logs. Out: a text; the statements that a text
+makes, and which of them are true. The warm-up may teach them, and what RecPO writes can be held against them.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from rrec_lib.data.examples import Example, Item
+from rrec_lib.model.prompts import item_name
+
+LIST = r"[^.;:]+?"
+
+
+@dataclass(frozen=True)
+class World:
+    """What statements are true of.
+
+    Attributes:
+        items: the item table, with ``title``, ``year`` and ``genres``.
+        neighbours: per item those that people who had it had as well, the nearest first, from training logs.
+    """
+
+    items: Sequence[Item]
+    neighbours: Sequence[Sequence[int]]
+
+    def named(self, name: str) -> int | None:
+        """The item of that name."""
+        return next((row for row, item in enumerate(self.items) if item_name(item) == name), None)
+
+
+@dataclass(frozen=True)
+class Statement:
+    """``what`` is said of ``whom``: ``("likes", "Drama")``, ``("goes with", "Alien (1979)|Aliens (1986)")``."""
+
+    what: str
+    whom: str
+
+
+def genre_ratings(example: Example, world: World) -> dict[str, list[float]]:
+    """The ratings that a history gives to each genre."""
+    found: dict[str, list[float]] = {}
+    for row, rating in zip(example["history"], example["history_ratings"], strict=True):
+        for genre in world.items[row].get("genres") or []:
+            found.setdefault(genre, []).append(float(rating))
+    return found
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _decades(example: Example, world: World) -> Counter[int]:
+    years = [world.items[row].get("year") for row in example["history"]]
+    return Counter(int(year) // 10 * 10 for year in years if year)
+
+
+def _likes(example: Example, world: World, genre: str) -> bool:
+    ratings = genre_ratings(example, world)
+    return genre in ratings and _mean(ratings[genre]) >= _mean(example["history_ratings"])
+
+
+def _rates_lower(example: Example, world: World, genre: str) -> bool:
+    ratings = genre_ratings(example, world)
+    return genre in ratings and _mean(ratings[genre]) < _mean(example["history_ratings"])
+
+
+def _mostly_from(example: Example, world: World, era: str) -> bool:
+    decades = _decades(example, world)
+    return bool(decades) and decades.get(int(era.removesuffix("s")), 0) == max(decades.values())
+
+
+def _goes_with(example: Example, world: World, pair: str) -> bool:
+    had, other = (world.named(name) for name in pair.split("|"))
+    return had in example["history"] and other is not None and other in world.neighbours[had]  # type: ignore[index]
+
+
+def _shift(example: Example, world: World) -> dict[str, float]:
+    """Per genre, its share of the last two items less that of those before."""
+    rows = list(example["history"])
+    late, early = rows[-2:], rows[:-2]
+    share = lambda part, genre: _mean([genre in (world.items[row].get("genres") or []) for row in part])  # noqa: E731
+    genres = sorted({genre for row in rows for genre in world.items[row].get("genres") or []})
+    return {genre: share(late, genre) - share(early, genre) for genre in genres} if early else {}
+
+
+TRUE: Mapping[str, Callable[[Example, World, str], bool]] = {
+    "likes": _likes,
+    "rates lower": _rates_lower,
+    "mostly from": _mostly_from,
+    "goes with": _goes_with,
+    "more": lambda example, world, genre: _shift(example, world).get(genre, 0.0) > 0,
+    "less": lambda example, world, genre: _shift(example, world).get(genre, 0.0) < 0,
+}
+
+
+def taste(example: Example, world: World) -> str:
+    """Genres that are rated at least as well as the rest, the decade, and a genre that is rated lower."""
+    ratings = genre_ratings(example, world)
+    liked = sorted((g for g in ratings if _likes(example, world, g)), key=lambda g: (-sum(ratings[g]), g))[:2]
+    lower = sorted((g for g in ratings if _rates_lower(example, world, g)), key=lambda g: (_mean(ratings[g]), g))[:1]
+    decades = _decades(example, world)
+    era = f", mostly from the {max(decades, key=lambda d: (decades[d], d))}s" if decades else ""
+    return f"Likes {' and '.join(liked) or 'many things'}{era}{f'; rates {lower[0]} lower' if lower else ''}."
+
+
+def association(example: Example, world: World) -> str:
+    """The best-rated late item, and two that people who had it had too."""
+    order = sorted(enumerate(example["history"]), key=lambda at: (example["history_ratings"][at[0]], at[0]))
+    seen = set(example["seen"])
+    for _, row in reversed(order):
+        near = [other for other in world.neighbours[row] if other not in seen][:2]
+        if near:
+            names = " and ".join(item_name(world.items[other]) for other in near)
+            return f"People who liked {item_name(world.items[row])} also liked {names}."
+    return idle(example, world)
+
+
+def drift(example: Example, world: World) -> str:
+    """What the last two items have more and less of than those before."""
+    shift = _shift(example, world)
+    more = max(shift, key=lambda genre: (shift[genre], genre), default=None)
+    less = min(shift, key=lambda genre: (shift[genre], genre), default=None)
+    if more is None or less is None or not shift[more] > 0 > shift[less]:
+        return idle(example, world)
+    return f"Lately more {more}, less {less}."
+
+
+def idle(example: Example, world: World) -> str:
+    """Words that hold nothing, about as many as the others have."""
+    return "Let me think about what could come next for this person."
+
+
+SKILLS: Mapping[str, Callable[[Example, World], str]] = {
+    "taste": taste,
+    "association": association,
+    "drift": drift,
+    "idle": idle,
+}
+
+
+def parse(text: str) -> tuple[str, list[Statement]] | None:
+    """Which skill a text is of and what it states; None unless the whole text is one."""
+    text = text.strip()
+    if text == idle({}, World([], [])):
+        return "idle", []
+    if found := re.fullmatch(rf"Likes ({LIST})(?:, mostly from the (\d{{4}}s))?(?:; rates ({LIST}) lower)?\.", text):
+        liked = [] if found[1] == "many things" else found[1].split(" and ")
+        stated = [Statement("likes", genre) for genre in liked]
+        stated += [Statement("mostly from", found[2])] if found[2] else []
+        return "taste", stated + ([Statement("rates lower", found[3])] if found[3] else [])
+    if found := re.fullmatch(r"People who liked (.+) also liked (.+)\.", text):
+        pairs = re.split(r"(?<=\)) and ", found[2])  # a title may hold "and"; its year ends it
+        return "association", [Statement("goes with", f"{found[1]}|{other}") for other in pairs]
+    if found := re.fullmatch(rf"Lately more ({LIST}), less ({LIST})\.", text):
+        return "drift", [Statement("more", found[1]), Statement("less", found[2])]
+    return None
+
+
+def is_true(statement: Statement, example: Example, world: World) -> bool:
+    """Whether a statement holds of a history, or of the training data."""
+    return TRUE[statement.what](example, world, statement.whom)
+
+
+def contradicts_itself(statements: Sequence[Statement]) -> bool:
+    """Whether a genre is said to be liked and rated lower, or to be more and less."""
+    said = {what: {s.whom for s in statements if s.what == what} for what in TRUE}
+    return bool(said["likes"] & said["rates lower"] or said["more"] & said["less"])

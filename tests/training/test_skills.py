@@ -1,0 +1,63 @@
+"""Skills: every text parses whole and is true, none looks at the target, and what is false is seen."""
+
+import pytest
+
+from rrec_lib.baselines.item_item import EASE
+from rrec_lib.training.skills import SKILLS, Statement, World, contradicts_itself, is_true, parse
+
+
+def read(text):
+    """A text that must be a skill's."""
+    found = parse(text)
+    assert found is not None, text
+    return found
+
+
+@pytest.fixture(scope="module")
+def world(smoke_dataset):
+    items = list(smoke_dataset["items"])
+    weights = EASE(list(smoke_dataset["train"]), len(items)).weights
+    return World(items, weights.topk(10, dim=1).indices.tolist())
+
+
+@pytest.fixture(scope="module")
+def examples(smoke_dataset):
+    return list(smoke_dataset["train"])
+
+
+@pytest.mark.parametrize("name", SKILLS)
+def test_texts_parse_whole_and_are_true_of_the_history(world, examples, name):
+    written = [SKILLS[name](example, world) for example in examples]
+    found = [read(text) for text in written]
+    stated = [(statement, example) for kind, example in zip(found, examples, strict=True) for statement in kind[1]]
+    assert all(is_true(statement, example, world) for statement, example in stated)
+    assert not any(contradicts_itself(statements) for _, statements in found)
+    own = [kind for kind, _ in found if kind == name]
+    assert len(own) > len(found) / 3  # else words that hold nothing stand in
+    if name != "idle":
+        assert len({statement for statement, _ in stated}) > 3
+
+
+@pytest.mark.parametrize("name", SKILLS)
+def test_no_text_looks_at_the_target(world, examples, name):
+    for example in examples[:50]:
+        blind = {key: value for key, value in example.items() if not key.startswith("target")}
+        assert SKILLS[name](blind, world) == SKILLS[name](example, world)
+
+
+def test_of_another_history_most_statements_are_false(world, examples):
+    true = []
+    for example, other in zip(examples, reversed(examples), strict=True):
+        if example["user_id"] != other["user_id"]:
+            _, statements = read(SKILLS["association"](example, world))
+            true += [is_true(statement, other, world) for statement in statements]
+    assert sum(true) < len(true) / 4
+
+
+def test_what_is_no_skill_or_says_two_things_at_once_is_seen():
+    for text in ("", "Likes Drama", "Likes Drama. Lately more War, less Crime.", "I think Drama."):
+        assert parse(text) is None
+    assert contradicts_itself([Statement("likes", "Drama"), Statement("rates lower", "Drama")])
+    assert not contradicts_itself([Statement("likes", "Drama"), Statement("rates lower", "War")])
+    _, stated = read("People who liked Sense and Sensibility (1995) also liked Heat (1995) and Love and Death (1975).")
+    assert [statement.whom.split("|")[1] for statement in stated] == ["Heat (1995)", "Love and Death (1975)"]
