@@ -37,7 +37,7 @@ class Ablation:
     Attributes:
         name: of its reports.
         changes: what it changes, in words.
-        knobs: the same as profile values (``section.field``) and fields of RecPO's configuration.
+        knobs: the same as profile values, ``section.field``.
         start: the adapter it starts from, ``"warmup"`` or ``"recpo"``; ``"base"`` for the untrained model; None for
             what only the lab can run.
         trains: the stage that is trained, ``"recpo"`` or ``"warmup"``; None for a line that only reads.
@@ -65,7 +65,7 @@ ABLATIONS = {line.name: line for line in (
     Ablation(WITHOUT, "the same model, trained to answer at once, at equal compute",
              SENTENCES["none"], trains="warmup", control="none"),
     Ablation("contrastive only", "the item term alone: the reasoning's tokens are never rewarded",
-             {"token_weight": 0.0}),
+             {"training.token_weight": 0.0}),
     Ablation("warm-up goes on", "on its own sentences and items, in RecPO's place", SENTENCES["own"], trains="warmup"),
     Ablation("warm-up alone", "where all lines start", trains=None),
     Ablation("classification head", "a linear layer over the catalogue in the place of rec_head", start=None),
@@ -79,9 +79,9 @@ ABLATIONS = {line.name: line for line in (
     Ablation("mean state", "the user's state is the mean over the reasoning's tokens", start=None),
     Ablation("last-token state", "the user's state is that of the reasoning's last token", start=None),
     Ablation("in-batch softmax", "a target is told from the batch's other targets alone",
-             {"training.item_softmax": "batch"}),
+             {"training.item_softmax": "batch", "training.item_negatives": 0}),
     Ablation("logQ correction", "the same, and popular items weigh less as negatives",
-             {"training.item_softmax": "batch", "logq_correction": True}),
+             {"training.item_softmax": "batch", "training.item_negatives": 0, "training.logq_correction": True}),
     Ablation("without warm-up", "RecPO from the untrained model, as in the paper", start="base"),
     Ablation(SHIPPED, "the reference run's weights, which the controls read", start="recpo", trains=None),
     _read("random text", "random words in the place of the reasoning", "random"),
@@ -124,12 +124,10 @@ def run_ablations(
             said = folder or "is shipped for this profile"
             raise FileNotFoundError(f"no adapter {said}; name one with --{stage}")
     for line in lines:
-        values = {key: value for key, value in line.knobs.items() if "." in key}
-        more = {key: value for key, value in line.knobs.items() if "." not in key}
-        adapter = found[str(line.start)]
+        adapter, more = found[str(line.start)], {}
         if adapter and adapter != shipped.get(str(line.start)):
             more["adapter"] = "/".join(adapter.absolute().parts[-2:])
-        profile = load_profile(options.profile, {**SETTINGS, **options.overrides, **values})
+        profile = load_profile(options.profile, {**SETTINGS, **options.overrides, **line.knobs})
         hours = options.hours + (warmup_hours if line.start == "base" else 0)
         run = Run(line.name, line.control, seed, options, profile, hours, test_rows, more=more)
         carry_out(run, lambda *of_run, line=line, adapter=adapter: _train(line, adapter, *of_run))
@@ -144,8 +142,7 @@ def _train(line: Ablation, adapter: Path | None, run: "Run", policy: "Policy", d
     if adapter is not None:
         load_adapter(policy, adapter, catalogue_hash(dataset["items"]))
     if line.trains is not None:
-        fields = {key: value for key, value in line.knobs.items() if "." not in key}
-        train_stage(run, line.trains, policy, dataset, 3600 * run.hours, run.options.every, **fields)
+        train_stage(run, line.trains, policy, dataset, 3600 * run.hours, run.options.every)
 
 
 @dataclass(frozen=True)

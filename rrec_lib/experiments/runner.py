@@ -38,7 +38,8 @@ from rrec_lib.training.stages import save_stage, train_recpo, warm_up
 # the warm-up over the batch, so that every target's own row is trained.
 SETTINGS: dict[str, Any] = {
     "warmup.users_per_step": 4, "warmup.targets_per_user": 8, "warmup.item_negatives": 32, "warmup.learning_rate": 2e-3,
-    "training.item_softmax": "catalogue", "training.users_per_step": 8, "training.learning_rate": 1e-4,
+    "training.item_softmax": "catalogue", "training.item_negatives": 32, "training.users_per_step": 8,
+    "training.learning_rate": 1e-4,
 }  # fmt: skip
 CHUNK = 64  # test rows whose states are kept together
 ENDLESS = 10**6  # steps; the budget ends a stage
@@ -167,7 +168,6 @@ def train_stage(
     seconds: float,
     every: int,
     reached: float | None = None,
-    **more: Any,
 ) -> float:
     """Train one stage until valid or the budget ends it; the policy ends with its best weights.
 
@@ -181,7 +181,6 @@ def train_stage(
         seconds: of the CPU, the budget.
         every: steps between evaluations.
         reached: NDCG@20 on valid of the weights it starts from, where it is known.
-        more: fields of RecPO's configuration.
 
     Returns:
         NDCG@20 on valid of the best weights.
@@ -199,7 +198,7 @@ def train_stage(
     folder = run.below(run.options.runs)
     over_batch = replace(profile, training=replace(profile.training, item_softmax="batch"))
     train, own = (warm_up, over_batch) if stage == "warmup" else (train_recpo, profile)
-    trainer: Any = train(policy, dataset, own, folder / stage, run.seed, stop=stop, max_steps=ENDLESS, **more)
+    trainer: Any = train(policy, dataset, own, folder / stage, run.seed, stop=stop, max_steps=ENDLESS)
     save_stage(policy, trainer, folder / f"{stage}-adapter", dataset, profile, run.seed)
     log_lines(trainer.state.log_history, run.below(run.options.out, f"-{stage}.jsonl"))
     return stop.values[stop.best_step]
