@@ -213,14 +213,15 @@ def non_defaults(section: Any) -> dict[str, Any]:
 
 
 def knobs_table() -> str:
-    """Every knob with what it takes, its value in each profile and its meaning, as Markdown."""
+    """Every knob with its meaning, what it takes, and its value: of all profiles, or of each where they differ."""
     profiles = [load_profile(name) for name in available_profiles()]
-    rows = [["knob", *(f"`{profile.name}`" for profile in profiles), "takes", "meaning"]]
-    rows.append(["---"] * len(rows[0]))
+    rows = [["knob", "what it is; what it takes", "value"], ["---"] * 3]
     for key, info in _knobs():
         section, _, field = key.partition(".")
         found = [yaml.safe_dump(getattr(getattr(profile, section), field)).split("\n")[0] for profile in profiles]
-        rows.append([f"`{key}`", *found, _expected(key), info.description])
+        short = [value if len(value) < 32 else f"{value[:8]}…" for value in found]
+        each = ", ".join(f"{profile.name} {value}" for profile, value in zip(profiles, short, strict=True))
+        rows.append([f"`{key}`", f"{info.description}; {_expected(key)}", short[0] if len(set(short)) == 1 else each])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 

@@ -158,10 +158,8 @@ def test_a_new_knob_is_one_line(tmp_path, monkeypatch):
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     usual = module.load_profile("smoke")
     assert usual.training.patience == 3
-    assert (
-        "| `training.patience` | 3 | 3 | 3 | 3 | a whole number from 1 to 1,000,000,000 | evaluations without gain |"
-        in (module.knobs_table())
-    )
+    row = "evaluations without gain; a whole number from 1 to 1,000,000,000 | 3 |"
+    assert f"| `training.patience` | {row}" in module.knobs_table()
     monkeypatch.setattr(module, "resource", lambda _: tmp_path)
     assert module.load_profile("mine").training.patience == 7
     changed = module.load_profile("mine", "training.patience=5")
