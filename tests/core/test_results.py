@@ -21,8 +21,8 @@ def outer(tmp_path, monkeypatch):
     git(tmp_path, "add", "thesis.tex")
     git(tmp_path, "commit", "-qm", "theirs")
     project = tmp_path / "rrec"
-    (project / "rrec_lib").mkdir(parents=True)
-    shutil.copy(paths.__file__, project / "rrec_lib")
+    (project / "rrec_lib" / "core").mkdir(parents=True)
+    shutil.copy(paths.__file__, project / "rrec_lib" / "core")
     monkeypatch.setattr(paths, "REPOSITORY", project.resolve())
     results._head.cache_clear()
     yield tmp_path
