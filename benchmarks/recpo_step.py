@@ -30,7 +30,8 @@ from rrec_lib.model.lora import language_model
 from rrec_lib.model.packing import PackedGroups, PackedOutput, TokenLogprobs, packed_forward
 from rrec_lib.model.policy import Policy
 from rrec_lib.recpo.rollouts import Rollouts, sample_groups
-from rrec_lib.training.recpo_trainer import RecPOTrainer, recpo_config
+from rrec_lib.training.configuration import recpo_config
+from rrec_lib.training.recpo_trainer import RecPOTrainer
 
 SHARED = {"max_steps": 1, "save_strategy": "no", "report_to": "none", "disable_tqdm": True}
 SHARED |= {"gradient_checkpointing": False, "top_k": 50, "temperature": 1.0, "num_iterations": 1, "logging_steps": 1}

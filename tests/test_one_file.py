@@ -18,7 +18,8 @@ from rrec_lib.model.policy import load_policy
 from rrec_lib.model.prompts import encode_items, encode_users
 from rrec_lib.recpo.rollouts import close
 from rrec_lib.training import recpo_trainer
-from rrec_lib.training.recpo_trainer import RecPOTrainer, recpo_config
+from rrec_lib.training.configuration import recpo_config
+from rrec_lib.training.recpo_trainer import RecPOTrainer
 
 FILE = Path(__file__).resolve().parents[1] / "recpo_in_one_file.py"
 RATE = 0.3  # of plain gradient descent, large enough that the second update's ratios leave the clip's range

@@ -15,11 +15,12 @@ from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCall
 
 from rrec_lib.core.private_names import order_rows, watch_grad_norm
 from rrec_lib.core.processes import check_launch, of_main
-from rrec_lib.core.profiles import Profile
+from rrec_lib.core.profiles import Profile, TrainingProfile, WarmupProfile
 from rrec_lib.model.item_encoder import ItemEncoder
 from rrec_lib.model.item_table import item_table
 from rrec_lib.model.policy import Policy
 from rrec_lib.model.prompts import encode_items
+from rrec_lib.recpo.step_items import check_item_softmax
 from rrec_lib.training.callbacks import LogFile
 from rrec_lib.training.checkpoints import Checkpoints
 from rrec_lib.training.failures import check_grad_norm
@@ -32,6 +33,8 @@ class ItemTrainer(Trainer):
 
     To be named in front of the trainer that it is combined with.
     """
+
+    settings: WarmupProfile | TrainingProfile  # the stage's own section, set by the trainer that is built on this one
 
     def __init__(
         self,
@@ -51,9 +54,12 @@ class ItemTrainer(Trainer):
         options: of the other trainer.
 
         Raises:
-            ValueError: for processes that can't train here, or with activation checkpointing.
+            ValueError: for processes that can't train here, an item softmax without items to train, or with activation
+                checkpointing.
         """
         check_launch(args)
+        check_item_softmax(profile.training.item_softmax, self.settings.item_negatives)
+        self.whole_catalogue = profile.training.item_softmax == "catalogue"
         policy.compute_dtype = of_main(policy.compute_dtype)  # on a CPU each process has measured for itself
         self.policy, self.profile, self.items = policy, profile, list(dataset["items"])
         counts = torch.bincount(torch.tensor(dataset["train"]["target"]), minlength=len(self.items))

@@ -12,7 +12,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from rrec_lib.core import private_names
 from rrec_lib.core.hardware import autocast, now
-from rrec_lib.core.profiles import Profile
+from rrec_lib.core.profiles import Profile, TrainingProfile
 from rrec_lib.evaluation.scoring import mask_items, repeated_targets, score_items, seen_items
 from rrec_lib.model.lora import language_model
 from rrec_lib.model.packing import PackedGroups, PackedOutput, pack, packed_forward
@@ -22,13 +22,11 @@ from rrec_lib.recpo.advantages import ADVANTAGES
 from rrec_lib.recpo.losses import item_logprobs, recpo_loss
 from rrec_lib.recpo.rewards import fused_reward, ranking_reward, similarity_reward
 from rrec_lib.recpo.rollouts import Rollouts, sample_groups
-from rrec_lib.recpo.step_items import check_item_softmax, choose_items, encode_step, step_seed, token_weights
+from rrec_lib.recpo.step_items import choose_items, encode_step, step_seed, token_weights
 from rrec_lib.recpo.vllm import rollouts_by_vllm, sync_without_drift
-from rrec_lib.training.configuration import check_recpo, recpo_config
+from rrec_lib.training.configuration import check_recpo
 from rrec_lib.training.failures import check_loss
 from rrec_lib.training.item_trainer import ItemTrainer
-
-__all__ = ["RecPOTrainer", "recpo_config"]
 
 
 class RecPOTrainer(ItemTrainer, GRPOTrainer):
@@ -45,10 +43,9 @@ class RecPOTrainer(ItemTrainer, GRPOTrainer):
         callbacks: list[TrainerCallback] | None = None,
         **options: Any,
     ) -> None:
-        """Arguments as :class:`ItemTrainer`; TRL's configuration comes from :func:`recpo_config`."""
+        """Arguments as :class:`ItemTrainer`; ``args`` as :mod:`rrec_lib.training.configuration` makes them."""
         check_recpo(args)
-        check_item_softmax(profile.training.item_softmax, profile.training.item_negatives)
-        self.settings, self.whole_catalogue = profile.training, profile.training.item_softmax == "catalogue"
+        self.settings: TrainingProfile = profile.training
         super().__init__(
             policy,
             args,

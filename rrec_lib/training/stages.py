@@ -19,10 +19,11 @@ from rrec_lib.model.adapters import load_adapter, save_adapter
 from rrec_lib.model.policy import Policy, load_policy, weights_hash
 from rrec_lib.training.callbacks import StepLines, StopOnValid, judge_of
 from rrec_lib.training.checkpoints import last_checkpoint
+from rrec_lib.training.configuration import recpo_config, warmup_arguments
 from rrec_lib.training.loop import run
-from rrec_lib.training.recpo_trainer import RecPOTrainer, recpo_config
+from rrec_lib.training.recpo_trainer import RecPOTrainer
 from rrec_lib.training.run_folder import claim, settings_of_stage
-from rrec_lib.training.warmup_trainer import WarmupTrainer, warmup_arguments
+from rrec_lib.training.warmup_trainer import WarmupTrainer
 
 STAGES = ("warmup", "recpo")
 WARMUP_FIGURES = ("token_loss", "item_loss", "grad_norm")

@@ -17,15 +17,14 @@ from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from rrec_lib.core.hardware import autocast
-from rrec_lib.core.profiles import Profile
+from rrec_lib.core.profiles import Profile, WarmupProfile
 from rrec_lib.evaluation.scoring import seen_items
 from rrec_lib.model.encode import plain_attention
 from rrec_lib.model.packing import PackedGroups, group_states, pack, packed_forward
 from rrec_lib.model.policy import Policy
 from rrec_lib.model.prompts import MARKER, encode_users
 from rrec_lib.recpo.losses import item_logprobs
-from rrec_lib.recpo.step_items import check_item_softmax, choose_items, step_seed
-from rrec_lib.training.configuration import warmup_arguments
+from rrec_lib.recpo.step_items import choose_items, step_seed
 from rrec_lib.training.failures import check_loss
 from rrec_lib.training.history_sentences import history_sentence
 from rrec_lib.training.item_trainer import ItemTrainer
@@ -36,8 +35,6 @@ from rrec_lib.training.packed_sequences import (
     successive_targets,
     with_common_start,
 )
-
-__all__ = ["WarmupTrainer", "warmup_arguments"]
 
 Examples = Sequence[Mapping[str, Any]]
 
@@ -54,8 +51,7 @@ class WarmupTrainer(ItemTrainer, Trainer):
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
         """Arguments as :class:`ItemTrainer`."""
-        check_item_softmax(profile.training.item_softmax, profile.warmup.item_negatives)
-        self.settings, self.whole_catalogue = profile.warmup, profile.training.item_softmax == "catalogue"
+        self.settings: WarmupProfile = profile.warmup
         self.parts: dict[str, float] = {}
         train = dataset["train"]
         order = list(train.select_columns(["user_id", "history", "seen"]))  # what targets are packed by

@@ -20,7 +20,7 @@ from accelerate.utils.launch import (
 )
 
 from rrec_lib.core.processes import launch_config
-from rrec_lib.training.recpo_trainer import recpo_config
+from rrec_lib.training.configuration import recpo_config
 
 CONFIGS = {
     "one_gpu": (DistributedType.NO, 1),

@@ -12,7 +12,8 @@ import rrec_lib
 from rrec_lib.core import private_names
 from rrec_lib.core.profiles import load_profile
 from rrec_lib.model.policy import load_policy
-from rrec_lib.training.recpo_trainer import RecPOTrainer, recpo_config
+from rrec_lib.training.configuration import recpo_config
+from rrec_lib.training.recpo_trainer import RecPOTrainer
 
 SIZE: Any = {"vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
 

@@ -17,7 +17,8 @@ from rrec_lib.data.examples import prepare_profile
 from rrec_lib.model.policy import load_policy
 from rrec_lib.recpo.rollouts import Rollouts, close
 from rrec_lib.training import recpo_trainer as trainer_module
-from rrec_lib.training.recpo_trainer import RecPOTrainer, recpo_config
+from rrec_lib.training.configuration import recpo_config
+from rrec_lib.training.recpo_trainer import RecPOTrainer
 
 
 def fixed_rollouts(model, tokenizer, prompts, group_size, *args, **kwargs):

@@ -22,9 +22,10 @@ from rrec_lib.model.policy import load_policy, weights_hash
 from rrec_lib.model.prompts import encode_users, marker_ids
 from rrec_lib.recommend.films import FilmRecommender
 from rrec_lib.recommend.recommender import ReasoningRecommender
-from rrec_lib.training.recpo_trainer import RecPOTrainer, recpo_config
+from rrec_lib.training.configuration import recpo_config, warmup_arguments
+from rrec_lib.training.recpo_trainer import RecPOTrainer
 from rrec_lib.training.stages import load_stage, train_recpo, warm_up
-from rrec_lib.training.warmup_trainer import WarmupTrainer, warmup_arguments
+from rrec_lib.training.warmup_trainer import WarmupTrainer
 
 ROOT = Path(__file__).parents[2]
 HALF = ("bfloat16", "float16")
