@@ -43,6 +43,9 @@ Weight = Annotated[_Real, Field(ge=0, le=1e3, description="a number from 0 to 1,
 Rating = Annotated[_Real, Field(ge=0, le=5, description="a number from 0 to 5")]
 Share = Annotated[_Real, Field(ge=0, le=1, description="a number from 0 to 1")]
 Switch = Annotated[bool, Field(strict=True, description="true or false")]
+Skill = Annotated[
+    Literal["taste", "association", "drift", "idle"], Field(description="taste, association, drift or idle")
+]
 Name = Annotated[str, Field(strict=True, min_length=1, description="text")]
 
 _CLOSED = ConfigDict(extra="forbid")
@@ -97,11 +100,12 @@ class WarmupProfile:
     steps: Natural = _knob("0 leaves the stage out")
     users_per_step: Count = _knob("rows of all processes together")
     targets_per_user: Count = _knob("the most successive targets of a user that are packed into a row")
-    sentence_every: Natural = _knob("every n-th step has a sentence before the marker, others none; 0: never")
+    skills: tuple[Skill, ...] = _knob("whose texts stand before the marker, in turns; none: the bare marker")
+    token_share: Share = _knob("of the reasonings, how many are learned token by token; the others are read alone")
     item_negatives: Natural = _knob(
         "items drawn into a step, beside the batch's targets or as the catalogue's fresh rows"
     )
-    token_weight: Weight = _knob("of the sentences' cross-entropy, beside the item term's 1")
+    token_weight: Weight = _knob("of the reasonings' cross-entropy, beside the item term's 1")
     learning_rate: Rate = _knob("at its highest")
 
 
@@ -265,6 +269,8 @@ def _words(hint: Any) -> str:
         return "null"
     if get_origin(hint) is Literal:
         return " or ".join(get_args(hint))
+    if get_origin(hint) is tuple:
+        return f"a list of {_words(get_args(hint)[0])}"
     if get_origin(hint) in (Union, UnionType):
         return " or ".join(map(_words, get_args(hint)))
     return next(info.description for info in get_args(hint)[1:] if getattr(info, "description", None))

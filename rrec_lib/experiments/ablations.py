@@ -18,7 +18,7 @@ from rrec_lib.evaluation.compare import SAMPLES, Comparison, arm_interval, compa
 from rrec_lib.evaluation.intervals import Interval
 from rrec_lib.evaluation.reports import load_reports
 from rrec_lib.experiments.published import STATES, TABLE_2
-from rrec_lib.experiments.reference import METRIC, SENTENCES, WARMUP_SHARE, WITHOUT
+from rrec_lib.experiments.reference import METRIC, SKILLS, WARMUP_SHARE, WITHOUT
 
 if TYPE_CHECKING:  # who only reads needs no trainer
     from datasets import DatasetDict
@@ -63,10 +63,10 @@ def _read(name: str, changes: str, control: str) -> Ablation:
 ABLATIONS = {line.name: line for line in (
     Ablation(FULL, "GRPO, G = 4, temperature 1, state at the marker, softmax over what the user has not seen, warm-up"),
     Ablation(WITHOUT, "the same model, trained to answer at once, at equal compute",
-             SENTENCES["none"], trains="warmup", control="none"),
+             SKILLS["none"], trains="warmup", control="none"),
     Ablation("contrastive only", "the item term alone: the reasoning's tokens are never rewarded",
              {"training.token_weight": 0.0}),
-    Ablation("warm-up goes on", "on its own sentences and items, in RecPO's place", SENTENCES["own"], trains="warmup"),
+    Ablation("warm-up goes on", "on its own reasonings and items, in RecPO's place", SKILLS["own"], trains="warmup"),
     Ablation("warm-up alone", "where all lines start", trains=None),
     Ablation("classification head", "a linear layer over the catalogue in the place of rec_head", start=None),
     Ablation("without R_d", "the reward is R_c alone: how likely, not at which rank", {"reward.beta": 1.0}),

@@ -24,10 +24,9 @@ METRIC = "ndcg@20"
 WITH, WITHOUT, UNTRAINED = "with reasoning", "without reasoning", "untrained"
 ARMS = {WITH: f"R²ec {WITH}", WITHOUT: f"R²ec {WITHOUT}", UNTRAINED: "the language model, untrained"}
 BEFORE_MARKER = {WITH: "own", WITHOUT: "none", UNTRAINED: "none"}
-# With reasoning every fourth step of the warm-up has sentences, for they make a step longer; a quarter of the sentences
-# carry the form by their full weight alone.
-SENTENCES: dict[str, dict[str, Any]] = {
-    "own": {"warmup.sentence_every": 4, "warmup.token_weight": 1.0}, "none": {"warmup.sentence_every": 0},
+# With reasoning every target has one before its marker; a quarter of them carry the form by their full weight alone.
+SKILLS: dict[str, dict[str, Any]] = {
+    "own": {"warmup.token_share": 0.25, "warmup.token_weight": 1.0}, "none": {"warmup.skills": []},
 }  # fmt: skip
 WARMUP_SHARE = 0.6  # of the budget of the arm with reasoning
 EVERY = (100, 20)  # steps between evaluations of the warm-up and of RecPO, whose steps take several times as long
@@ -52,7 +51,7 @@ def run_reference(options: "Options", arms: Sequence[str] = tuple(ARMS), seeds: 
             if arm == UNTRAINED and seed != seeds[0]:
                 continue  # fresh LoRA is the identity, whatever its seed
             control = BEFORE_MARKER[arm]
-            profile = load_profile(options.profile, {**SETTINGS, **SENTENCES[control], **options.overrides})
+            profile = load_profile(options.profile, {**SETTINGS, **SKILLS[control], **options.overrides})
             run = Run(arm, control, seed, options, profile, options.hours, trained=arm != UNTRAINED)
             carry_out(run, _train)
 

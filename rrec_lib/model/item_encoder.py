@@ -5,16 +5,14 @@ when an item is first drawn, and from then on an item costs the trained layers a
 weights trained in full, nothing is frozen and nothing is kept.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from rrec_lib.model.encode import common_prefix
-from rrec_lib.model.lora import language_model
+from rrec_lib.model.layers import frozen_layers, hidden_behind, only_layers, replaced_input
 from rrec_lib.model.packing import PackedGroups, group_states, packed_states, shared_rows
 
 
@@ -65,60 +63,13 @@ class ItemEncoder:
 
     def _keep(self, model: nn.Module, items: Sequence[int], device: torch.device) -> None:
         """Remember what the frozen layers make of items."""
-        groups, captured = self._rows(items, device), list[Tensor]()
-        with torch.no_grad(), only_layers(model, slice(0, self.frozen)) as layers:
-            # Some families return a layer's hidden states alone, some first of several.
-            handle = layers[-1].register_forward_hook(
-                lambda module, inputs, output: captured.append(output if isinstance(output, Tensor) else output[0])
-            )
-            try:
-                group_states(model, groups)
-            finally:
-                handle.remove()
+        groups = self._rows(items, device)
+        hidden = hidden_behind(model, self.frozen, lambda: group_states(model, groups))
         width = groups.prompt_ids.shape[1]
-        self.prefix_hidden = captured[0][0, :width].clone()
-        blocks = captured[0][:, width:].unflatten(1, groups.completion_ids.shape[1:]).flatten(0, 1)
+        self.prefix_hidden = hidden[0, :width].clone()
+        blocks = hidden[:, width:].unflatten(1, groups.completion_ids.shape[1:]).flatten(0, 1)
         for item, block in zip(items, blocks, strict=False):
             self.suffix_hidden[item] = block[: len(self.prompts[item]) - self.prefix].clone()
 
     def _rows(self, items: Sequence[int], device: torch.device) -> PackedGroups:
         return shared_rows([self.prompts[i] for i in items], self.prefix, device)
-
-
-def frozen_layers(model: nn.Module) -> int:
-    """How many of the decoder's layers lie below everything that is trained; 0 where the embedding is trained.
-
-    Where nothing is trained, as while adapters are disabled, it is all but the last.
-    """
-    decoder: Any = language_model(model).get_decoder()
-    modules = [decoder.get_input_embeddings(), *decoder.layers]
-    trained = (any(parameter.requires_grad for parameter in module.parameters()) for module in modules)
-    return next((max(number - 1, 0) for number, found in enumerate(trained) if found), len(decoder.layers) - 1)
-
-
-@contextmanager
-def only_layers(model: nn.Module, chosen: slice) -> Iterator[nn.ModuleList]:
-    """Let the decoder have some of its layers alone for a while."""
-    decoder: Any = language_model(model).get_decoder()
-    layers = decoder.layers
-    decoder.layers = layers[chosen]
-    try:
-        yield decoder.layers
-    finally:
-        decoder.layers = layers
-
-
-@contextmanager
-def replaced_input(layers: nn.ModuleList, hidden: Tensor) -> Iterator[None]:
-    """Hand the first layer ``hidden`` in place of the hidden states that the decoder passes."""
-
-    def replace(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict]:
-        if inputs:
-            return (hidden, *inputs[1:]), named
-        return inputs, {**named, "hidden_states": hidden}
-
-    handle = layers[0].register_forward_pre_hook(replace, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()

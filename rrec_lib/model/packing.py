@@ -1,12 +1,10 @@
 """Packing: a prompt and its G reasonings in one row, so that the prompt is computed once.
 
 The reasonings stand one after the other behind the prompt; a block mask lets each see the prompt and itself, and
-position ids start again behind the prompt. The result equals G separate rows. A completion may also go on from an
-earlier place in the prompt, and then sees the prompt up to there alone: so prompts with a common beginning share a row.
+position ids start again behind the prompt. The result equals G separate rows.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +13,7 @@ from torch import Tensor, nn
 
 from rrec_lib.core.private_names import attention_of
 from rrec_lib.model.encode import common_prefix, last_hidden_states, pad_rows
+from rrec_lib.model.layers import final_states
 from rrec_lib.model.lora import language_model
 
 
@@ -27,7 +26,6 @@ class PackedGroups:
         completion_ids: (B, G, T), padded on the right.
         completion_mask: (B, G, T), 1 on every real token, the appended marker included.
         loss_mask: (B, G, T), 1 on the tokens that the policy sampled.
-        visible: (B, G), how many of the prompt's tokens each completion sees and goes on from.
     """
 
     prompt_ids: Tensor
@@ -35,7 +33,6 @@ class PackedGroups:
     completion_ids: Tensor
     completion_mask: Tensor
     loss_mask: Tensor
-    visible: Tensor
 
 
 def pack(
@@ -44,29 +41,21 @@ def pack(
     sampled: Sequence[int],
     pad_id: int,
     device: torch.device,
-    visible: Sequence[int] | None = None,
-    prefilled: Sequence[int] | None = None,
 ) -> PackedGroups:
     """Stack B prompts and their R = B·G completions, in group order.
 
     Args:
         prompts: B lists of token ids.
         completions: R lists of token ids.
-        sampled: how many leading tokens of each completion the policy sampled, prefilled ones included.
+        sampled: how many leading tokens of each completion the policy sampled.
         pad_id: what fills up rows.
         device: of the tensors.
-        visible: from where in its prompt each completion goes on; from the end, if not given.
-        prefilled: how many leading tokens of each completion stood there before the policy wrote; none, if not given. A
-            completion that goes on from an earlier place has at least one, for no logits are kept that predict it.
     """
     group_size = len(completions) // len(prompts)
     prompt_ids, prompt_mask = pad_rows(prompts, pad_id, side="left")
     ids, mask = pad_rows(completions, pad_id)
-    columns = torch.arange(ids.shape[1])
-    first, end = (torch.tensor(list(n))[:, None] for n in (prefilled or [0] * len(completions), sampled))
-    loss_mask = ((columns >= first) & (columns < end)).long()
-    starts = torch.tensor(visible or [len(prompt) for prompt in prompts for _ in range(group_size)])
-    of_groups = (part.unflatten(0, (len(prompts), group_size)) for part in (ids, mask, loss_mask, starts))
+    loss_mask = (torch.arange(ids.shape[1]) < torch.tensor(list(sampled))[:, None]).long()
+    of_groups = (part.unflatten(0, (len(prompts), group_size)) for part in (ids, mask, loss_mask))
     return PackedGroups(*(part.to(device) for part in (prompt_ids, prompt_mask, *of_groups)))
 
 
@@ -201,18 +190,16 @@ def group_states(model: nn.Module, groups: PackedGroups) -> Tensor:
 
 
 def _packed_inputs(model: nn.Module, groups: PackedGroups) -> dict[str, Any]:
-    """Token ids, block mask and positions, (B, P + G·T) wide; a completion goes on where what it sees ends."""
+    """Token ids, block mask and positions, (B, P + G·T) wide; a completion's positions go on where the prompt ends."""
     _, group_size, width = groups.completion_ids.shape
     columns = torch.arange(group_size * width, device=groups.prompt_ids.device)
     prompt_positions = (groups.prompt_mask.cumsum(1) - 1).clamp(min=0)
-    visible = groups.visible.repeat_interleave(width, 1)
-    positions = torch.cat([prompt_positions, visible + columns % width], 1)
+    positions = torch.cat([prompt_positions, groups.prompt_mask.sum(1, keepdim=True) + columns % width], 1)
     completions = torch.where(groups.completion_mask.flatten(1) == 1, columns // width + 1, -1)
     owner = torch.cat([groups.prompt_mask - 1, completions], 1)
-    visible = torch.cat([prompt_positions + 1, visible], 1)
     return {
         "input_ids": torch.cat([groups.prompt_ids, groups.completion_ids.flatten(1)], 1),
-        "attention_mask": attention_mask(model, owner, positions, owner, positions, visible),
+        "attention_mask": attention_mask(model, owner, positions, owner, positions),
         "position_ids": positions,
         "use_cache": False,
     }
@@ -232,7 +219,6 @@ def attention_mask(
     query_positions: Tensor,
     key_owner: Tensor,
     key_positions: Tensor,
-    visible: Tensor | None = None,
 ) -> Tensor:
     """A token sees the prompt and its own completion, up to its own position.
 
@@ -241,28 +227,14 @@ def attention_mask(
         query_owner, query_positions: (B, Q) whose tokens look (0 the prompt, from 1 on completions, -1 padding) and
             their positions.
         key_owner, key_positions: (B, L) the same of the tokens that are looked at.
-        visible: (B, Q) how many of the prompt's tokens each token may see; all, if not given.
 
     Returns:
         (B, 1, Q, L): booleans for SDPA, else 0 and the lowest number, to be added to the scores. Padding is seen by
         nobody, and itself sees the beginning of the prompt, so that no row of the softmax is empty.
     """
-    owner, keys, key_at = query_owner[:, :, None], key_owner[:, None, :], key_positions[:, None, :]
-    prompt = keys == 0 if visible is None else (keys == 0) & (key_at < visible[:, :, None])
-    mask = (prompt | ((keys == owner) & (keys > 0))) & (key_at <= query_positions[:, :, None])
+    owner, keys = query_owner[:, :, None], key_owner[:, None, :]
+    mask = ((keys == 0) | ((keys == owner) & (keys > 0))) & (key_positions[:, None, :] <= query_positions[:, :, None])
     mask = mask[:, None]
     if attention_of(language_model(model)) == "sdpa":
         return mask
     return torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, torch.finfo(torch.float32).min)
-
-
-@contextmanager
-def final_states(model: nn.Module) -> Iterator[list[Tensor]]:
-    """Collect what the decoder hands to ``lm_head``: the states after its final norm."""
-    captured: list[Tensor] = []
-    decoder = language_model(model).get_decoder()
-    handle = decoder.register_forward_hook(lambda module, args, output: captured.append(output.last_hidden_state))
-    try:
-        yield captured
-    finally:
-        handle.remove()

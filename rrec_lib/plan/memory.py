@@ -229,8 +229,7 @@ def ones(shape: Shape) -> PackedGroups:
     """Groups of a shape, all of them token 1 and none of it padding."""
     prompt = torch.ones(shape.users, shape.prompt_tokens, dtype=torch.long)
     completion = torch.ones(shape.users, shape.group_size, shape.new_tokens, dtype=torch.long)
-    visible = torch.full(completion.shape[:2], shape.prompt_tokens)
-    return PackedGroups(prompt, prompt, completion, completion, completion, visible)
+    return PackedGroups(prompt, prompt, completion, completion, completion)
 
 
 def trained_values(model: nn.Module) -> int:

@@ -24,7 +24,8 @@ from transformers.cache_utils import DynamicLayer
 
 from rrec_lib.core.hardware import send
 from rrec_lib.model.encode import pad_rows
-from rrec_lib.model.packing import attention_mask, final_states
+from rrec_lib.model.layers import final_states
+from rrec_lib.model.packing import attention_mask
 from rrec_lib.model.prompts import MARKER, marker_ids
 
 _TAIL = 12  # tokens that are decoded to look for the marker: it has at most 8 characters

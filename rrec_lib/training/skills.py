@@ -9,6 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from datasets import DatasetDict
+
+from rrec_lib.baselines.item_item import EASE
 from rrec_lib.data.examples import Example, Item
 from rrec_lib.model.prompts import item_name
 
@@ -134,7 +137,7 @@ def idle(example: Example, world: World) -> str:
     return "Let me think about what could come next for this person."
 
 
-SKILLS: Mapping[str, Callable[[Example, World], str]] = {
+SKILLS: Mapping[str, Callable[..., str]] = {  # (example, world) -> text
     "taste": taste,
     "association": association,
     "drift": drift,
@@ -169,3 +172,10 @@ def contradicts_itself(statements: Sequence[Statement]) -> bool:
     """Whether a genre is said to be liked and rated lower, or to be more and less."""
     said = {what: {s.whom for s in statements if s.what == what} for what in TRUE}
     return bool(said["likes"] & said["rates lower"] or said["more"] & said["less"])
+
+
+def world_of(dataset: DatasetDict, neighbours: int = 10) -> World:
+    """Items, and of each those with the largest weights from it in EASE, fitted on the training split."""
+    items = list(dataset["items"])
+    weights = EASE(list(dataset["train"]), len(items)).weights
+    return World(items, weights.topk(min(neighbours, len(items)), dim=1).indices.tolist())

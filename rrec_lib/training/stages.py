@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from rrec_lib.training.configuration import recpo_config, warmup_arguments
 from rrec_lib.training.loop import run
 from rrec_lib.training.recpo_trainer import RecPOTrainer
 from rrec_lib.training.run_folder import claim, settings_of_stage
-from rrec_lib.training.warmup_trainer import WarmupTrainer
+from rrec_lib.training.warmup_trainer import Text, WarmupTrainer
 
 STAGES = ("warmup", "recpo")
 WARMUP_FIGURES = ("token_loss", "item_loss", "grad_norm")
@@ -39,6 +40,8 @@ def warm_up(
     stop: StopOnValid | None = None,
     starts_from: str | None = None,
     restart: bool = False,
+    frozen: Path | None = None,
+    texts: Sequence[Text] | None = None,
     **overrides: Any,
 ) -> WarmupTrainer:
     """Run or resume the warm-up; the policy is trained in place.
@@ -52,6 +55,7 @@ def warm_up(
         stop: ends the run by valid or by a budget, and keeps its best weights.
         starts_from: hash of the weights it starts from, to which the folder is then tied as well.
         restart: delete what the folder holds, and start anew.
+        frozen, texts: see :class:`WarmupTrainer`.
         overrides: fields of ``TrainingArguments``, or of ``GRPOConfig``; knobs of RecPO are the profile's.
 
     Raises:
@@ -59,7 +63,7 @@ def warm_up(
     """
     settings = settings_of_stage("warmup", policy, dataset, profile, seed, stop, starts_from, **overrides)
     arguments = warmup_arguments(profile, output_dir, seed, **overrides)
-    trainer = WarmupTrainer(policy, arguments, dataset, profile, [StepLines(WARMUP_FIGURES)])
+    trainer = WarmupTrainer(policy, arguments, dataset, profile, [StepLines(WARMUP_FIGURES)], frozen, texts)
     return _run(trainer, output_dir, stop, settings, restart)
 
 

@@ -1,14 +1,17 @@
 """Warm-up: a short supervised stage before RecPO. A departure from the paper, for small models only.
 
 SmolLM2-135M, untrained, repeats the question, rarely writes the marker, and its states say nothing about taste: RecPO
-would score noise. The warm-up teaches two things at once. *Format*: cross-entropy on sentences built from the history's
-own genres, years and ratings, never from the target. *States*: the state behind that sentence is drawn to the target's
-item embedding, by the same softmax as RecPO's item term, with more negatives and the logQ correction. Successive
-targets of a user are packed, see :mod:`rrec_lib.training.packed_sequences`. Profiles switch the stage off with
-``warmup.steps: 0``.
+would score noise. The warm-up teaches two things at once. *Format*: cross-entropy on texts of several skills, which
+follow from the history and from training data, never from the target (:mod:`rrec_lib.training.skills`). *States*: the
+state behind such a text is drawn to the target's item embedding, by the same softmax as RecPO's item term, with more
+negatives and the logQ correction. Successive targets of a user are packed, see
+:mod:`rrec_lib.training.packed_sequences`, and what the frozen layers make of them can be kept. Profiles switch the
+stage off with ``warmup.steps: 0``.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,13 +23,14 @@ from rrec_lib.core.hardware import autocast
 from rrec_lib.core.profiles import Profile, WarmupProfile
 from rrec_lib.evaluation.scoring import seen_items
 from rrec_lib.model.encode import plain_attention
-from rrec_lib.model.packing import PackedGroups, group_states, pack, packed_forward
+from rrec_lib.model.frozen_states import FrozenStates
+from rrec_lib.model.packing import TokenLogprobs
 from rrec_lib.model.policy import Policy
 from rrec_lib.model.prompts import MARKER, encode_users
+from rrec_lib.model.ragged import Row, ragged_forward, ragged_row, ragged_rows
 from rrec_lib.recpo.losses import item_logprobs
 from rrec_lib.recpo.step_items import choose_items, step_seed
 from rrec_lib.training.failures import check_loss
-from rrec_lib.training.history_sentences import history_sentence
 from rrec_lib.training.item_trainer import ItemTrainer
 from rrec_lib.training.packed_sequences import (
     longest_history,
@@ -35,12 +39,14 @@ from rrec_lib.training.packed_sequences import (
     successive_targets,
     with_common_start,
 )
+from rrec_lib.training.skills import SKILLS, world_of
 
 Examples = Sequence[Mapping[str, Any]]
+Text = Callable[[Mapping[str, Any]], str]
 
 
 class WarmupTrainer(ItemTrainer, Trainer):
-    """Cross-entropy on history sentences, and a sampled softmax of the target behind them."""
+    """Cross-entropy on reasonings, and a sampled softmax of the target behind them."""
 
     def __init__(
         self,
@@ -49,14 +55,27 @@ class WarmupTrainer(ItemTrainer, Trainer):
         dataset: DatasetDict,
         profile: Profile,
         callbacks: list[TrainerCallback] | None = None,
+        frozen: Path | None = None,
+        texts: Sequence[Text] | None = None,
     ) -> None:
-        """Arguments as :class:`ItemTrainer`."""
+        """Arguments as :class:`ItemTrainer`, and:
+
+        frozen: folder for what the frozen layers make of rows, which runs on the same data may share; None keeps it
+            nowhere.
+        texts: what stands before the marker in turns, each from an example to a text; the profile's skills, if not
+            given.
+        """
         self.settings: WarmupProfile = profile.warmup
         self.parts: dict[str, float] = {}
         train = dataset["train"]
         order = list(train.select_columns(["user_id", "history", "seen"]))  # what targets are packed by
         packed = successive_targets(order, self.settings.targets_per_user)
         self.lengths = [longest_history([order[row] for row in rows]) for rows in packed]
+        self.frozen = FrozenStates(policy, frozen)
+        if texts is None and self.settings.skills:
+            world = world_of(dataset)
+            texts = [partial(SKILLS[name], world=world) for name in self.settings.skills]
+        self.texts: Sequence[Text] = texts or ()
         super().__init__(
             policy,
             args,
@@ -72,65 +91,45 @@ class WarmupTrainer(ItemTrainer, Trainer):
         return order_by_length(self.lengths, self.args.train_batch_size * self.args.world_size, generator)
 
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
-        """Mean cross-entropy of the sentences' tokens, the marker included, and that of the targets behind them."""
+        """Mean cross-entropy of the reasonings' tokens, the marker included, and that of the targets behind them."""
         if self.whole_catalogue:
             self.refresh_item_table()
-        with plain_attention(self.policy), autocast(self.policy.compute_dtype, self.accelerator.device):
-            groups, real = self.pack_targets(inputs["successive"])
-            if self.with_sentences:
-                output = packed_forward(model, groups)
-                mask = groups.loss_mask.flatten(0, 1)
-                states, token = output.states, -(output.logprobs * mask).sum() / mask.sum()
-            else:
-                states = group_states(model, groups)
-                token = states.new_zeros(())
-        item = self._item_loss(model, states[real], inputs["successive"])
+        rows = [self.row(successive).to(self.accelerator.device) for successive in inputs["successive"]]
+        with ragged_rows(model), autocast(self.policy.compute_dtype, self.accelerator.device):
+            output = ragged_forward(model, rows, self.frozen(model, rows), self.frozen.depth)
+        predicted, token = torch.cat([row.predicted for row in rows]), output.states.new_zeros(())
+        if len(predicted):
+            columns = torch.arange(len(predicted), device=predicted.device)
+            token = -TokenLogprobs.apply(output.logits, columns, predicted, 1.0)[0].mean()
+        item = self._item_loss(model, output.states, inputs["successive"])
         self.parts = {"token_loss": token.item(), "item_loss": item.item()}
         return check_loss(self, self.settings.token_weight * token + item)
 
-    @property
-    def with_sentences(self) -> bool:
-        """Whether sentences stand before the markers of this step; the last of every so many steps has them."""
-        every = self.settings.sentence_every
-        return every > 0 and (self.state.global_step + 1) % every == 0
+    def row(self, successive: Examples) -> Row:
+        """What the prompts of a user's successive targets share, and behind it each one's rest, reasoning and marker.
 
-    def pack_targets(self, batch: Sequence[Examples]) -> tuple[PackedGroups, Tensor]:
-        """A packed sequence per user: what the prompts share, then each target's rest of its prompt, sentence, marker.
-
-        Returns:
-            The sequences, with as many completions each, and (R,) which of these are targets and no filling.
+        Every target has a reasoning behind its prompt; of a share of them, others in each step, it is learned.
         """
-        tokenizer, width = self.policy.tokenizer, max(map(len, batch))
-        prefixes: list[list[int]] = []
-        completions: list[list[int]] = []
-        shared: list[int] = []
-        prompt_ends: list[int] = []  # how many tokens of each completion are its prompt's
-        real: list[bool] = []
-        for successive in batch:
-            packed = split_prefix(encode_users(tokenizer, with_common_start(successive), self.items))
-            filling = width - len(successive)
-            prefixes.append(packed.prefix)
-            for rest, ending in zip(packed.rest, self.endings(successive), strict=True):
-                completions.append(rest + list(tokenizer(ending, add_special_tokens=False)["input_ids"]))
-            completions += packed.rest[-1:] * filling
-            shared += packed.shared + packed.shared[-1:] * filling
-            prompt_ends += [len(rest) for rest in packed.rest + packed.rest[-1:] * filling]
-            real += [True] * len(successive) + [False] * filling
-        lengths = [len(completion) for completion in completions]
-        learned = lengths if self.with_sentences else [0] * len(lengths)
-        device = self.accelerator.device
-        groups = pack(prefixes, completions, learned, tokenizer.pad_token_id, device, shared, prompt_ends)
-        return groups, torch.tensor(real, device=device)
+        tokenizer = self.policy.tokenizer
+        packed = split_prefix(encode_users(tokenizer, with_common_start(successive), self.items))
+        endings = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in self.endings(successive)]
+        completions = [rest + ending for rest, ending in zip(packed.rest, endings, strict=True)]
+        # Evenly spread: of a share of a half every other one, and in the next step the ones between.
+        share, step = self.settings.token_share if self.texts else 0.0, self.state.global_step
+        chosen = [int((number + step + 1) * share) - int((number + step) * share) for number in range(len(endings))]
+        learned = [len(ending) * one for ending, one in zip(endings, chosen, strict=True)]
+        return ragged_row(packed.prefix, completions, packed.shared, learned)
 
     def endings(self, successive: Examples) -> list[str]:
-        """What stands behind each prompt of a user: the sentence, where there is one, and the marker."""
-        if not self.with_sentences:
+        """What stands behind each prompt of a user: a skill's text, where the warm-up teaches any, and the marker.
+
+        Skills take turns over a user's targets and, for each target, over the epochs.
+        """
+        if not self.texts:
             return [MARKER] * len(successive)
-        step = self.state.global_step
-        return [
-            f"{history_sentence(example, self.items, frame=number + step)}\n{MARKER}"
-            for number, example in enumerate(successive)
-        ]
+        epoch = int(self.state.epoch or 0)
+        chosen = [self.texts[(len(example["seen"]) + epoch) % len(self.texts)] for example in successive]
+        return [f"{text(example)}\n{MARKER}" for text, example in zip(chosen, successive, strict=True)]
 
     def _item_loss(self, model: torch.nn.Module, states: Tensor, batch: Sequence[Examples]) -> Tensor:
         """Mean cross-entropy of the targets, over the step's items or the catalogue, without what a user has seen."""

@@ -10,7 +10,7 @@ import torch
 
 from rrec_lib.data.prepared import catalogue_hash
 from rrec_lib.evaluation.reports import load_reports
-from rrec_lib.experiments.reference import ARMS, SENTENCES, run_reference
+from rrec_lib.experiments.reference import ARMS, run_reference
 from rrec_lib.experiments.runner import Options, chunked_states
 from rrec_lib.model.adapters import load_adapter
 from rrec_lib.model.policy import load_policy, weights_hash
@@ -54,8 +54,7 @@ def test_both_arms_train_within_their_budget_and_are_read_back(smoke_profile, sm
         if arm == "without":
             assert card["steps"] == max(valid, key=valid.__getitem__)
         told = {row["step"] for row in rows if row.get("token_loss", 0) > 0}
-        every = SENTENCES["own"]["warmup.sentence_every"]
-        assert told == {row["step"] for row in rows if arm == "with" and "loss" in row and row["step"] % every == 0}
+        assert bool(told) == (arm == "with")
     # A second call trains nothing: without the reports it loads the finished stages and evaluates them again.
     first = (reports_at / "without-reasoning-0.json").read_text()
     started = [json.loads(line) for line in (reports_at / "with-reasoning-0-recpo.jsonl").read_text().splitlines()]

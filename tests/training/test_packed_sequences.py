@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from rrec_lib.model.encode import encode
-from rrec_lib.model.packing import group_states, pack
 from rrec_lib.model.policy import load_policy
 from rrec_lib.model.prompts import encode_users, marker_ids
+from rrec_lib.model.ragged import ragged_forward, ragged_row, ragged_rows
 from rrec_lib.training.packed_sequences import (
     longest_history,
     order_by_length,
@@ -104,9 +104,8 @@ def test_states_of_a_packed_sequence_are_those_of_separate_prompts(smoke_profile
 
     def states(shared_tokens):
         rest = [ids + marker for ids in shared.rest]
-        groups = pack([shared.prefix], rest, [0] * 4, policy.tokenizer.pad_token_id, policy.device, shared_tokens)
-        with torch.no_grad():
-            return group_states(policy.model, groups)
+        with torch.no_grad(), ragged_rows(policy.model):
+            return ragged_forward(policy.model, [ragged_row(shared.prefix, rest, shared_tokens)]).states
 
     separate = encode(policy, [prompt + marker for prompt in prompts])
     torch.testing.assert_close(states(shared.shared), separate, atol=1e-4, rtol=1e-4)

@@ -6,14 +6,18 @@ import pytest
 import torch
 from datasets import DatasetDict
 
+from rrec_lib.core.profiles import override
 from rrec_lib.evaluation.scoring import mask_items, score_items
+from rrec_lib.model import frozen_states
 from rrec_lib.model.encode import encode
 from rrec_lib.model.item_table import item_table
 from rrec_lib.model.packing import pack, packed_forward
 from rrec_lib.model.policy import Policy, load_policy, weights_hash
-from rrec_lib.model.prompts import encode_users, marker_ids
+from rrec_lib.model.prompts import MARKER, encode_users, marker_ids
+from rrec_lib.model.ragged import ragged_forward, ragged_rows
 from rrec_lib.recpo.step_items import choose_items, step_seed
 from rrec_lib.training.packed_sequences import successive_targets, with_common_start
+from rrec_lib.training.skills import parse
 from rrec_lib.training.stages import warm_up
 
 
@@ -37,37 +41,81 @@ def test_warm_up_learns_format_and_states(smoke_profile, smoke_dataset, tmp_path
         assert row["loss"] == pytest.approx(token_weight * row["token_loss"] + row["item_loss"], rel=1e-3)
 
 
-@pytest.mark.parametrize("sentences", [True, False])
-def test_targets_that_share_a_row_teach_what_they_teach_apart(smoke_profile, smoke_dataset, tmp_path, sentences):
-    """One block of four, packed beside a shorter one, gives the losses of its four prompts computed one by one."""
-    settings = dataclasses.replace(smoke_profile.warmup, sentence_every=int(sentences), targets_per_user=4)
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_targets_that_share_a_row_teach_what_they_teach_apart(smoke_profile, smoke_dataset, tmp_path, share):
+    """A row of four targets and a shorter one give the states and log-probabilities of their prompts one by one."""
+    settings = dataclasses.replace(smoke_profile.warmup, token_share=share, targets_per_user=4)
     profile = dataclasses.replace(smoke_profile, warmup=settings)
     trainer = warmed(profile, smoke_dataset, tmp_path, max_steps=1)
+    train, tokenizer = list(smoke_dataset["train"]), trainer.policy.tokenizer
+    packed = successive_targets(train, 4)
+    batch = [[train[i] for i in next(rows for rows in packed if len(rows) == size)] for size in (4, 2)]
+    rows = [trainer.row(successive) for successive in batch]
+    with torch.no_grad(), ragged_rows(trainer.model):
+        together = ragged_forward(trainer.model, rows)
+    predicted = torch.cat([row.predicted for row in rows])
+    apart, learned = [], []
+    for successive in batch:
+        aligned = zip(with_common_start(successive), trainer.endings(successive), strict=True)
+        for example, ending in aligned:
+            ids, ending = encode_users(tokenizer, [example], trainer.items), tokenizer(ending)["input_ids"]
+            groups = pack(ids, [ending], [len(ending)], 0, torch.device("cpu"))
+            with torch.no_grad():
+                apart.append(packed_forward(trainer.model, groups))
+            learned.append(len(ending))
+    torch.testing.assert_close(together.states, torch.cat([one.states for one in apart]), atol=1e-4, rtol=1e-4)
+    if share == 1:
+        logprobs = together.logits.log_softmax(-1)[torch.arange(len(predicted)), predicted]
+        torch.testing.assert_close(logprobs, torch.cat([one.logprobs[0] for one in apart]), atol=1e-4, rtol=1e-4)
+    every = {0.0: 0, 0.5: 2, 1.0: 1}[share]
+    assert len(predicted) == (sum(learned[::every]) if every else 0)
+
+
+def test_skills_take_turns_over_targets_and_epochs(smoke_profile, smoke_dataset, tmp_path):
+    trainer = warmed(smoke_profile, smoke_dataset, tmp_path, max_steps=1)
     train = list(smoke_dataset["train"])
-    rows = successive_targets(train, 4)
-    long, short = ([train[i] for i in next(row for row in rows if len(row) == size)] for size in (4, 2))
-    groups, real = trainer.pack_targets([long, short])
-    assert real.tolist() == [True] * 6 + [False] * 2
-    together = packed_forward(trainer.model, groups)
-    for block, first in ((long, 0), (short, 4)):
-        for number, example in enumerate(with_common_start(block)):
-            ids = encode_users(trainer.policy.tokenizer, [example], trainer.items)[0]
-            ending = trainer.policy.tokenizer(trainer.endings(block)[number], add_special_tokens=False)["input_ids"]
-            apart = packed_forward(trainer.model, pack([ids], [ending], [len(ending)], 0, torch.device("cpu")))
-            torch.testing.assert_close(together.states[first + number], apart.states[0], atol=1e-4, rtol=1e-4)
-            mask = groups.loss_mask.flatten(0, 1)[first + number]
-            assert mask.sum() == (len(ending) if sentences else 0)
-            if sentences:
-                learned = together.logprobs[first + number][mask.bool()]
-                torch.testing.assert_close(learned, apart.logprobs[0], atol=1e-4, rtol=1e-4)
-    assert groups.loss_mask.flatten(0, 1)[~real].sum() == 0
+    successive = [train[i] for i in max(successive_targets(train, 6), key=len)]
+
+    def skills():
+        found = [parse(ending.removesuffix(f"\n{MARKER}")) for ending in trainer.endings(successive)]
+        return [skill for skill, _ in found]  # a text that is none would be a TypeError
+
+    first = skills()
+    assert len(set(first)) > 1
+    trainer.state.epoch = 1.5
+    assert skills() != first
+    trainer.state.epoch = 3.0  # three skills: the turn comes again
+    assert skills() == first
+    trainer.texts = []
+    assert trainer.endings(successive) == [MARKER] * len(successive)
 
 
-def test_a_sentence_stands_in_every_so_manieth_step(smoke_profile, smoke_dataset, tmp_path):
-    settings = dataclasses.replace(smoke_profile.warmup, sentence_every=2)
-    trainer = warmed(dataclasses.replace(smoke_profile, warmup=settings), smoke_dataset, tmp_path, max_steps=4)
-    losses = [row["token_loss"] > 0 for row in trainer.state.log_history if "loss" in row]
-    assert losses == [False, True, False, True]
+def test_what_frozen_layers_make_of_rows_is_kept_and_changes_nothing(
+    smoke_profile, smoke_dataset, tmp_path, monkeypatch
+):
+    """Two epochs with files, without, and with a folder too small for any end in the same bits."""
+    profile = override(override(smoke_profile, "model.lora_layers", 1), "warmup.skills", ["taste"])
+    few = DatasetDict({**smoke_dataset, "train": smoke_dataset["train"].select(range(8))})
+    computed = []
+
+    def trained(folder, name):
+        computed.clear()
+        original = frozen_states.ragged_hidden
+        monkeypatch.setattr(frozen_states, "ragged_hidden", lambda *a: computed.append(1) or original(*a))
+        policy = load_policy(profile.model)
+        warm_up(policy, few, profile, tmp_path / name, max_steps=6, frozen=folder)
+        monkeypatch.setattr(frozen_states, "ragged_hidden", original)
+        return trained_hash(policy), len(computed)
+
+    kept, first = trained(tmp_path / "frozen", "first")
+    files = list((tmp_path / "frozen").rglob("*.safetensors"))
+    assert len(files) == first
+    assert trained(tmp_path / "frozen", "again") == (kept, 0)
+    nowhere, each = trained(None, "nowhere")
+    assert (nowhere, each > first) == (kept, True)
+    monkeypatch.setattr(frozen_states, "LIMIT_GB", 1e-9)
+    assert trained(tmp_path / "little", "full") == (kept, each)
+    assert not list(tmp_path.glob("little/**/*.safetensors"))
 
 
 def test_the_softmax_over_the_catalogue_has_every_ranked_item_as_a_negative(smoke_profile, smoke_dataset, tmp_path):
@@ -75,7 +123,7 @@ def test_the_softmax_over_the_catalogue_has_every_ranked_item_as_a_negative(smok
 
     def first_item_loss(softmax):
         training = dataclasses.replace(smoke_profile.training, item_softmax=softmax)
-        settings = dataclasses.replace(smoke_profile.warmup, sentence_every=0, item_negatives=5)
+        settings = dataclasses.replace(smoke_profile.warmup, skills=(), item_negatives=5)
         profile = dataclasses.replace(smoke_profile, training=training, warmup=settings)
         policy = load_policy(profile.model)
         trainer = warm_up(policy, smoke_dataset, profile, tmp_path / softmax, max_steps=1)
@@ -99,7 +147,7 @@ def test_the_softmax_over_the_catalogue_has_every_ranked_item_as_a_negative(smok
 
 def test_targets_of_a_block_are_no_negatives_of_each_other(smoke_profile, smoke_dataset, tmp_path):
     """With a fresh model the first step's item loss by hand, over the step's items alone."""
-    settings = dataclasses.replace(smoke_profile.warmup, sentence_every=0, item_negatives=5, targets_per_user=4)
+    settings = dataclasses.replace(smoke_profile.warmup, skills=(), item_negatives=5, targets_per_user=4)
     profile = dataclasses.replace(smoke_profile, warmup=settings)
     trainer = warm_up(load_policy(profile.model), smoke_dataset, profile, tmp_path, max_steps=1)
     found = next(row["item_loss"] for row in trainer.state.log_history if "item_loss" in row)
