@@ -100,7 +100,7 @@ def encode_step(
 
 
 def choose_items(
-    targets: Tensor, target_share: Tensor, negatives: int, seed: int, whole_catalogue: bool = False
+    targets: Tensor, target_share: Tensor, negatives: int, seed: int, step: int, whole_catalogue: bool = False
 ) -> tuple[Tensor, Tensor]:
     """The distinct items that a step encodes: its targets, and more drawn at random.
 
@@ -108,7 +108,8 @@ def choose_items(
         targets: the step's targets, repeats included.
         target_share: (N,) share of each catalogue item among the training targets.
         negatives: how many items are drawn; a drawn target counts once.
-        seed: of the draw, the same on every process.
+        seed: of the order in which items take their turns, the same on every process and in a resumed run.
+        step: which turn it is; no item is drawn again before all others were.
         whole_catalogue: the softmax is over the catalogue. Targets are then left out: rows that are fresh because they
             are targets would stand out by their age.
 
@@ -120,15 +121,18 @@ def choose_items(
     negatives = min(negatives, total)
     if whole_catalogue:
         targets = targets[:0]
-    drawn = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:negatives]
+    first = step * negatives
+    rounds = {turn: _order(total, seed, turn) for turn in range(first // total, (first + negatives - 1) // total + 1)}
+    drawn = torch.tensor([rounds[turn // total][turn % total] for turn in range(first, first + negatives)]).long()
     ids = torch.cat([targets, drawn.to(targets.device)]).unique()
     share = target_share.to(ids.device)[ids]
     return ids, (len(targets) * share + negatives / total).log()
 
 
-def step_seed(seed: int, step: int) -> int:
-    """Seed of a step's draw: the same on every process and in a resumed run."""
-    return seed * 1_000_003 + step
+def _order(total: int, seed: int, number: int) -> list[int]:
+    """The order of all items in a round."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
+    return torch.randperm(total, generator=generator).tolist()
 
 
 def token_weights(normalization: str, masks: list[Tensor], accelerator: Accelerator) -> list[float]:

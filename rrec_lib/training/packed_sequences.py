@@ -5,15 +5,18 @@ prompts of successive targets differ at their ends alone, so one packed sequence
 the others goes on from where it leaves it. A target costs its own line and the end of its prompt instead of a prompt.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
+from rrec_lib.data.examples import Example, Item
 from rrec_lib.model.encode import common_prefix
+from rrec_lib.model.prompts import encode_users
+from rrec_lib.model.ragged import Row, ragged_row
 
-Example = Mapping[str, Any]
 _HISTORY = ("history", "history_ratings", "history_timestamps")
 
 
@@ -59,6 +62,28 @@ def with_common_start(successive: Sequence[Example]) -> list[dict[str, Any]]:
             columns[name] += list(example[name])[len(example[name]) - new :]
         aligned.append({**example, **{name: list(columns[name]) for name in _HISTORY}, "target_timestamp": now})
     return aligned
+
+
+def packed_row(
+    tokenizer: PreTrainedTokenizerBase,
+    successive: Sequence[Example],
+    items: Sequence[Item],
+    endings: Sequence[str],
+    learned: Sequence[bool] | None = None,
+) -> Row:
+    """What the prompts of successive targets share, and behind it each one's rest and its ending.
+
+    Args:
+        tokenizer: with the chat template.
+        successive: examples of a user, see :func:`successive_targets`.
+        items: the item table.
+        endings: what stands behind each prompt: a reasoning, or none, and the marker.
+        learned: whose ending is to be predicted token by token; nobody's, if not given.
+    """
+    packed = split_prefix(encode_users(tokenizer, with_common_start(successive), items))
+    ids = tokenizer(list(endings), add_special_tokens=False)["input_ids"]
+    lengths = [len(ending) * one for ending, one in zip(ids, learned or [False] * len(ids), strict=True)]
+    return ragged_row(packed.prefix, [a + b for a, b in zip(packed.rest, ids, strict=True)], packed.shared, lengths)
 
 
 def longest_history(successive: Sequence[Example]) -> int:

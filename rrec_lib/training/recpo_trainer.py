@@ -22,7 +22,7 @@ from rrec_lib.recpo.advantages import ADVANTAGES
 from rrec_lib.recpo.losses import item_logprobs, recpo_loss
 from rrec_lib.recpo.rewards import fused_reward, ranking_reward, similarity_reward
 from rrec_lib.recpo.rollouts import Rollouts, sample_groups
-from rrec_lib.recpo.step_items import choose_items, encode_step, step_seed, token_weights
+from rrec_lib.recpo.step_items import choose_items, encode_step, token_weights
 from rrec_lib.recpo.vllm import rollouts_by_vllm, sync_without_drift
 from rrec_lib.training.configuration import check_recpo
 from rrec_lib.training.failures import check_loss
@@ -217,8 +217,8 @@ class RecPOTrainer(ItemTrainer, GRPOTrainer):
         settings, device = self.settings, self.accelerator.device
         targets: Any = self.accelerator.gather(torch.cat([batch["targets"] for batch in batches]))
         # Old log-probabilities hold for the items they were taken with: a batch's later uses draw the same ones.
-        seed = step_seed(self.args.seed, self.state.global_step - self.state.global_step % self.num_iterations)
-        ids, log_q = choose_items(targets, self.target_share, settings.item_negatives, seed, self.whole_catalogue)
+        seed, turn = self.args.seed, self.state.global_step // self.num_iterations
+        ids, log_q = choose_items(targets, self.target_share, settings.item_negatives, seed, turn, self.whole_catalogue)
 
         def encode(chosen: list[int]) -> Tensor:
             with autocast(self.policy.compute_dtype, device):

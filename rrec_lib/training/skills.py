@@ -43,6 +43,16 @@ class Statement:
     whom: str
 
 
+_TITLE_WORD = re.compile(r"[^\W\d_]{4,}")
+
+
+def labels(item: Item) -> list[str]:
+    """An item's genres, or its last two categories, or words of its title."""
+    if "genres" in item:
+        return list(item["genres"])
+    return list(item.get("categories") or [])[-2:] or _TITLE_WORD.findall(str(item["title"]).lower())[:3]
+
+
 def genre_ratings(example: Example, world: World) -> dict[str, list[float]]:
     """The ratings that a history gives to each genre."""
     found: dict[str, list[float]] = {}

@@ -26,18 +26,17 @@ from rrec_lib.model.encode import plain_attention
 from rrec_lib.model.frozen_states import FrozenStates
 from rrec_lib.model.packing import TokenLogprobs
 from rrec_lib.model.policy import Policy
-from rrec_lib.model.prompts import MARKER, encode_users
-from rrec_lib.model.ragged import Row, ragged_forward, ragged_row, ragged_rows
+from rrec_lib.model.prompts import MARKER
+from rrec_lib.model.ragged import Row, ragged_forward, ragged_rows
 from rrec_lib.recpo.losses import item_logprobs
-from rrec_lib.recpo.step_items import choose_items, step_seed
+from rrec_lib.recpo.step_items import choose_items
 from rrec_lib.training.failures import check_loss
 from rrec_lib.training.item_trainer import ItemTrainer
 from rrec_lib.training.packed_sequences import (
     longest_history,
     order_by_length,
-    split_prefix,
+    packed_row,
     successive_targets,
-    with_common_start,
 )
 from rrec_lib.training.skills import SKILLS, world_of
 
@@ -110,15 +109,10 @@ class WarmupTrainer(ItemTrainer, Trainer):
 
         Every target has a reasoning behind its prompt; of a share of them, others in each step, it is learned.
         """
-        tokenizer = self.policy.tokenizer
-        packed = split_prefix(encode_users(tokenizer, with_common_start(successive), self.items))
-        endings = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in self.endings(successive)]
-        completions = [rest + ending for rest, ending in zip(packed.rest, endings, strict=True)]
         # Evenly spread: of a share of a half every other one, and in the next step the ones between.
         share, step = self.settings.token_share if self.texts else 0.0, self.state.global_step
-        chosen = [int((number + step + 1) * share) - int((number + step) * share) for number in range(len(endings))]
-        learned = [len(ending) * one for ending, one in zip(endings, chosen, strict=True)]
-        return ragged_row(packed.prefix, completions, packed.shared, learned)
+        learned = [int((number + step + 1) * share) > int((number + step) * share) for number in range(len(successive))]
+        return packed_row(self.policy.tokenizer, successive, self.items, self.endings(successive), learned)
 
     def endings(self, successive: Examples) -> list[str]:
         """What stands behind each prompt of a user: a skill's text, where the warm-up teaches any, and the marker.
@@ -143,8 +137,8 @@ class WarmupTrainer(ItemTrainer, Trainer):
         ]
         targets = torch.tensor([example["target"] for successive in batch for example in successive], device=device)
         excluded = seen_items(seen, targets, len(self.items))
-        seed = step_seed(self.args.seed, self.state.global_step)
-        ids, log_q = choose_items(targets, self.target_share, self.settings.item_negatives, seed, whole)
+        count, seed, step = self.settings.item_negatives, self.args.seed, self.state.global_step
+        ids, log_q = choose_items(targets, self.target_share, count, seed, step, whole)
         with plain_attention(self.policy), autocast(self.policy.compute_dtype, device):
             fresh = self.item_encoder(model, ids.tolist(), device)
         if not whole:

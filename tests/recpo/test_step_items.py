@@ -8,17 +8,28 @@ from rrec_lib.recpo.step_items import choose_items
 def test_chosen_items_and_how_often_they_are_expected():
     share = torch.tensor([0.5, 0.0, 0.2, 0.2, 0.1, 0.0])
     targets = torch.tensor([4, 2, 4])
-    ids, log_q = choose_items(targets, share, 3, seed=1)
+    ids, log_q = choose_items(targets, share, 3, seed=1, step=0)
     assert torch.equal(ids, ids.unique())
     assert set(ids.tolist()) >= {2, 4}
     assert 3 <= len(ids) <= 5
     torch.testing.assert_close(log_q.exp(), 3 * share[ids] + 3 / 6)
-    assert torch.equal(ids, choose_items(targets, share, 3, seed=1)[0])
-    assert any(not torch.equal(ids, choose_items(targets, share, 3, seed=other)[0]) for other in range(2, 6))
-    alone, log_q = choose_items(targets, share, 0, seed=1)
+    assert torch.equal(ids, choose_items(targets, share, 3, seed=1, step=0)[0])
+    assert any(not torch.equal(ids, choose_items(targets, share, 3, seed=other, step=0)[0]) for other in range(2, 6))
+    alone, log_q = choose_items(targets, share, 0, seed=1, step=0)
     assert alone.tolist() == [2, 4]
     torch.testing.assert_close(log_q.exp(), 3 * share[alone])
-    assert choose_items(targets, share, 99, seed=1)[0].tolist() == list(range(6))  # never more than there are
-    drawn = choose_items(targets, share, 2, seed=1, whole_catalogue=True)[0]
-    assert torch.equal(drawn, choose_items(targets[:1], share, 2, seed=1, whole_catalogue=True)[0])  # whatever targets
+    assert choose_items(targets, share, 99, seed=1, step=0)[0].tolist() == list(range(6))  # never more than there are
+    drawn = choose_items(targets, share, 2, seed=1, step=0, whole_catalogue=True)[0]
+    assert torch.equal(
+        drawn, choose_items(targets[:1], share, 2, seed=1, step=0, whole_catalogue=True)[0]
+    )  # whatever targets
     assert len(drawn) == 2
+
+
+def test_no_item_is_drawn_again_before_all_others_were():
+    share, nothing = torch.ones(10) / 10, torch.zeros(0, dtype=torch.long)
+    steps = [choose_items(nothing, share, 4, 0, step)[0].tolist() for step in range(10)]
+    drawn = [item for step in steps[:2] for item in step]
+    assert len(set(drawn)) == 8
+    assert {*drawn, *steps[2]} == set(range(10))  # the third has the last two, and begins the second round
+    assert sum(map(len, steps)) >= 38  # a step that ends a round may meet an item twice

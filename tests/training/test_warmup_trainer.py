@@ -15,7 +15,7 @@ from rrec_lib.model.packing import pack, packed_forward
 from rrec_lib.model.policy import Policy, load_policy, weights_hash
 from rrec_lib.model.prompts import MARKER, encode_users, marker_ids
 from rrec_lib.model.ragged import ragged_forward, ragged_rows
-from rrec_lib.recpo.step_items import choose_items, step_seed
+from rrec_lib.recpo.step_items import choose_items
 from rrec_lib.training.packed_sequences import successive_targets, with_common_start
 from rrec_lib.training.skills import parse
 from rrec_lib.training.stages import warm_up
@@ -157,7 +157,7 @@ def test_targets_of_a_block_are_no_negatives_of_each_other(smoke_profile, smoke_
     marker = marker_ids(policy.tokenizer)
     users = encode(policy, [prompt + marker for prompt in encode_users(policy.tokenizer, aligned, items)])
     targets = torch.tensor([e["target"] for e in aligned])
-    ids, log_q = choose_items(targets, trainer.target_share, 5, step_seed(0, 0))
+    ids, log_q = choose_items(targets, trainer.target_share, 5, 0, 0)
     logits = score_items(users, item_table(policy, items)[ids], profile.reward.temperature) - log_q
 
     def loss(excluded):

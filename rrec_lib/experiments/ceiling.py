@@ -1,0 +1,142 @@
+"""The ceiling: what a reasoning is worth when it need not be written.
+
+A skill's text, computed and not generated, is given behind every prompt, and the states are trained behind it, on the
+same targets in the same order as behind the bare prompt. A skill that doesn't help when it is given without a fault
+can't help when it is written. A control that cheats, by naming the target's own genres, shows whether states read text
+at all. Fixed beforehand: NDCG@20 on all of valid, margin 7 % of the bare prompt's, two one-sided tests at 5 %.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import DatasetDict
+from torch import Tensor
+
+from rrec_lib.core import hardware
+from rrec_lib.core.console import progress
+from rrec_lib.core.paths import resource
+from rrec_lib.core.profiles import load_profile
+from rrec_lib.core.results import describe_run
+from rrec_lib.data.examples import Example, prepare_profile
+from rrec_lib.evaluation.equivalence import decide
+from rrec_lib.evaluation.evaluate import evaluate_scores
+from rrec_lib.evaluation.reports import Report, data_hash, load_reports, save_reports
+from rrec_lib.evaluation.scoring import score_items
+from rrec_lib.experiments.runner import SETTINGS, Options
+from rrec_lib.model.frozen_states import FrozenStates
+from rrec_lib.model.policy import Policy, load_policy
+from rrec_lib.model.prompts import MARKER, encode_items
+from rrec_lib.model.ragged import ragged_forward, ragged_rows
+from rrec_lib.training.packed_sequences import packed_row, successive_targets
+from rrec_lib.training.run_folder import check_same, settings_of
+from rrec_lib.training.skills import SKILLS, labels, world_of
+from rrec_lib.training.stages import warm_up
+
+BARE, CHEAT = "bare prompt", "the target's genres (cheats)"
+GIVEN = (BARE, "association", CHEAT, "taste", "drift", "idle")  # in the order of the runs; if time ends, the last go
+MARGIN = 0.07
+METRIC = "ndcg@20"
+PACKED = 16  # targets of valid that share a row
+
+Text = Callable[[Example], str]
+
+
+def run_ceiling(options: Options, names: Sequence[str] = GIVEN, steps: int = 300, seed: int = 0) -> None:
+    """Train states behind each text, or go on with them, and write their reports on all of valid.
+
+    Args:
+        options: profile, overrides and folders; its hours don't count.
+        names: of :data:`GIVEN`.
+        steps: optimiser steps of each.
+        seed: of LoRA weights and order.
+
+    Raises:
+        ValueError: if a report or a folder is of a run with other settings.
+    """
+    print(describe_run(options.profile), flush=True)
+    given = {"warmup.token_weight": 0, "warmup.token_share": 0, "warmup.skills": [], **options.overrides}
+    profile = load_profile(options.profile, {**SETTINGS, **given})
+    dataset = prepare_profile(profile)
+    world, items = world_of(dataset), list(dataset["items"])
+    for name in names:
+        path, settings = _report(options.out, profile, name, seed), settings_of(profile, steps=steps)
+        if path.is_file():
+            check_same(path, load_reports(path)[0].run.get("settings"), settings, "give the same ones, or move it away")
+            continue
+        folder = options.runs / profile.name / f"{_slug(name)}-{seed}"
+        policy, kept = load_policy(profile.model, seed), options.runs / "frozen"
+        text = text_of(name, world, items)
+        trainer = warm_up(
+            policy, dataset, profile, folder, seed, frozen=kept, texts=[text] if text else [], max_steps=steps
+        )
+        log = trainer.state.log_history
+        report, seconds = evaluate_given(policy, dataset, profile, FrozenStates(policy, kept), name, text, seed)
+        made = {"settings": settings, "cpu_seconds": log[-1].get("cpu_seconds"), "evaluation_cpu_seconds": seconds}
+        save_reports(path, [report], profile.name, data_hash(dataset), seed, **made)
+        print(f"{name}: valid NDCG@20 {report.interval(METRIC):.3f}", flush=True)
+
+
+def text_of(name: str, world: Any, items: list[dict[str, Any]]) -> Text | None:
+    """The text that stands behind a prompt; None for the bare prompt."""
+    if name == BARE:
+        return None
+    if name == CHEAT:
+        return lambda example: f"Likes {' and '.join(labels(items[example['target']])) or 'many things'}."
+    return partial(SKILLS[name], world=world)
+
+
+def evaluate_given(
+    policy: Policy, dataset: DatasetDict, profile: Any, frozen: FrozenStates, name: str, text: Text | None, seed: int
+) -> tuple[Report, float]:
+    """Report on all of valid, behind texts that are given, and the CPU seconds that it took."""
+    start, items, valid = time.process_time(), list(dataset["items"]), list(dataset["valid"])
+    packed = successive_targets(valid, PACKED)
+    table = frozen.encode(policy, encode_items(policy.tokenizer, items))
+    states = torch.empty(len(valid), policy.hidden_size)
+    for rows in progress(packed, f"valid behind {name}"):
+        successive = [valid[row] for row in rows]
+        endings = [f"{text(example)}\n{MARKER}" if text else MARKER for example in successive]
+        states[rows] = _states(policy, frozen, packed_row(policy.tokenizer, successive, items, endings)).cpu()
+    scores = score_items(states.to(policy.device), table, profile.reward.temperature)
+    samples = profile.evaluation.bootstrap_samples
+    return evaluate_scores(scores, valid, name, samples, seed), time.process_time() - start
+
+
+def _states(policy: Policy, frozen: FrozenStates, row: Any) -> Tensor:
+    row = row.to(policy.device)
+    with torch.no_grad(), ragged_rows(policy.model), hardware.autocast(policy.compute_dtype, policy.device):
+        return ragged_forward(policy.model, [row], frozen(policy.model, [row]), frozen.depth).states
+
+
+def ceiling_table(place: str = "movielens-cpu") -> str:
+    """Each text's NDCG@20 on valid with its interval, and what is decided against the bare prompt, as Markdown."""
+    folder = Path("results/ceiling") / place
+    found = {name: _found(folder, name) for name in GIVEN}
+    lines = ["| given behind the prompt | NDCG@20 on valid | against the bare prompt |", "|---|---|---|"]
+    for name, report in found.items():
+        if report is None:
+            lines.append(f"| {name} | not run | |")
+            continue
+        bare = found[BARE]
+        against = "" if name == BARE or bare is None else decide([report], [bare], METRIC, MARGIN).sentence
+        lines.append(f"| {name} | {report.interval(METRIC):.3f} | {against} |")
+    return "\n".join(lines) + "\n"
+
+
+def _found(folder: Path, name: str) -> Report | None:
+    try:
+        return load_reports(resource(f"{folder}/{_slug(name)}-0.json"))[0]
+    except FileNotFoundError:
+        return None
+
+
+def _report(out: Path, profile: Any, name: str, seed: int) -> Path:
+    return out / f"{Path(profile.data.dataset).name}-{profile.name}" / f"{_slug(name)}-{seed}.json"
+
+
+def _slug(name: str) -> str:
+    return name.split(" (")[0].replace("'", "").replace(" ", "-")
