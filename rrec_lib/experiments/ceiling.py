@@ -58,8 +58,13 @@ def run_ceiling(options: Options, names: Sequence[str] = GIVEN, steps: int = 300
         ValueError: if a report or a folder is of a run with other settings.
     """
     print(describe_run(options.profile), flush=True)
-    given = {"warmup.token_weight": 0, "warmup.token_share": 0, "warmup.skills": [], **options.overrides}
-    profile = load_profile(options.profile, {**SETTINGS, **given})
+    states_alone = {
+        "warmup.token_weight": 0,
+        "warmup.token_share": 0,
+        "warmup.skills": [],
+        "training.item_softmax": "batch",
+    }
+    profile = load_profile(options.profile, {**SETTINGS, **states_alone, **options.overrides})
     dataset = prepare_profile(profile)
     world, items = world_of(dataset), list(dataset["items"])
     for name in names:
