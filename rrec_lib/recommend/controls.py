@@ -24,6 +24,7 @@ GIVEN_TEXTS: Mapping[str, Callable[[Example, World], str]] = {
     **{f"skill {name}": skill for name, skill in SKILLS.items()}, CHEAT: cheat,
 }  # fmt: skip
 SWAPPED = "title swapped"
+WITH_WORLD = (*GIVEN_TEXTS, SWAPPED)  # controls that need the items' neighbours
 REASONING_CONTROLS = {
     "own": "what the policy wrote",
     "none": "nothing: the marker follows the prompt at once",

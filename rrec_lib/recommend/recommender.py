@@ -23,6 +23,7 @@ from rrec_lib.recommend.controls import (
     GIVEN_TEXTS,
     REASONING_CONTROLS,
     SWAPPED,
+    WITH_WORLD,
     other_users,
     random_texts,
     shuffled_histories,
@@ -155,7 +156,7 @@ class ReasoningRecommender:
         """
         if control not in REASONING_CONTROLS:
             raise ValueError(f"unknown control {control!r}; choose one of {', '.join(REASONING_CONTROLS)}")
-        if control == SWAPPED or control in GIVEN_TEXTS:
+        if control in WITH_WORLD:
             return self.states_behind(examples, self._texts(examples, control, written))
         if control == "shuffled":
             return self.reason(shuffled_histories(examples)).states
