@@ -18,8 +18,8 @@ from rrec_lib.evaluation.checks import check_blind
 from rrec_lib.evaluation.evaluate import evaluate_scores, sample_examples, training_counts
 from rrec_lib.evaluation.reports import data_hash, save_reports
 from rrec_lib.experiments.chunks import CHUNK, in_chunks
-from rrec_lib.experiments.readings import capped_rows, load_read, reading
-from rrec_lib.experiments.runner import Options, Run, chunk_key, chunked_states, reasoning_figures
+from rrec_lib.experiments.readings import load_read, reading
+from rrec_lib.experiments.runner import Options, Run, chunk_key, chunked_states, reasoning_figures, test_rows_of
 from rrec_lib.recommend.recommender import ReasoningRecommender, averaged
 
 SAMPLES = (1, 2, 4, 8, 16)
@@ -71,7 +71,7 @@ def _write(run: Run, adapter: Path, counts: list[int], timed_rows: int) -> None:
     policy, dataset = load_read(run, adapter)
     items, profile = list(dataset["items"]), run.profile
     recommender = ReasoningRecommender(policy, items, profile)
-    test, folder = capped_rows(list(dataset["test"]), run.test_rows), run.below(run.options.runs)
+    test, folder = test_rows_of(run, dataset), run.below(run.options.runs)
     temperature = profile.rollouts.temperature
 
     def scores(states: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 import hashlib
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,27 +9,28 @@ from datasets import DatasetDict
 
 from rrec_lib.core.paths import REPOSITORY, resource
 from rrec_lib.core.profiles import available_profiles, load_profile, parse_overrides
-from rrec_lib.data.examples import Example, prepare_profile
+from rrec_lib.data.examples import prepare_profile
 from rrec_lib.data.prepared import catalogue_hash
-from rrec_lib.evaluation.evaluate import sample_examples
 from rrec_lib.experiments.runner import Options, Run
 from rrec_lib.model.adapters import WEIGHTS, load_adapter
 from rrec_lib.model.policy import Policy, load_policy
 
 
-def reading_parser(description: str | None, out: str) -> ArgumentParser:
+def reading_parser(description: str | None, out: str, test_rows: bool = True) -> ArgumentParser:
     """A script's parser with the options of every reading; the script adds its own.
 
     Args:
         description: of the script.
         out: folder of its results, below ``results`` and ``runs``.
+        test_rows: whether it takes rows by a user's number.
     """
     parser = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--profile", default="cpu", choices=available_profiles())
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another profile value")
     parser.add_argument("--adapter", type=Path, help="folder of the adapter that is read (default: the shipped one)")
     parser.add_argument("--seed", type=int, default=0, help="of the adapter's run, and of sampling (default: 0)")
-    parser.add_argument("--test-rows", type=int, help="test rows of a user at most (default: all)")
+    if test_rows:
+        parser.add_argument("--test-rows", type=int, help="test rows of a user at most (default: all)")
     parser.add_argument("--runs", type=Path, default=Path("runs") / out, help="finished parts (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=(REPOSITORY or Path()) / "results" / out, help="records")
     return parser
@@ -88,12 +88,3 @@ def load_read(run: Run, adapter: Path) -> tuple[Policy, DatasetDict]:
     policy = load_policy(run.profile.model, run.seed)
     load_adapter(policy, adapter, catalogue_hash(dataset["items"]))
     return policy, dataset
-
-
-def capped_rows(examples: Sequence[Example], limit: int | None) -> list[Example]:
-    """At most so many rows of each user, in their order: those that ``cap_rows`` keeps of a report on all."""
-    if limit is None:
-        return list(examples)
-    numbered = [{"user_id": example["user_id"], "row": row} for row, example in enumerate(examples)]
-    rows = sorted(kept["row"] for kept in sample_examples(numbered, len(numbered), limit, seed=0))
-    return [examples[row] for row in rows]

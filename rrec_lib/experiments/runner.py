@@ -206,11 +206,9 @@ def train_stage(
 
 def write_report(run: Run, policy: Policy, dataset: DatasetDict) -> None:
     """Evaluate on all test rows, or some of each user, chunk by chunk, and write the ranks with their provenance."""
-    items, test, name, profile = list(dataset["items"]), list(dataset["test"]), run.name, run.profile
+    items, test, name, profile = list(dataset["items"]), test_rows_of(run, dataset), run.name, run.profile
     world = world_of(dataset) if run.control in WITH_WORLD else None
     recommender = ReasoningRecommender(policy, items, profile, world=world)
-    if run.test_rows is not None:
-        test = sample_examples(test, len(test), run.test_rows, seed=0)  # the same rows whatever the run's seed
     findings = recommender.check(test, name, trained=run.trained)
     if run.control == CHEAT:
         findings.append(Finding("blind", None, "this control reads the target on purpose"))
@@ -230,6 +228,12 @@ def write_report(run: Run, policy: Policy, dataset: DatasetDict) -> None:
     tokens = {of: float(np.mean([len(ids) for ids in encoded])) for of, encoded in prompts.items()}
     made = {"settings": run.settings, "writing": writing, "tokens": tokens}
     save_reports(run.report, [report], profile.name, data_hash(dataset), run.seed, **made)
+
+
+def test_rows_of(run: Run, dataset: DatasetDict) -> list[Example]:
+    """All test rows, or some of each user; the same ones whatever the run's seed."""
+    test = list(dataset["test"])
+    return test if run.test_rows is None else sample_examples(test, len(test), run.test_rows, seed=0)
 
 
 def chunked_states(

@@ -7,30 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from rrec_lib.data.prepared import catalogue_hash
-from rrec_lib.evaluation.compare import cap_rows
-from rrec_lib.evaluation.evaluate import evaluate, evaluate_scores
+from rrec_lib.evaluation.evaluate import evaluate, evaluate_scores, sample_examples
 from rrec_lib.evaluation.reports import load_reports
 from rrec_lib.evaluation.scoring import score_items
 from rrec_lib.experiments.compute_curve import arm_name, run_curve
-from rrec_lib.experiments.readings import adapter_folder, capped_rows
+from rrec_lib.experiments.readings import adapter_folder
 from rrec_lib.experiments.runner import Options
-from rrec_lib.model.adapters import save_adapter
-from rrec_lib.model.policy import load_policy
 from rrec_lib.recommend.recommender import ReasoningRecommender, averaged
-
-
-@pytest.fixture(scope="module")
-def adapter(smoke_profile, smoke_dataset, tmp_path_factory):
-    """An adapter that does something."""
-    policy, folder = load_policy(smoke_profile.model), tmp_path_factory.mktemp("adapter")
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for name, weight in policy.model.named_parameters():
-            if "lora_B" in name:
-                weight.normal_(std=0.3)
-    save_adapter(policy, folder / "one", catalogue_hash(smoke_dataset["items"]), {})
-    return folder / "one"
 
 
 def test_smaller_numbers_average_the_first_of_the_same_samples(smoke_dataset, adapter, tmp_path, monkeypatch):
@@ -53,7 +36,7 @@ def test_smaller_numbers_average_the_first_of_the_same_samples(smoke_dataset, ad
     run = run_curve(options, adapter, test_rows=1, samples=(4, 1, 2), timed_rows=5)
     reports = {report.name: report for report in load_reports(run.report)}
     assert list(reports) == ["1 reasoning", "2 reasonings", "4 reasonings", "none", "greedy"]
-    test = capped_rows(list(smoke_dataset["test"]), 1)
+    test = sample_examples(smoke_dataset["test"], 1000, 1, seed=0)
     for count in (1, 2, 4):
         state = averaged(table[0][items_of_samples[:count], None])
         expected = evaluate_scores(score_items(state, table[0]).repeat(len(test), 1), test, "by hand")
@@ -94,31 +77,6 @@ def test_the_greedy_report_is_that_of_todays_evaluation(adapter, smoke_profile, 
     assert np.median(differ) == 0
     assert differ.max() <= 2  # other batches round otherwise
     assert reports["greedy"].examples == today.examples
-
-
-def test_the_rows_are_those_that_a_capped_report_keeps(smoke_dataset, smoke_profile):
-    test = list(smoke_dataset["test"])
-    rows = capped_rows(test, 2)
-    torch.manual_seed(0)
-    whole, part = (
-        evaluate(_Scores(len(smoke_dataset["items"])), examples, "x", samples=50) for examples in (test, rows)
-    )
-    capped = cap_rows(whole, 2)
-    assert len(rows) < len(test)
-    assert np.array_equal(capped.users, part.users)
-    assert np.array_equal(capped.n_greater, part.n_greater)
-    assert capped_rows(test, None) == test
-
-
-class _Scores:
-    """Scores that follow from a row's past alone."""
-
-    def __init__(self, n_items):
-        self.n_items = n_items
-
-    def scores(self, examples):
-        rows = [torch.Generator().manual_seed(sum(example["seen"])) for example in examples]
-        return torch.stack([torch.rand(self.n_items, generator=row) for row in rows])
 
 
 def test_an_adapter_that_is_not_there_is_named(tmp_path):
