@@ -1,6 +1,7 @@
 """An audit of sampled reasonings: what an adapter writes for test users, parsed and checked, as a record."""
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,12 +41,22 @@ def run_audit(options: Options, adapter: Path, seed: int = 0, rows: int = ROWS) 
     policy, dataset = load_read(run, adapter)
     test, world = list(dataset["test"]), world_of(dataset)
     examples = sample_examples(test, rows, _even_cap(test, rows), seed)
-    recommender = ReasoningRecommender(policy, list(dataset["items"]), run.profile)
+    recommender, start = ReasoningRecommender(policy, list(dataset["items"]), run.profile), time.process_time()
     written = recommender.reason(examples, run.profile.rollouts.temperature, seed)
+    writing = {"cpu_seconds_per_row": (time.process_time() - start) / len(examples)}
     found = audit(written.texts, examples, world)
     head = {"name": run.name, "profile": run.profile.name, **provenance(seed), "data": data_hash(dataset)}
     figures = {**found.figures(), "finished_share": written.finished_fraction}
-    write_json(run.report, {**head, "settings": run.settings, "figures": plain(figures, run.name)})
+    write_json(
+        run.report,
+        {
+            **head,
+            "settings": run.settings,
+            "rows": len(examples),
+            "writing": writing,
+            "figures": plain(figures, run.name),
+        },
+    )
     print(f"{found.texts} reasonings, {', '.join(found.missed) or 'every bar is reached'}: {run.report}", flush=True)
     return found.missed
 
