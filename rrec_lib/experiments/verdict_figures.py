@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from rrec_lib.core import plotting
-from rrec_lib.evaluation.compare import SAMPLES, arm_interval, compare
-from rrec_lib.evaluation.equivalence import decide
+from rrec_lib.evaluation.compare import arm_interval, compare
+from rrec_lib.evaluation.equivalence import Decision
 from rrec_lib.evaluation.evaluate import sample_examples
 from rrec_lib.evaluation.intervals import Interval
 from rrec_lib.evaluation.reports import Report, load_reports
@@ -36,23 +36,16 @@ class Gain:
     high: float
 
 
-def gain_of(first: Sequence[Report], without: Sequence[Report], metric: str = METRIC, samples: int = SAMPLES) -> Gain:
-    """The gain of an arm over the one without reasoning, decided by the verdict's margin.
-
-    Args:
-        first: reports of an arm, one per seed.
-        without: reports of the arm without reasoning.
-        metric: such as ``"ndcg@20"``.
-        samples: bootstrap resamples.
+def gain_of(decision: Decision) -> Gain:
+    """A decision against the arm without reasoning by :data:`~rrec_lib.experiments.verdict.MARGIN`, in per cent.
 
     Raises:
-        ValueError: as :func:`rrec_lib.evaluation.equivalence.decide`, or if the arm without reasoning has nothing.
+        ValueError: if that arm's mean is 0, of which no gain is a share.
     """
-    found = decide(first, without, metric, MARGIN, samples=samples)
-    if not found.margin:
-        raise ValueError(f"{without[0].name} has a mean {metric} of 0, of which no gain is a share")
-    share, i = 100 * MARGIN / found.margin, found.interval
-    return Gain(found.outcome, share * i.mean, share * i.low, share * i.high)
+    if not decision.margin:
+        raise ValueError("the arm without reasoning has a mean of 0, of which no gain is a share")
+    share, i = 100 * MARGIN / decision.margin, decision.interval
+    return Gain(decision.outcome, share * i.mean, share * i.low, share * i.high)
 
 
 def gain_figure(dial: Mapping[float, Gain], sets: Mapping[str, Gain | None], path: Path) -> str:
@@ -83,7 +76,7 @@ def gain_figure(dial: Mapping[float, Gain], sets: Mapping[str, Gain | None], pat
     right.set_xlabel("gain of reasoning, % of NDCG@20\nband: margin; bars: 90 % intervals")
     plotting.save(figure, path)
     parts = [f"lab, share {p:g} from memory: {_said(dial[p])}" for p in sorted(dial)] or [f"lab: {NOT_RUN}"]
-    parts += [f"{name}: {NOT_RUN if gain is None else _said(gain)}" for name, gain in sets.items()]
+    parts += [f"{' '.join(name.split())}: {NOT_RUN if gain is None else _said(gain)}" for name, gain in sets.items()]
     return f"Gain of reasoning in per cent, margin ±{100 * MARGIN:g}: {'; '.join(parts)}."
 
 
@@ -196,14 +189,17 @@ def compute_figure(
             said.append(f"{label if len(names) == 1 else name} {span.mean:.3f} for {asking[name]:.2f} s")
     for name in sampled:
         at = (asking[name], curve[name].metric(METRIC).mean())
-        axes.annotate(name.split()[0], at, (0, 6), textcoords="offset points", ha="center", fontsize=9)
+        axes.annotate(name.split()[0], at, (5, -11), textcoords="offset points", fontsize=9)
     for number, report in enumerate(baselines):
         mean = rows_of_curve(report, first).metric(METRIC).mean()
         axes.axhline(mean, color="0.45", linewidth=1, linestyle=("--", ":", "-.")[number % 3], label=report.name)
         said.append(f"{report.name} {mean:.3f}")
     axes.set_xscale("log")
+    seconds = sorted(asking[name] for name in (BARE, *sampled) if name in asking)
+    axes.set_xticks(seconds, [f"{one:.2g}" for one in seconds])
+    axes.xaxis.set_minor_locator(plotting.plt.NullLocator())
     axes.set_xlabel("CPU seconds per recommendation")
     axes.set_ylabel("NDCG@20, 95 % over users")
-    axes.legend(fontsize=8)
+    figure.legend(loc="outside upper center", ncols=3, fontsize=8)
     plotting.save(figure, path)
     return f"NDCG@20 on {len(first.users)} rows against CPU seconds: {', '.join(said)}."

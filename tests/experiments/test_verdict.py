@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from rrec_lib.evaluation.compare import cap_rows, detectable_difference, user_spread
+from rrec_lib.evaluation.equivalence import decide
 from rrec_lib.evaluation.reports import Report, load_reports, save_reports
 from rrec_lib.experiments import verdict_figures as figures
 from rrec_lib.experiments.verdict import (
     CPU_TIME,
+    MARGIN,
     TARGETS,
     VERDICT_ARMS,
     ledger,
@@ -19,6 +21,7 @@ from rrec_lib.experiments.verdict import (
     verdict_table,
     verdict_tables,
 )
+from rrec_lib.experiments.verdict_page import verdict_fragments
 
 USERS = np.repeat(np.arange(40), 3)
 
@@ -119,11 +122,14 @@ def test_the_ledger_adds_what_files_say_and_names_the_silent(recorded):
 
 def test_gains_are_per_cent_of_the_arm_without_and_drawn_where_there_are_any(tmp_path):
     without, worse = [made_up("without reasoning")], [made_up("x", shift=15)]
-    gain = figures.gain_of(worse, without, samples=300)
+    gain = figures.gain_of(decide(worse, without, "ndcg@20", MARGIN, samples=300))
     means = [arm[0].metric("ndcg@20").mean() for arm in (worse, without)]
     assert gain.outcome == "worse"
     assert gain.mean == pytest.approx(100 * (means[0] / means[1] - 1))
     assert gain.low < gain.mean < gain.high < 0
+    nothing = [figures.replace(without[0], n_greater=np.full(len(USERS), 90))]
+    with pytest.raises(ValueError, match="mean of 0"):
+        figures.gain_of(decide(worse, nothing, "ndcg@20", MARGIN, samples=300))
     path = tmp_path / "gain.png"
     alt = figures.gain_figure({}, {"MovieLens": gain, "Office": None}, path)
     assert path.read_bytes().startswith(b"\x89PNG")
@@ -182,3 +188,19 @@ def test_a_curve_of_other_rows_is_refused_and_none_says_so(curve, tmp_path):
     assert "not run" in figures.compute_table({}, [], [])
     assert figures.compute_figure({}, [], [], tmp_path / "none.png") == ""
     assert not (tmp_path / "none.png").exists()
+
+
+def test_all_fragments_of_the_page_are_made_from_one_folder(recorded, curve, tmp_path):
+    empty = verdict_fragments(tmp_path / "nothing", tmp_path)
+    assert set(empty) == {"verdict", "compute", "controls", "ledger", "gain"}
+    assert all("not run" in text for text in empty.values())
+    place = recorded / "results" / "compute" / "movielens-cpu"
+    place.mkdir(parents=True)
+    (tmp_path / "compute-curve-0.json").rename(place / "compute-curve-0.json")
+    found = verdict_fragments(recorded, tmp_path, {0.0: figures.Gain("better", 250.0, 200.0, 301.0)})
+    assert "better, +250" in found["gain"]
+    assert "MovieLens: equal, +" in found["gain"]
+    assert f"]({tmp_path.name}/verdict-gain.png)" in found["gain"]
+    assert "![NDCG@20 on 80 rows against CPU seconds: 1 reasoning 0." in found["compute"]
+    assert (tmp_path / "verdict-compute-movielens-cpu.png").is_file()
+    assert found["ledger"].count("\n| `") == 6
