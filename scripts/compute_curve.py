@@ -7,7 +7,7 @@ It goes on where it stopped. The record stands in results/compute/DATASET-PROFIL
 """
 
 from rrec_lib.core.console import forgive_terminals
-from rrec_lib.experiments.compute_curve import SAMPLES, TIMED_ROWS, run_curve
+from rrec_lib.experiments.compute_curve import BASELINES_TIMED, SAMPLES, TIMED_ROWS, run_curve
 from rrec_lib.experiments.readings import adapter_folder, reading_options, reading_parser
 
 
@@ -16,12 +16,14 @@ def main() -> None:
     parser = reading_parser(__doc__, "compute")
     parser.add_argument("--samples", nargs="+", type=int, default=list(SAMPLES), help="(default: 1 2 4 8 16)")
     parser.add_argument("--timed-rows", type=int, default=TIMED_ROWS, help="rows whose seconds count (%(default)s)")
+    parser.add_argument("--baselines", nargs="*", default=list(BASELINES_TIMED), help="timed too (%(default)s)")
     chosen = parser.parse_args()
     try:
         adapter = adapter_folder(chosen.profile, chosen.adapter)
     except FileNotFoundError as problem:
         parser.error(str(problem))
-    run_curve(reading_options(chosen), adapter, chosen.seed, chosen.test_rows, chosen.samples, chosen.timed_rows)
+    of_curve = chosen.samples, chosen.timed_rows, chosen.baselines
+    run_curve(reading_options(chosen), adapter, chosen.seed, chosen.test_rows, *of_curve)
 
 
 if __name__ == "__main__":

@@ -142,12 +142,13 @@ def compute_table(curve: Mapping[str, Report], without: Sequence[Report], baseli
     asking = first.run["asking"]
     for name, report in curve.items():
         against = compare([report], other, METRIC).sentence if other else ""
-        rows.append(f"| {labels[name]} | {asking[name]:.2f} | {_cells(arm_interval([report], METRIC))} | {against} |")
-    own = f"{asking[BARE]:.2f} | {_cells(arm_interval(other, METRIC))}" if other else f"{NOT_RUN} | |"
+        rows.append(f"| {labels[name]} | {asking[name]:.2g} | {_cells(arm_interval([report], METRIC))} | {against} |")
+    own = f"{asking[BARE]:.2g} | {_cells(arm_interval(other, METRIC))}" if other else f"{NOT_RUN} | |"
     rows.append(f"| the arm without reasoning | {own} | |")
     for report in (rows_of_curve(report, first) for report in baselines):
         against = compare([report], other, METRIC).sentence if other else ""
-        rows.append(f"| {report.name} | | {_cells(arm_interval([report], METRIC))} | {against} |")
+        spent = f"{asking[report.name]:.2g}" if report.name in asking else ""
+        rows.append(f"| {report.name} | {spent} | {_cells(arm_interval([report], METRIC))} | {against} |")
     users = f"{len(first.users)} rows of {len(np.unique(first.users))} users"
     sampled = f"{first.run['tokens']:.0f} tokens a reasoning, {first.run['unfinished']:.1%} without an end"
     where = f"commit {first.run['commit']}, {first.run['device']}"
@@ -163,7 +164,7 @@ def compute_figure(
 ) -> str:
     """Draw NDCG@20 against CPU seconds of a recommendation; arguments as :func:`compute_table`, and the figure's file.
 
-    Baselines, whose seconds nobody has measured, are lines across.
+    A baseline whose seconds nobody has measured is a line across.
 
     Returns:
         Its alt text; empty, and no figure, where the curve was not run.
@@ -186,16 +187,24 @@ def compute_figure(
         axes.errorbar([asking[name] for name in names], means, yerr=errors, capsize=3, label=label,
                       marker=plotting.MARKERS[number], color=plotting.OKABE_ITO[number])  # fmt: skip
         for name, span in zip(names, spans, strict=True):
-            said.append(f"{label if len(names) == 1 else name} {span.mean:.3f} for {asking[name]:.2f} s")
+            said.append(f"{label if len(names) == 1 else name} {span.mean:.3f} for {asking[name]:.2g} s")
     for name in sampled:
         at = (asking[name], curve[name].metric(METRIC).mean())
         axes.annotate(name.split()[0], at, (5, -11), textcoords="offset points", fontsize=9)
     for number, report in enumerate(baselines):
-        mean = rows_of_curve(report, first).metric(METRIC).mean()
-        axes.axhline(mean, color="0.45", linewidth=1, linestyle=("--", ":", "-.")[number % 3], label=report.name)
-        said.append(f"{report.name} {mean:.3f}")
+        span = arm_interval([rows_of_curve(report, first)], METRIC)
+        style = {"color": "0.45", "linewidth": 1, "label": report.name}
+        if report.name in asking:
+            errors = np.array([[span.mean - span.low], [span.high - span.mean]])
+            marker = plotting.MARKERS[-1 - number % 3]
+            axes.errorbar([asking[report.name]], [span.mean], yerr=errors, capsize=3, marker=marker, **style)
+            said.append(f"{report.name} {span.mean:.3f} for {asking[report.name]:.2g} s")
+        else:
+            axes.axhline(span.mean, linestyle=("--", ":", "-.")[number % 3], **style)
+            said.append(f"{report.name} {span.mean:.3f}")
     axes.set_xscale("log")
-    seconds = sorted(asking[name] for name in (BARE, *sampled) if name in asking)
+    marked = {BARE, *sampled, *(report.name for report in baselines)} & asking.keys()
+    seconds = sorted(asking[name] for name in marked)
     axes.set_xticks(seconds, [f"{one:.2g}" for one in seconds])
     axes.xaxis.set_minor_locator(plotting.plt.NullLocator())
     axes.set_xlabel("CPU seconds per recommendation")

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from rrec_lib.baselines.item_item import EASE
+from rrec_lib.baselines.registry import BASELINES, Baseline
 from rrec_lib.evaluation.evaluate import evaluate, evaluate_scores, sample_examples
 from rrec_lib.evaluation.reports import load_reports
 from rrec_lib.evaluation.scoring import score_items
@@ -77,6 +79,33 @@ def test_the_greedy_report_is_that_of_todays_evaluation(adapter, smoke_profile, 
     assert np.median(differ) == 0
     assert differ.max() <= 2  # other batches round otherwise
     assert reports["greedy"].examples == today.examples
+
+
+def test_baselines_are_timed_as_their_search_chose(adapter, tmp_path, monkeypatch):
+    search = tmp_path / "ease.json"
+    trials = [{"parameters": {"l2": l2, "length": 5}, "valid": valid} for l2, valid in ((10, 0.1), (77, 0.3), (5, 0.2))]
+    search.write_text(json.dumps({"trials": trials}))
+    asked, fitted = [], []
+
+    def find(relative):
+        asked.append(relative)
+        if relative.endswith("ease.json") and not relative.endswith("esasrec.json"):
+            return search
+        raise FileNotFoundError
+
+    def fit(splits, seed, **parameters):
+        fitted.append(parameters)
+        return EASE(splits.train, splits.n_items, **parameters)
+
+    monkeypatch.setattr("rrec_lib.experiments.compute_curve.resource", find)
+    monkeypatch.setitem(BASELINES, "EASE", Baseline(fit))
+    options = Options(0.0, 0, tmp_path / "runs", tmp_path / "out", "smoke", {}, 0)
+    run = run_curve(options, adapter, test_rows=1, samples=(1,), timed_rows=3, baselines=("EASE", "eSASRec"))
+    assert asked == [f"results/baselines/movielens-smoke/{name}.json" for name in ("ease", "esasrec")]
+    assert fitted == [{"l2": 77, "length": 5}]
+    asking = json.loads(run.report.read_text())["asking"]
+    assert set(asking) == {"1 reasoning", "none", "greedy", "EASE"}
+    assert 0 < asking["EASE"] < asking["none"]
 
 
 def test_an_adapter_that_is_not_there_is_named(tmp_path):

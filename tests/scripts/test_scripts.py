@@ -49,7 +49,7 @@ def test_the_readings_of_an_adapter(call, adapter_with_weights):
     options, *rest = call("compute_curve", "run_curve", *given, "--samples", 1, 2, "--test-rows", 8, "--timed-rows", 5)
     assert (options.hours, options.every, options.overrides) == (0.0, 0, {"model.x": 1})
     assert options.out.parts[-2:] == ("results", "compute")
-    assert rest == [adapter_with_weights, 3, 8, [1, 2], 5]
+    assert rest == [adapter_with_weights, 3, 8, [1, 2], 5, ["EASE", "eSASRec"]]
     options, *rest = call("controls", "run_controls", *given, "--controls", "own", "skill taste")
     assert (options.out.parts[-1], rest) == ("controls", [adapter_with_weights, ["own", "skill taste"], 3, None])
 
