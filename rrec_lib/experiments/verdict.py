@@ -128,7 +128,7 @@ def verdict_lines(arms: Mapping[str, Sequence[Report]], budget: Budget, samples:
         if without and name != WITHOUT:
             refused = _refused(spent[budget.key], spent_by(without, budget.key), budget)
             found = {"refused": refused} if refused else _against(arm, without, samples)
-        lines.append(Line(name, len(arm), **spent, interval=interval, **found))
+        lines.append(Line(name, len(arm), spent["targets"], spent["cpu_seconds"], interval, **found))
     return lines
 
 

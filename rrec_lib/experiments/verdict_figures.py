@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,7 +19,7 @@ from rrec_lib.experiments.reference import METRIC
 from rrec_lib.experiments.verdict import MARGIN, NOT_RUN
 
 READ_ONCE = {GREEDY: "1 reasoning, greedy", BARE: "the same weights, bare prompt"}
-BAND = {"color": "0.85", "zorder": 0}
+BAND: dict[str, Any] = {"color": "0.85", "zorder": 0}
 
 
 @dataclass(frozen=True)
@@ -193,11 +194,11 @@ def compute_figure(
         axes.annotate(name.split()[0], at, (5, -11), textcoords="offset points", fontsize=9)
     for number, report in enumerate(baselines):
         span = arm_interval([rows_of_curve(report, first)], METRIC)
-        style = {"color": "0.45", "linewidth": 1, "label": report.name}
+        style: dict[str, Any] = {"color": "0.45", "linewidth": 1, "label": report.name}
         if report.name in asking:
-            errors = np.array([[span.mean - span.low], [span.high - span.mean]])
+            around = [[span.mean - span.low], [span.high - span.mean]]
             marker = plotting.MARKERS[-1 - number % 3]
-            axes.errorbar([asking[report.name]], [span.mean], yerr=errors, capsize=3, marker=marker, **style)
+            axes.errorbar([asking[report.name]], [span.mean], yerr=around, capsize=3, marker=marker, **style)
             said.append(f"{report.name} {span.mean:.3f} for {asking[report.name]:.2g} s")
         else:
             axes.axhline(span.mean, linestyle=("--", ":", "-.")[number % 3], **style)

@@ -169,6 +169,8 @@ def test_a_title_is_swapped_for_one_that_nothing_else_speaks_for(smoke_profile, 
     assert len(done) > len(texts) / 2
     for swap, text, example in done:
         removed, added = swap.removed, swap.added
+        assert removed is not None
+        assert added is not None
         assert removed not in example["seen"]  # what was recommended, not what was had
         assert added not in example["seen"]
         assert added not in world.neighbours[removed]
