@@ -202,7 +202,7 @@ def ledger(source: Path, folders: Sequence[str]) -> dict[str, dict[str, float]]:
     """CPU seconds that the files below ``results`` say they took, by folder.
 
     A report counts its ``cpu_seconds`` of training, once for reports that name the same training (``trained_as``) in
-    one place, and what its rows took to be read; a lab's file the seconds of its runs; a search those of its trials.
+    one place, and what its rows took to be read; a cell of the lab its process; a search its trials.
 
     Args:
         source: the repository.
@@ -231,16 +231,17 @@ def ledger(source: Path, folders: Sequence[str]) -> dict[str, dict[str, float]]:
 
 def _training_seconds(content: Mapping[str, Any]) -> tuple[float, bool]:
     """Seconds of training, and whether the file says it where there was any."""
-    if "cpu_seconds" in content:
+    if content.get("cpu_seconds") is not None:
         return float(content["cpu_seconds"]), True
-    runs = sum(sum(run["seconds"].values()) for run in content.get("runs", ()) if "seconds" in run)
+    of_lab = float(content.get("seconds", {}).get("process", 0.0))
     trials = sum(trial.get("cpu_seconds", 0.0) for trial in content.get("trials", ()))
-    return runs + trials, not content.get("settings", {}).get("hours")
+    return of_lab + trials, "cpu_seconds" not in content and not content.get("settings", {}).get("hours")
 
 
 def _reading_seconds(content: Mapping[str, Any]) -> float:
     rows = content.get("rows") or len(str(content.get("users", "")).split())
-    return float(content.get("writing", {}).get("cpu_seconds_per_row", 0.0)) * rows
+    per_row = float(content.get("writing", {}).get("cpu_seconds_per_row", 0.0))
+    return per_row * rows + float(content.get("evaluation_cpu_seconds", 0.0))
 
 
 def ledger_table(source: Path, folders: Sequence[str]) -> str:

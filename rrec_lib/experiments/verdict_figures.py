@@ -53,7 +53,7 @@ def gain_figure(dial: Mapping[float, Gain], sets: Mapping[str, Gain | None], pat
     """Draw the gain of reasoning: in the lab over the dial, and on the data sets, the margin as a band behind both.
 
     Args:
-        dial: by the share of users whom co-occurrence can learn.
+        dial: by the share of habit users, whom co-occurrence can learn.
         sets: by data set; None reads *not run*.
         path: the figure's file.
 
@@ -76,7 +76,7 @@ def gain_figure(dial: Mapping[float, Gain], sets: Mapping[str, Gain | None], pat
     right.set_ylim(-0.6, len(names) - 0.3)
     right.set_xlabel("gain of reasoning, % of NDCG@20\nband: margin; bars: 90 % intervals")
     plotting.save(figure, path)
-    parts = [f"lab, share {p:g} from memory: {_said(dial[p])}" for p in sorted(dial)] or [f"lab: {NOT_RUN}"]
+    parts = [f"lab, {p:g} habit users: {_said(dial[p])}" for p in sorted(dial)] or [f"lab: {NOT_RUN}"]
     parts += [f"{' '.join(name.split())}: {NOT_RUN if gain is None else _said(gain)}" for name, gain in sets.items()]
     return f"Gain of reasoning in per cent, margin ±{100 * MARGIN:g}: {'; '.join(parts)}."
 
@@ -84,7 +84,7 @@ def gain_figure(dial: Mapping[float, Gain], sets: Mapping[str, Gain | None], pat
 def _draw_dial(axes: Axes, dial: Mapping[float, Gain]) -> None:
     axes.axhspan(-100 * MARGIN, 100 * MARGIN, **BAND)
     axes.axhline(0, color="0.4", linewidth=1, linestyle="-")
-    axes.set_xlabel("share of users from memory, p")
+    axes.set_xlabel("p, share of habit users")
     axes.set_ylabel("gain of reasoning, %")
     axes.set_title("lab", fontsize=10)
     if not dial:

@@ -16,7 +16,7 @@ from rrec_lib.experiments.verdict_figures import (
     read_curve,
 )
 
-LEDGER = ("verdict", "ablations", "controls", "compute", "audits", "lab")
+LEDGER = ("ceiling", "verdict", "ablations", "controls", "compute", "audits", "lab/dial")
 BASELINES = 2  # the best on test, beside the curve of compute
 
 
@@ -28,7 +28,7 @@ def verdict_fragments(
     Args:
         source: the repository.
         figures: folder that the figures are drawn to.
-        dial: gains in the lab, by the share of users from memory.
+        dial: gains in the lab, by the share of habit users.
         budget: in which the arms of the picture are equal.
     """
     compute, controls = [], []

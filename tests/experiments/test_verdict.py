@@ -108,16 +108,18 @@ def test_the_ledger_adds_what_files_say_and_names_the_silent(recorded):
     write(recorded, "equal-targets", made_up("warm-up alone"), 0, targets=9, cpu_seconds=3600.0, trained_as="RLOO-0",
           writing={"cpu_seconds_per_row": 0.5})  # fmt: skip
     (recorded / "results" / "lab").mkdir()
-    runs = [{"seconds": {"recpo": 100.0, "warm-up": 20.0}}, {"seconds": {"recpo": 60.0}}]
-    (recorded / "results" / "lab" / "lab.json").write_text(json.dumps({"runs": runs}))
+    cells = {"a": {"seconds": {"process": 120.0, "text": 70.0}}, "b": {"trials": [{"cpu_seconds": 60.0}]}}
+    cells["c"] = {"cpu_seconds": None, "evaluation_cpu_seconds": 36.0}
+    for name, content in cells.items():
+        (recorded / "results" / "lab" / f"{name}.json").write_text(json.dumps(content))
     found = ledger(recorded, ["verdict", "lab", "compute"])
     # Two of the arm without, the one with, distilled, RLOO, without R_d; the warm-up is that of RLOO's run.
     assert found["verdict"] == {"files": 8, "training": 7 * 3600.0, "reading": 60.0, "silent": 1}
-    assert found["lab"] == {"files": 1, "training": 180.0, "reading": 0.0, "silent": 0}
+    assert found["lab"] == {"files": 3, "training": 180.0, "reading": 36.0, "silent": 1}
     table = ledger_table(recorded, ["verdict", "lab", "compute"]).splitlines()
     assert table[2] == "| `verdict` | 8 | 7.00; 1 files don't say | 0.02 |"
     assert table[4] == "| `compute` | not run | | |"
-    assert table[-1] == "| together | 9 | 7.05 | 0.02 |"
+    assert table[-1] == "| together | 11 | 7.05 | 0.03 |"
 
 
 def test_gains_are_per_cent_of_the_arm_without_and_drawn_where_there_are_any(tmp_path):
@@ -137,7 +139,7 @@ def test_gains_are_per_cent_of_the_arm_without_and_drawn_where_there_are_any(tmp
     assert alt.endswith("Office: not run.")
     dial = {1.0: figures.Gain("equal", 0.4, -2.0, 3.0), 0.0: figures.Gain("better", 250.0, 200.0, 301.0)}
     alt = figures.gain_figure(dial, {"MovieLens": None}, path)
-    assert "lab, share 0 from memory: better, +250 [+200, +301]; lab, share 1 from memory: equal, +0" in alt
+    assert "lab, 0 habit users: better, +250 [+200, +301]; lab, 1 habit users: equal, +0" in alt
 
 
 @pytest.fixture
@@ -206,4 +208,4 @@ def test_all_fragments_of_the_page_are_made_from_one_folder(recorded, curve, tmp
     assert f"]({tmp_path.name}/verdict-gain.png)" in found["gain"]
     assert "![NDCG@20 on 80 rows against CPU seconds: 1 reasoning 0." in found["compute"]
     assert (tmp_path / "verdict-compute-movielens-cpu.png").is_file()
-    assert found["ledger"].count("\n| `") == 6
+    assert found["ledger"].count("\n| `") == 7
