@@ -6,7 +6,8 @@ are compared on the same samples. What a K costs is measured on some of the rows
 
 import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from rrec_lib.core.paths import resource
 from rrec_lib.core.results import describe_run
 from rrec_lib.data.examples import Example
 from rrec_lib.evaluation.checks import check_blind
-from rrec_lib.evaluation.evaluate import Recommender, evaluate_scores, sample_examples, training_counts
+from rrec_lib.evaluation.evaluate import evaluate_scores, sample_examples, training_counts
 from rrec_lib.evaluation.reports import data_hash, save_reports
 from rrec_lib.experiments.chunks import CHUNK, in_chunks
 from rrec_lib.experiments.readings import load_read, reading
@@ -30,7 +31,7 @@ SAMPLES = (1, 2, 4, 8, 16)
 TIMED_ROWS = 64
 BASELINES_TIMED = ("EASE", "eSASRec")
 SHOWN = 20  # items of a recommendation
-Scores = Callable[[list[Example]], Tensor]
+Scores = Callable[[Sequence[Example]], Tensor]
 BARE, GREEDY = "none", "greedy"  # the bare prompt, and one reasoning that isn't sampled, as the shipped model answers
 
 
@@ -81,24 +82,19 @@ def _write(run: Run, adapter: Path, counts: list[int], timed_rows: int, baseline
     items, profile = list(dataset["items"]), run.profile
     recommender = ReasoningRecommender(policy, items, profile)
     test, folder = test_rows_of(run, dataset), run.below(run.options.runs)
-    temperature = profile.rollouts.temperature
 
     def scores(states: Tensor) -> Tensor:
         return recommender.score_states(states.to(policy.device))
 
-    def sampled(chunk: list[Example], count: int) -> list[Tensor]:
-        return [one.states for one in recommender.sample(chunk, count, temperature, run.seed)]
-
     def sample(chunk: list[Example]) -> dict[str, Tensor]:
         seed = zlib.crc32(json.dumps([run.seed, chunk]).encode())  # other draws in every chunk
-        written = recommender.sample(chunk, counts[-1], temperature, seed)
+        written = recommender.sample(chunk, counts[-1], profile.rollouts.temperature, seed)
         found = {"states": torch.stack([one.states for one in written], 1)}
         figures = [reasoning_figures(policy, one) for one in written]
         return found | {name: torch.stack([one[name] for one in figures], 1) for name in figures[0]}
 
-    trained = recommender.check(test, run.name, trained=True)
-    of_four = sample_examples(test, 4, 1, seed=0)
-    trained.append(check_blind(lambda rows: scores(averaged(torch.stack(sampled(list(rows), 2)))), of_four, run.name))
+    findings, of_four = recommender.check(test, run.name, trained=True), sample_examples(test, 4, 1, seed=0)
+    findings.append(check_blind(_ways(recommender, run.seed, [2])[arm_name(2)], of_four, run.name))
     drawn = in_chunks(test, sample, chunk_key(recommender, "sampled", counts[-1], run.seed), folder, CHUNK, "sampled")
     kept = {arm_name(count): averaged(drawn["states"][:, :count].transpose(0, 1)) for count in counts}
     spent = float(drawn["seconds"].mean())
@@ -109,26 +105,13 @@ def _write(run: Run, adapter: Path, counts: list[int], timed_rows: int, baseline
     reports = [
         evaluate_scores(
             lambda part, states=states: scores(states[part]),  # type: ignore[misc]
-            test, name, profile.evaluation.bootstrap_samples, run.seed, train_counts, findings=trained,
+            test, name, profile.evaluation.bootstrap_samples, run.seed, train_counts, findings=findings,
         )
         for name, states in kept.items()
     ]  # fmt: skip
     timed = sample_examples(test, timed_rows, len(test), seed=0)
-    ways: dict[str, Scores] = {
-        arm_name(count): lambda rows, count=count: scores(averaged(torch.stack(sampled(rows, count))))  # type: ignore[misc]
-        for count in counts
-    }
-    ways[BARE] = lambda rows: scores(recommender.states(rows, "none"))
-    ways[GREEDY] = lambda rows: scores(recommender.reason(rows).states)
-    ways |= {name: fitted.scores for name, fitted in _tuned(run, dataset, baselines).items()}
-    asking = {}
-    for name, ask in ways.items():
-
-        def answer(rows: list[Example], ask: Scores = ask) -> dict[str, Tensor]:
-            return {"shown": ask(rows).topk(min(SHOWN, len(items)), dim=1).indices}
-
-        key = chunk_key(recommender, "timed", name, run.seed, *run.settings["baselines"])
-        asking[name] = float(in_chunks(timed, answer, key, folder, len(timed), f"timed, {name}")["seconds"].mean())
+    ways = _ways(recommender, run.seed, counts) | _tuned(run, dataset, baselines)
+    asking = _seconds(ways, timed, chunk_key(recommender, "timed", run.seed, *baselines), folder)
     save_reports(
         run.report, reports, profile.name, data_hash(dataset), run.seed, settings=run.settings, asking=asking,
         writing={"cpu_seconds_per_row": spent + sum(asking.values()) * len(timed) / len(test)},
@@ -136,9 +119,36 @@ def _write(run: Run, adapter: Path, counts: list[int], timed_rows: int, baseline
     )  # fmt: skip
 
 
-def _tuned(run: Run, dataset: DatasetDict, names: Sequence[str]) -> dict[str, Recommender]:
-    """Baselines fitted with what their recorded search on the run's data set found best."""
-    fitted: dict[str, Recommender] = {}
+def _ways(recommender: ReasoningRecommender, seed: int, counts: Sequence[int]) -> dict[str, Scores]:
+    """How rows are answered: with each number of sampled reasonings, none, and a greedy one."""
+
+    def of_several(rows: Sequence[Example], count: int) -> Tensor:
+        written = recommender.sample(rows, count, recommender.profile.rollouts.temperature, seed)
+        return recommender.score_states(averaged(torch.stack([one.states for one in written])))
+
+    ways: dict[str, Scores] = {arm_name(count): partial(of_several, count=count) for count in counts}
+    ways[BARE] = lambda rows: recommender.score_states(recommender.states(rows, "none"))
+    ways[GREEDY] = lambda rows: recommender.score_states(recommender.reason(rows).states)
+    return ways
+
+
+def _seconds(ways: Mapping[str, Scores], rows: list[Example], made_by: str, folder: Path) -> dict[str, float]:
+    """CPU seconds of one recommendation in each way: its state, its scores, the first items."""
+    asking = {}
+    for name, ask in ways.items():
+
+        def answer(timed: list[Example], ask: Scores = ask) -> dict[str, Tensor]:
+            scores = ask(timed)
+            return {"shown": scores.topk(min(SHOWN, scores.shape[1]), dim=1).indices}
+
+        done = in_chunks(rows, answer, f"{made_by} {name}", folder, len(rows), f"timed, {name}")
+        asking[name] = float(done["seconds"].mean())
+    return asking
+
+
+def _tuned(run: Run, dataset: DatasetDict, names: Sequence[str]) -> dict[str, Scores]:
+    """Scores of baselines fitted with what their recorded search on the run's data set found best."""
+    fitted: dict[str, Scores] = {}
     for name in names:
         try:
             path = resource(f"results/baselines/{run.report.parent.name}/{search_file(name)}")
@@ -146,5 +156,5 @@ def _tuned(run: Run, dataset: DatasetDict, names: Sequence[str]) -> dict[str, Re
             continue
         trials = json.loads(path.read_text(encoding="utf-8"))["trials"]
         best = max(trials, key=lambda trial: trial["valid"])
-        fitted[name] = known(name).fit(Splits.of(dataset), run.seed, **best["parameters"])
+        fitted[name] = known(name).fit(Splits.of(dataset), run.seed, **best["parameters"]).scores
     return fitted
