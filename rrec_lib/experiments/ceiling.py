@@ -31,9 +31,10 @@ from rrec_lib.model.frozen_states import FrozenStates
 from rrec_lib.model.policy import Policy, load_policy
 from rrec_lib.model.prompts import MARKER, encode_items
 from rrec_lib.model.ragged import ragged_forward, ragged_rows
+from rrec_lib.recommend.controls import cheat
 from rrec_lib.training.packed_sequences import packed_row, successive_targets
 from rrec_lib.training.run_folder import check_same, settings_of
-from rrec_lib.training.skills import SKILLS, labels, world_of
+from rrec_lib.training.skills import SKILLS, World, world_of
 from rrec_lib.training.stages import warm_up
 
 BARE, CHEAT = "bare prompt", "the target's genres (cheats)"
@@ -66,7 +67,7 @@ def run_ceiling(options: Options, names: Sequence[str] = GIVEN, steps: int = 300
     }
     profile = load_profile(options.profile, {**SETTINGS, **states_alone, **options.overrides})
     dataset = prepare_profile(profile)
-    world, items = world_of(dataset), list(dataset["items"])
+    world = world_of(dataset)
     for name in names:
         path, settings = _report(options.out, profile, name, seed), settings_of(profile, steps=steps)
         if path.is_file():
@@ -74,7 +75,7 @@ def run_ceiling(options: Options, names: Sequence[str] = GIVEN, steps: int = 300
             continue
         folder = options.runs / profile.name / f"{_slug(name)}-{seed}"
         policy, kept = load_policy(profile.model, seed), options.runs / "frozen"
-        text = text_of(name, world, items)
+        text = text_of(name, world)
         trainer = warm_up(
             policy, dataset, profile, folder, seed, frozen=kept, texts=[text] if text else [], max_steps=steps
         )
@@ -85,13 +86,11 @@ def run_ceiling(options: Options, names: Sequence[str] = GIVEN, steps: int = 300
         print(f"{name}: valid NDCG@20 {report.interval(METRIC):.3f}", flush=True)
 
 
-def text_of(name: str, world: Any, items: list[dict[str, Any]]) -> Text | None:
+def text_of(name: str, world: World) -> Text | None:
     """The text that stands behind a prompt; None for the bare prompt."""
     if name == BARE:
         return None
-    if name == CHEAT:
-        return lambda example: f"Likes {' and '.join(labels(items[example['target']])) or 'many things'}."
-    return partial(SKILLS[name], world=world)
+    return partial(cheat if name == CHEAT else SKILLS[name], world=world)
 
 
 def evaluate_given(

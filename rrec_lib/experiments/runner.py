@@ -7,7 +7,6 @@ finished one is read back, and other settings than it was begun with are refused
 
 import hashlib
 import json
-import time
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -17,21 +16,23 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import DatasetDict
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rrec_lib.core.paths import REPOSITORY, replacing
+from rrec_lib.core.paths import REPOSITORY
 from rrec_lib.core.profiles import Profile, available_profiles, parse_overrides
 from rrec_lib.core.results import log_lines
 from rrec_lib.data.examples import prepare_profile
-from rrec_lib.evaluation.checks import check_blind
+from rrec_lib.evaluation.checks import Finding, check_blind
 from rrec_lib.evaluation.evaluate import Example, evaluate_scores, mean_ndcg, sample_examples, training_counts
 from rrec_lib.evaluation.reports import data_hash, load_reports, save_reports
+from rrec_lib.experiments.chunks import CHUNK, in_chunks
 from rrec_lib.model.policy import Policy, load_policy
 from rrec_lib.model.prompts import encode_items, encode_users, marker_ids, prompts_hash
-from rrec_lib.recommend.recommender import ReasoningRecommender
+from rrec_lib.recommend.controls import CHEAT, GIVEN_TEXTS, WITH_WORLD
+from rrec_lib.recommend.recommender import ReasoningRecommender, Reasonings
 from rrec_lib.training.callbacks import StopOnValid
 from rrec_lib.training.run_folder import check_same, claim, settings_of
+from rrec_lib.training.skills import world_of
 from rrec_lib.training.stages import save_stage, train_recpo, warm_up
 
 # Small steps of rows that share a prompt. RecPO's softmax is over what a user has not seen of the catalogue, that of
@@ -41,7 +42,6 @@ SETTINGS: dict[str, Any] = {
     "training.item_softmax": "catalogue", "training.item_negatives": 32, "training.users_per_step": 8,
     "training.learning_rate": 1e-4,
 }  # fmt: skip
-CHUNK = 64  # test rows whose states are kept together
 ENDLESS = 10**6  # steps; the budget ends a stage
 
 
@@ -206,15 +206,17 @@ def train_stage(
 
 def write_report(run: Run, policy: Policy, dataset: DatasetDict) -> None:
     """Evaluate on all test rows, or some of each user, chunk by chunk, and write the ranks with their provenance."""
-    items, test, name, profile = list(dataset["items"]), list(dataset["test"]), run.name, run.profile
-    recommender = ReasoningRecommender(policy, items, profile)
-    if run.test_rows is not None:
-        test = sample_examples(test, len(test), run.test_rows, seed=0)  # the same rows whatever the run's seed
+    items, test, name, profile = list(dataset["items"]), test_rows_of(run, dataset), run.name, run.profile
+    world = world_of(dataset) if run.control in WITH_WORLD else None
+    recommender = ReasoningRecommender(policy, items, profile, world=world)
     findings = recommender.check(test, name, trained=run.trained)
-    of_four = sample_examples(test, 4, 1, seed=0)
-    findings.append(
-        check_blind(lambda rows: recommender.score_states(recommender.states(rows, run.control)), of_four, name)
-    )
+    if run.control == CHEAT:
+        findings.append(Finding("blind", None, "this control reads the target on purpose"))
+    else:
+        of_four = sample_examples(test, 4, 1, seed=0)
+        findings.append(
+            check_blind(lambda rows: recommender.score_states(recommender.states(rows, run.control)), of_four, name)
+        )
     states, writing = chunked_states(recommender, test, run.control, CHUNK, run.below(run.options.runs) / "evaluation")
     report = evaluate_scores(
         lambda part: recommender.score_states(states[part].to(policy.device)),
@@ -228,45 +230,47 @@ def write_report(run: Run, policy: Policy, dataset: DatasetDict) -> None:
     save_reports(run.report, [report], profile.name, data_hash(dataset), run.seed, **made)
 
 
+def test_rows_of(run: Run, dataset: DatasetDict) -> list[Example]:
+    """All test rows, or some of each user; the same ones whatever the run's seed."""
+    test = list(dataset["test"])
+    return test if run.test_rows is None else sample_examples(test, len(test), run.test_rows, seed=0)
+
+
 def chunked_states(
     recommender: ReasoningRecommender, examples: list[Example], control: str, size: int, runs: Path
 ) -> tuple[Tensor, dict[str, float]]:
     """States of all examples, chunk by chunk, and what writing them took; finished chunks are read back.
 
-    A chunk's file is named by all that its states depend on: weights, prompts, rollouts, control, its examples. These
-    are drawn from all, so that a chunk has several users and another's reasoning is at hand.
-
     Returns:
         (E, d) states in the order of the examples; CPU seconds a row and, for its own reasoning, mean tokens and the
         share that was not finished.
     """
-    policy, rollouts = recommender.policy, recommender.profile.rollouts
-    marker = len(marker_ids(policy.tokenizer))
-    made_by = f"{policy.fingerprint} {prompts_hash(policy.tokenizer)} {rollouts} {control}"
-    order = np.random.default_rng(0).permutation(len(examples))
-    parts: list[dict[str, Tensor]] = []
-    for numbers in np.array_split(order, -(-len(order) // size)):
-        chunk = [examples[number] for number in numbers]
-        key = hashlib.sha256(f"{made_by} {json.dumps(chunk)}".encode()).hexdigest()[:16]
-        path = runs / f"{key}.safetensors"
-        if not path.is_file():
-            start = time.process_time()
-            written = recommender.reason(chunk) if control == "own" else None
-            states, closed = recommender.states(chunk, control, written), written.closed if written else []
-            found = {
-                "states": states.cpu(),
-                "seconds": torch.tensor([time.process_time() - start]),
-                "tokens": torch.tensor([float(len(reasoning.ids) - marker) for reasoning in closed]),
-                "finished": torch.tensor([float(reasoning.finished) for reasoning in closed]),
-            }
-            with replacing(path) as temporary:
-                save_file(found, temporary)
-            done = (len(parts) + 1) * size
-            print(f"{control} {min(done, len(examples))}/{len(examples)}, {found['seconds'].item():.0f} s", flush=True)
-        parts.append(load_file(path))
-    joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    states = joined["states"][np.argsort(order)]
-    writing = {"cpu_seconds_per_row": float(joined["seconds"].sum()) / len(examples)}
+
+    def compute(chunk: list[Example]) -> dict[str, Tensor]:
+        written = recommender.reason(chunk) if control == "own" else None
+        found = {"states": recommender.states(chunk, control, written)}
+        return found if written is None else {**found, **reasoning_figures(recommender.policy, written)}
+
+    given = [GIVEN_TEXTS[control](row, recommender.world) for row in examples] if control in GIVEN_TEXTS else []  # type: ignore[arg-type]
+    joined = in_chunks(examples, compute, chunk_key(recommender, control, *given), runs, size, control)
+    writing = {"cpu_seconds_per_row": float(joined["seconds"].mean())}
     if control == "own":
         writing |= {"tokens": float(joined["tokens"].mean()), "unfinished": 1 - float(joined["finished"].mean())}
-    return states, writing
+    return joined["states"], writing
+
+
+def chunk_key(recommender: ReasoningRecommender, *more: object) -> str:
+    """What states depend on beside their rows: weights, prompts, rollouts, the neighbours of a world, and more."""
+    policy, world = recommender.policy, recommender.world
+    known = [] if world is None else [hashlib.sha256(json.dumps(world.neighbours).encode()).hexdigest()[:16]]
+    words = policy.fingerprint, prompts_hash(policy.tokenizer), recommender.profile.rollouts, *known, *more
+    return "\n".join(map(str, words))
+
+
+def reasoning_figures(policy: Policy, written: Reasonings) -> dict[str, Tensor]:
+    """(E,) tokens of each reasoning without its marker, and whether the policy closed it itself."""
+    marker = len(marker_ids(policy.tokenizer))
+    return {
+        "tokens": torch.tensor([float(len(reasoning.ids) - marker) for reasoning in written.closed]),
+        "finished": torch.tensor([float(reasoning.finished) for reasoning in written.closed]),
+    }

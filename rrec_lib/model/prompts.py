@@ -224,6 +224,11 @@ def marker_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return _encode(tokenizer, MARKER)
 
 
+def reasoning_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Token ids of a reasoning that is given instead of sampled, the marker on a line of its own behind it."""
+    return _encode(tokenizer, f"{text}\n{MARKER}")
+
+
 def prompts_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     """Hash of the wording and the chat template, 16 hex digits: trained states are tied to both."""
     item = {"title": "T", "year": 1, "genres": ["g"]}

@@ -12,15 +12,25 @@ from rrec_lib.core.console import progress
 from rrec_lib.core.profiles import Profile
 from rrec_lib.data.examples import Example, Item
 from rrec_lib.evaluation.checks import Finding, check_item_table, check_trained
-from rrec_lib.evaluation.scoring import score_items
+from rrec_lib.evaluation.scoring import score_items, unit_rows
 from rrec_lib.model.encode import encode
 from rrec_lib.model.item_table import item_table
 from rrec_lib.model.lora import language_model
 from rrec_lib.model.policy import Policy
 from rrec_lib.model.precision import check_finite
-from rrec_lib.model.prompts import encode_items, encode_users, marker_ids
-from rrec_lib.recommend.controls import REASONING_CONTROLS, other_users, random_texts, shuffled_histories
+from rrec_lib.model.prompts import encode_items, encode_users, marker_ids, reasoning_ids
+from rrec_lib.recommend.controls import (
+    GIVEN_TEXTS,
+    REASONING_CONTROLS,
+    SWAPPED,
+    WITH_WORLD,
+    other_users,
+    random_texts,
+    shuffled_histories,
+    swap_titles,
+)
 from rrec_lib.recpo.rollouts import Closed, sample_groups
+from rrec_lib.training.skills import World
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,22 @@ class Reasonings:
         return sum(c.finished for c in self.closed) / len(self.closed)
 
 
+def averaged(states: Tensor) -> Tensor:
+    """One state from several reasonings' states: the mean of their directions.
+
+    Each is normalised first, since ``rec_head`` scores by cosine: so the catalogue is ranked by the mean of the scores
+    that the reasonings give it, and a long state counts for no more than a short one. Of one state nothing changes in
+    the scores.
+
+    Args:
+        states: (K, E, d).
+
+    Returns:
+        (E, d).
+    """
+    return unit_rows(states).mean(0)
+
+
 class ReasoningRecommender:
     """A policy with its item table, whose scores stand behind its own reasonings or a control of them."""
 
@@ -53,6 +79,7 @@ class ReasoningRecommender:
         profile: Profile,
         use_cache: bool = True,
         control: str = "own",
+        world: World | None = None,
     ) -> None:
         """Args:
         policy: trained or not.
@@ -60,9 +87,10 @@ class ReasoningRecommender:
         profile: sizes, and the item softmax's temperature.
         use_cache: read the item table from disk, and keep it there.
         control: what :meth:`scores` reads, see :meth:`states`.
+        world: neighbours of the items, for controls that compute or change texts.
         """
         self.policy, self.items, self.profile, self.use_cache = policy, items, profile, use_cache
-        self.control = control
+        self.control, self.world = control, world
 
     @cached_property
     def item_embeddings(self) -> Tensor:
@@ -70,15 +98,23 @@ class ReasoningRecommender:
         return item_table(self.policy, self.items, self.use_cache)
 
     def reason(self, examples: Sequence[Example], temperature: float = 0.0, seed: int = 0) -> Reasonings:
-        """Write one reasoning per example, greedily unless a temperature is given.
+        """Write one reasoning per example, greedily unless a temperature is given; see :meth:`sample`."""
+        return self.sample(examples, 1, temperature, seed)[0]
 
-        Seeded apart from the global random stream, so that an evaluation in the midst of training changes nothing.
+    def sample(self, examples: Sequence[Example], count: int, temperature: float, seed: int = 0) -> list[Reasonings]:
+        """Write ``count`` reasonings per example; a prompt is computed once for all of its own.
+
+        As many are written at a time whatever the count. Seeded apart from the global random stream, so that an
+        evaluation in the midst of training changes nothing.
+
+        Returns:
+            ``count`` times one reasoning for each of the examples.
         """
         prompts = encode_users(self.policy.tokenizer, examples, self.items)
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # like lengths together: less padding
-        size = self.profile.evaluation.batch_size
-        texts, closed = [""] * len(prompts), [None] * len(prompts)
-        states = torch.empty(len(prompts), self.policy.hidden_size, device=self.policy.device)
+        size = -(-self.profile.evaluation.batch_size // count)
+        texts, closed = [[""] * len(prompts) for _ in range(count)], [[None] * len(prompts) for _ in range(count)]
+        states = torch.empty(count, len(prompts), self.policy.hidden_size, device=self.policy.device)
         model, rollouts = language_model(self.policy.model), self.profile.rollouts
         with self.policy.inference(), torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -87,15 +123,24 @@ class ReasoningRecommender:
                     model,
                     self.policy.tokenizer,
                     [prompts[i] for i in batch],
-                    1,
+                    count,
                     rollouts.max_new_tokens,
                     temperature,
                     rollouts.top_k,
                 )
-                states[batch] = result.states
-                for i, text, row in zip(batch, result.texts(self.policy.tokenizer), result.closed, strict=True):
-                    texts[i], closed[i] = text, row  # type: ignore[call-overload]
-        return Reasonings(texts, closed, states)  # type: ignore[arg-type]
+                states[:, batch] = result.states.view(len(batch), count, -1).transpose(0, 1)
+                found = list(zip(result.texts(self.policy.tokenizer), result.closed, strict=True))
+                for place, i in enumerate(batch):
+                    for number, (text, row) in enumerate(found[place * count : (place + 1) * count]):
+                        texts[number][i], closed[number][i] = text, row  # type: ignore[call-overload]
+        return [Reasonings(*one) for one in zip(texts, closed, states, strict=True)]  # type: ignore[arg-type]
+
+    def states_behind(self, examples: Sequence[Example], texts: Sequence[str]) -> Tensor:
+        """(E, d) states behind texts that are given, the marker on a line of its own behind each."""
+        tokenizer = self.policy.tokenizer
+        prompts = encode_users(tokenizer, examples, self.items)
+        whole = [prompt + reasoning_ids(tokenizer, text) for prompt, text in zip(prompts, texts, strict=True)]
+        return encode(self.policy, whole, description="states behind given texts")
 
     def states(self, examples: Sequence[Example], control: str = "own", written: Reasonings | None = None) -> Tensor:
         """(E, d) user states behind the example's own reasoning, or behind a control of it.
@@ -107,10 +152,12 @@ class ReasoningRecommender:
                 always read and written anew.
 
         Raises:
-            ValueError: for an unknown control.
+            ValueError: for an unknown control, or one that needs a world where none was given.
         """
         if control not in REASONING_CONTROLS:
             raise ValueError(f"unknown control {control!r}; choose one of {', '.join(REASONING_CONTROLS)}")
+        if control in WITH_WORLD:
+            return self.states_behind(examples, self._texts(examples, control, written))
         if control == "shuffled":
             return self.reason(shuffled_histories(examples)).states
         prompts, marker = encode_users(self.policy.tokenizer, examples, self.items), marker_ids(self.policy.tokenizer)
@@ -126,6 +173,16 @@ class ReasoningRecommender:
         donors = other_users([example["user_id"] for example in examples])
         swapped = [prompt + written.closed[donor].ids for prompt, donor in zip(prompts, donors, strict=True)]
         return encode(self.policy, swapped, description="states with another user's reasoning")
+
+    def _texts(self, examples: Sequence[Example], control: str, written: Reasonings | None) -> list[str]:
+        """What a control puts in the place of the reasoning, as text."""
+        if self.world is None:
+            raise ValueError(f"control {control!r} needs the items' neighbours: give the recommender a world, "
+                             "as rrec_lib.training.skills.world_of(dataset) makes it")  # fmt: skip
+        if control == SWAPPED:
+            written = written or self.reason(examples)
+            return [swap.text for swap in swap_titles(written.texts, examples, self.world)]
+        return [GIVEN_TEXTS[control](example, self.world) for example in examples]
 
     def score_states(self, states: Tensor) -> Tensor:
         """(E, N) scores of the catalogue: cosine over τ; ``ValueError`` for states that are no numbers."""

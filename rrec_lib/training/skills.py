@@ -37,7 +37,7 @@ class World:
 
 @dataclass(frozen=True)
 class Statement:
-    """``what`` is said of ``whom``: ``("likes", "Drama")``, ``("goes with", "Alien (1979)|Aliens (1986)")``."""
+    """``what`` is said of ``whom``: ``("likes", "Drama")``, ``("goes with", "Alien (1979)\\nAliens (1986)")``."""
 
     what: str
     whom: str
@@ -87,8 +87,12 @@ def _mostly_from(example: Example, world: World, era: str) -> bool:
 
 
 def _goes_with(example: Example, world: World, pair: str) -> bool:
-    had, other = (world.named(name) for name in pair.split("|"))
-    return had in example["history"] and other is not None and other in world.neighbours[had]  # type: ignore[index]
+    name, others = pair.split("\n")  # no title holds one
+    had = world.named(name)
+    near = set(world.neighbours[had]) if had is not None and had in example["history"] else set()
+    parts = others.split(" and ")  # without years, two names and one with an "and" look alike
+    cuts = [(others,), *((" and ".join(parts[:i]), " and ".join(parts[i:])) for i in range(1, len(parts)))]
+    return any(all(world.named(name) in near for name in cut) for cut in cuts)
 
 
 def _shift(example: Example, world: World) -> dict[str, float]:
@@ -167,7 +171,7 @@ def parse(text: str) -> tuple[str, list[Statement]] | None:
         return "taste", stated + ([Statement("rates lower", found[3])] if found[3] else [])
     if found := re.fullmatch(r"People who liked (.+) also liked (.+)\.", text):
         pairs = re.split(r"(?<=\)) and ", found[2])  # a title may hold "and"; its year ends it
-        return "association", [Statement("goes with", f"{found[1]}|{other}") for other in pairs]
+        return "association", [Statement("goes with", f"{found[1]}\n{other}") for other in pairs]
     if found := re.fullmatch(rf"Lately more ({LIST}), less ({LIST})\.", text):
         return "drift", [Statement("more", found[1]), Statement("less", found[2])]
     return None

@@ -13,11 +13,11 @@ from rrec_lib.training.skills import world_of
 
 
 def test_only_the_cheat_looks_at_the_target(smoke_dataset):
-    world, items = world_of(smoke_dataset), list(smoke_dataset["items"])
+    world = world_of(smoke_dataset)
     examples = list(smoke_dataset["valid"])[:20]
-    other = [{**example, "target": (example["target"] + 7) % len(items)} for example in examples]
+    other = [{**example, "target": (example["target"] + 7) % len(world.items)} for example in examples]
     for name in GIVEN:
-        text = text_of(name, world, items)
+        text = text_of(name, world)
         assert (text is None) == (name == BARE)
         if text is not None:
             assert ([text(e) for e in examples] != [text(e) for e in other]) == (name == CHEAT)

@@ -9,9 +9,11 @@ import torch
 from rrec_lib.evaluation.evaluate import sample_examples
 from rrec_lib.model.encode import encode
 from rrec_lib.model.policy import load_policy
-from rrec_lib.model.prompts import encode_users, marker_ids
-from rrec_lib.recommend.controls import other_users, random_texts, shuffled_histories
-from rrec_lib.recommend.recommender import ReasoningRecommender
+from rrec_lib.model.prompts import encode_users, item_name, marker_ids
+from rrec_lib.recommend.controls import cheat, other_users, random_texts, shuffled_histories, swap_titles
+from rrec_lib.recommend.recommender import ReasoningRecommender, averaged
+from rrec_lib.recpo.rollouts import sample_groups
+from rrec_lib.training.skills import SKILLS, world_of
 
 
 def test_controls_read_other_states(smoke_profile, smoke_dataset):
@@ -101,3 +103,91 @@ def test_a_real_adapter_is_caught_until_it_is_trained(smoke_profile, smoke_datas
     recommender.item_embeddings = stale.roll(1, 0)
     with pytest.raises(ValueError, match="the table is shuffled or of other weights"):
         recommender.check(rows, "x", trained=True)
+
+
+def test_one_sampled_reasoning_is_todays_and_more_share_their_prompt(smoke_profile, smoke_dataset, monkeypatch):
+    recommender = ReasoningRecommender(load_policy(smoke_profile.model), list(smoke_dataset["items"]), smoke_profile)
+    examples = list(smoke_dataset["test"])[:5]
+    asked: list[tuple[int, int]] = []
+
+    def noted(model, tokenizer, prompts, count, *rest):
+        asked.append((len(prompts), count))
+        return sample_groups(model, tokenizer, prompts, count, *rest)
+
+    monkeypatch.setattr("rrec_lib.recommend.recommender.sample_groups", noted)
+    today, (one,) = recommender.reason(examples, 1.0, seed=3), recommender.sample(examples, 1, 1.0, seed=3)
+    assert [closed.ids for closed in one.closed] == [closed.ids for closed in today.closed]
+    scores = recommender.score_states(averaged(one.states[None]))
+    torch.testing.assert_close(scores, recommender.score_states(today.states))
+    asked.clear()
+    several = recommender.sample(examples, 4, 1.0, seed=3)
+    assert asked == [(2, 4), (2, 4), (1, 4)]  # 8 at a time, as single ones are
+    prompts = encode_users(recommender.policy.tokenizer, examples, recommender.items)
+    for written in several:  # every state is that of its own example's prompt and text
+        whole = [prompt + closed.ids for prompt, closed in zip(prompts, written.closed, strict=True)]
+        torch.testing.assert_close(written.states, encode(recommender.policy, whole), atol=1e-4, rtol=1e-4)
+        assert len(written.texts) == 5
+    assert len({tuple(written.closed[0].ids) for written in several}) > 1
+
+
+def test_averaged_states_rank_as_the_mean_of_the_scores(smoke_profile, smoke_dataset):
+    recommender = ReasoningRecommender(load_policy(smoke_profile.model), list(smoke_dataset["items"]), smoke_profile)
+    torch.manual_seed(0)
+    states = torch.randn(4, 6, recommender.policy.hidden_size)
+    states[0] *= 50  # a long state counts once, as the others do
+    mean = torch.stack([recommender.score_states(one) for one in states]).mean(0)
+    ranked = [scores.argsort(dim=1) for scores in (recommender.score_states(averaged(states)), mean)]
+    assert torch.equal(*ranked)
+    assert not torch.equal(recommender.score_states(states.mean(0)).argsort(dim=1), ranked[0])
+
+
+def test_given_texts_stand_before_the_marker_and_the_cheat_alone_looks_at_the_target(smoke_profile, smoke_dataset):
+    policy, items, world = load_policy(smoke_profile.model), list(smoke_dataset["items"]), world_of(smoke_dataset)
+    recommender = ReasoningRecommender(policy, items, smoke_profile, world=world)
+    examples = list(smoke_dataset["test"])[:4]
+    prompts = encode_users(policy.tokenizer, examples, items)
+    blind = [{**example, "target": (example["target"] + 30) % len(items)} for example in examples]
+    for control, text in {**{f"skill {name}": SKILLS[name] for name in SKILLS}, "cheat": cheat}.items():
+        endings = [f"{text(example, world)}\n<answer>" for example in examples]
+        whole = [p + policy.tokenizer(e)["input_ids"] for p, e in zip(prompts, endings, strict=True)]
+        torch.testing.assert_close(recommender.states(examples, control), encode(policy, whole), atol=1e-4, rtol=1e-4)
+        assert (control == "cheat") != torch.equal(
+            recommender.states(blind, control), recommender.states(examples, control)
+        )
+    genres = items[examples[0]["target"]]["genres"]
+    assert cheat(examples[0], world) == f"Likes {' and '.join(genres)}."
+    with pytest.raises(ValueError, match="control 'skill taste' needs the items' neighbours"):
+        ReasoningRecommender(policy, items, smoke_profile).states(examples, "skill taste")
+
+
+def test_a_title_is_swapped_for_one_that_nothing_else_speaks_for(smoke_profile, smoke_dataset):
+    world, examples = world_of(smoke_dataset), list(smoke_dataset["test"])
+    texts = [SKILLS["association"](example, world) for example in examples]
+    swaps = swap_titles(texts, examples, world)
+    assert swap_titles(texts[3:5], examples[3:5], world) == swaps[3:5]  # whatever it is asked with
+    done = [(swap, text, example) for swap, text, example in zip(swaps, texts, examples, strict=True) if swap.added]
+    assert len(done) > len(texts) / 2
+    for swap, text, example in done:
+        removed, added = swap.removed, swap.added
+        assert removed is not None
+        assert added is not None
+        assert removed not in example["seen"]  # what was recommended, not what was had
+        assert added not in example["seen"]
+        assert added not in world.neighbours[removed]
+        old, new = (item_name(world.items[item]) for item in (removed, added))
+        assert old in text
+        assert new not in text
+        assert swap.text == text.replace(old, new)
+    assert len({swap.added for swap, *_ in done}) > 5
+    assert swap_titles(["no title at all"], examples[:1], world)[0].text == "no title at all"
+    had = item_name(world.items[examples[0]["history"][0]])
+    (swap,) = swap_titles([f"They had {had}."], examples[:1], world)  # where there is no other
+    assert swap.removed == examples[0]["history"][0]
+    recommender = ReasoningRecommender(
+        load_policy(smoke_profile.model), list(smoke_dataset["items"]), smoke_profile, world=world
+    )
+    written = recommender.reason(examples[:4], temperature=1.0)
+    written.texts[:] = texts[:4]
+    expected = recommender.states_behind(examples[:4], [swap.text for swap in swaps[:4]])
+    assert torch.equal(recommender.states(examples[:4], "title swapped", written), expected)
+    assert not torch.allclose(expected, recommender.states_behind(examples[:4], texts[:4]))

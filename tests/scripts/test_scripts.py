@@ -15,9 +15,9 @@ def call(monkeypatch):
     """Start a script, and return what it hands to a function in the place of the library's."""
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "scripts"))
 
-    def start(name, function, *arguments):
+    def start(name, function, *arguments, returned=None):
         script, given = importlib.import_module(name), []
-        monkeypatch.setattr(script, function, lambda *handed: given.append(handed))
+        monkeypatch.setattr(script, function, lambda *handed: given.append(handed) or returned)
         monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
         script.main()
         return given[0]
@@ -42,6 +42,40 @@ def test_the_lab(call):
     assert call("run_lab", "search_rate", "--search", "1e-3", "--out", "o")[1:] == ([1e-3], Path("o/search.json"))
     config, seeds, lines, *_ = call("run_lab", "run_lab", "--seeds", 7, "--set", "beta=0.5")
     assert (config.beta, seeds, lines) == (0.5, [7], list(LAB_LINES))
+
+
+def test_the_readings_of_an_adapter(call, adapter_with_weights):
+    given = ["--adapter", adapter_with_weights, "--set", "model.x=1", "--seed", 3]
+    options, *rest = call("compute_curve", "run_curve", *given, "--samples", 1, 2, "--test-rows", 8, "--timed-rows", 5)
+    assert (options.hours, options.every, options.overrides) == (0.0, 0, {"model.x": 1})
+    assert options.out.parts[-2:] == ("results", "compute")
+    assert rest == [adapter_with_weights, 3, 8, [1, 2], 5, ["EASE", "eSASRec"]]
+    options, *rest = call("controls", "run_controls", *given, "--controls", "own", "skill taste")
+    assert (options.out.parts[-1], rest) == ("controls", [adapter_with_weights, ["own", "skill taste"], 3, None])
+
+
+@pytest.mark.parametrize(("missed", "code"), [([], 0), (["nothing is stated"], 1)])
+def test_the_audit_ends_with_whether_a_bar_is_missed(call, adapter_with_weights, missed, code):
+    with pytest.raises(SystemExit) as ended:
+        call("audit_reasonings", "run_audit", "--adapter", adapter_with_weights, returned=missed)
+    assert ended.value.code == code
+
+
+def test_readings_name_an_adapter_that_is_not_there(call, capsys, tmp_path):
+    for name, function in (
+        ("compute_curve", "run_curve"),
+        ("controls", "run_controls"),
+        ("audit_reasonings", "run_audit"),
+    ):
+        with pytest.raises(SystemExit):
+            call(name, function, "--adapter", tmp_path)
+        assert f"no adapter {tmp_path}; name one with --adapter" in capsys.readouterr().err
+
+
+@pytest.fixture
+def adapter_with_weights(tmp_path):
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"")
+    return tmp_path
 
 
 @pytest.mark.parametrize(("setting", "message"), [

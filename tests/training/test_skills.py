@@ -60,4 +60,18 @@ def test_what_is_no_skill_or_says_two_things_at_once_is_seen():
     assert contradicts_itself([Statement("likes", "Drama"), Statement("rates lower", "Drama")])
     assert not contradicts_itself([Statement("likes", "Drama"), Statement("rates lower", "War")])
     _, stated = read("People who liked Sense and Sensibility (1995) also liked Heat (1995) and Love and Death (1975).")
-    assert [statement.whom.split("|")[1] for statement in stated] == ["Heat (1995)", "Love and Death (1975)"]
+    assert [statement.whom.split("\n")[1] for statement in stated] == ["Heat (1995)", "Love and Death (1975)"]
+
+
+def test_titles_without_years_or_with_a_stroke_are_told_apart():
+    """Products have no year that would end their names."""
+    items = [{"title": title} for title in ("Tape | blue", "Pens and ink", "Glue", "Saw")]
+    world, example = (
+        World(items, [[1, 2], [0], [0], [0]]),
+        {"history": [0, 3], "history_ratings": [5.0, 1.0], "seen": [0, 3]},
+    )
+    text = SKILLS["association"](example, world)
+    assert text == "People who liked Tape | blue also liked Pens and ink and Glue."
+    for said, true in ((text, True), (text.replace("Glue", "Saw"), False), (text.replace(" and Glue", ""), True)):
+        _, stated = read(said)
+        assert [is_true(statement, example, world) for statement in stated] == [true]

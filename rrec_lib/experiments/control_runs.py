@@ -1,0 +1,179 @@
+"""Controls on shipped weights: the same adapter read with something else before the marker, a report each.
+
+Beside the report of swapped titles stands what the swap moves: the ranks of the title that came and went, those of
+their neighbours, and how much of the list stays.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import DatasetDict
+from torch import Tensor
+
+from rrec_lib.core.results import describe_run, plain, provenance, write_json
+from rrec_lib.data.examples import Example
+from rrec_lib.data.prepared import catalogue_hash
+from rrec_lib.evaluation.compare import arm_interval, compare, group_reports
+from rrec_lib.evaluation.intervals import bootstrap_mean_interval
+from rrec_lib.evaluation.reports import load_reports
+from rrec_lib.evaluation.scoring import mask_items
+from rrec_lib.experiments.chunks import CHUNK, in_chunks
+from rrec_lib.experiments.readings import load_read, reading
+from rrec_lib.experiments.reference import METRIC
+from rrec_lib.experiments.runner import Options, Run, carry_out, chunk_key, test_rows_of
+from rrec_lib.model.adapters import load_adapter
+from rrec_lib.model.policy import Policy
+from rrec_lib.recommend.controls import REASONING_CONTROLS, SWAPPED, TitleSwap, swap_titles
+from rrec_lib.recommend.recommender import ReasoningRecommender
+from rrec_lib.training.skills import World, world_of
+
+TOP = 20
+NOT_RUN = "not run"
+
+
+def run_controls(
+    options: Options,
+    adapter: Path,
+    controls: Sequence[str] = tuple(REASONING_CONTROLS),
+    seed: int = 0,
+    test_rows: int | None = None,
+) -> None:
+    """Write a report for each control, or go on with them; and for swapped titles what the swap moves.
+
+    Args:
+        options: of :func:`rrec_lib.experiments.readings.reading_options`.
+        adapter: folder of the adapter.
+        controls: of ``REASONING_CONTROLS``; ``"own"`` is what the others are compared with.
+        seed: of the adapter's run.
+        test_rows: of a user at most; None takes all.
+
+    Raises:
+        ValueError: if a report is of a run with other settings.
+    """
+    print(describe_run(options.profile), flush=True)
+
+    def load(run: Run, policy: Policy, dataset: DatasetDict) -> None:
+        load_adapter(policy, adapter, catalogue_hash(dataset["items"]))
+
+    for control in controls:
+        run = reading(options, control, control, seed, adapter, test_rows)
+        carry_out(run, load)
+        if control == SWAPPED and not swap_file(run).is_file():
+            _write_swaps(run, adapter)
+
+
+def swap_file(run: Run) -> Path:
+    """Where it stands what swapped titles move."""
+    return run.below(run.options.out / "swaps", ".json")
+
+
+def _write_swaps(run: Run, adapter: Path) -> None:
+    policy, dataset = load_read(run, adapter)
+    items, world = list(dataset["items"]), world_of(dataset)
+    recommender = ReasoningRecommender(policy, items, run.profile, world=world)
+    test = test_rows_of(run, dataset)
+
+    def compute(chunk: list[Example]) -> dict[str, Tensor]:
+        written = recommender.reason(chunk)
+        swaps = swap_titles(written.texts, chunk, world)
+        # Both texts are read the same way, so that nothing differs but the title.
+        texts = written.texts, [swap.text for swap in swaps]
+        before, after = (recommender.score_states(recommender.states_behind(chunk, text)).cpu() for text in texts)
+        return swap_effects(before, after, chunk, swaps, world)
+
+    folder = run.below(run.options.runs) / "swaps"
+    rows = in_chunks(test, compute, chunk_key(recommender, "swap effects"), folder, CHUNK, "swaps")
+    users = np.array([str(example["user_id"]) for example in test])
+    found = swap_figures(rows, users, run.profile.evaluation.bootstrap_samples, run.seed)
+    head = {"name": run.name, "profile": run.profile.name, **provenance(run.seed), "settings": run.settings}
+    writing = {"cpu_seconds_per_row": float(rows["seconds"].mean())}
+    write_json(swap_file(run), {**head, "rows": len(test), "writing": writing, "figures": plain(found, run.name)})
+    print(f"what swapped titles move: {swap_file(run)}", flush=True)
+
+
+def swap_effects(
+    before: Tensor, after: Tensor, examples: Sequence[Example], swaps: Sequence[TitleSwap], world: World
+) -> dict[str, Tensor]:
+    """What a swap moves, row by row; NaN where no title was swapped, or there is no such neighbour.
+
+    Args:
+        before: (E, N) scores behind the text as it was.
+        after: (E, N) scores behind the text with the swap.
+        examples: E rows with ``seen``, which is taken out of the ranking.
+        swaps: E swaps.
+        world: whose neighbours count.
+
+    Returns:
+        (E,) each: rank, 1 the best, of the ``added`` and the ``removed`` title and, as a mean, of the unseen neighbours
+        of either, ``before`` and ``after``; and ``overlap``, the share of the first 20 that stays.
+    """
+    names = [f"{of} {when}" for of in ("added", "removed", "added's neighbours", "removed's neighbours")
+             for when in ("before", "after")]  # fmt: skip
+    found = {name: torch.full((len(swaps),), float("nan")) for name in (*names, "overlap")}
+    seen = [example["seen"] for example in examples]
+    orders = {when: mask_items(scores, seen).argsort(dim=1, descending=True, stable=True)
+              for when, scores in (("before", before), ("after", after))}  # fmt: skip
+    for row, swap in enumerate(swaps):
+        if swap.added is None or swap.removed is None:
+            continue
+        had = set(seen[row])
+        tops = [set(order[row, :TOP].tolist()) for order in orders.values()]
+        found["overlap"][row] = len(tops[0] & tops[1]) / len(tops[0])
+        for when, order in orders.items():
+            ranks = order[row].argsort() + 1
+            for of, item in (("added", swap.added), ("removed", swap.removed)):
+                near = [other for other in world.neighbours[item] if other not in had]
+                if item not in had:
+                    found[f"{of} {when}"][row] = float(ranks[item])
+                if near:
+                    found[f"{of}'s neighbours {when}"][row] = float(ranks[near].float().mean())
+    return found
+
+
+def swap_figures(rows: Mapping[str, Tensor], users: np.ndarray, samples: int, seed: int) -> dict[str, Any]:
+    """Means over the rows that :func:`swap_effects` has figures of, with 95 % intervals over users.
+
+    Args:
+        rows: its result.
+        users: (E,) whose row it is.
+        samples: bootstrap resamples.
+        seed: of the bootstrap.
+
+    Returns:
+        The share of rows in which a title was ``swapped``, and per figure its interval; ``… moved`` is the rank after
+        less that before, negative where the item rose. None where fewer than two users have such a row.
+    """
+    moved = {name.replace(" after", " moved"): value - rows[name.replace(" after", " before")]
+             for name, value in rows.items() if name.endswith(" after")}  # fmt: skip
+    found: dict[str, Any] = {"swapped": float((~rows["overlap"].isnan()).double().mean())}
+    for name, value in {**rows, **moved}.items():
+        if name == "seconds":
+            continue
+        there = ~value.isnan().numpy()
+        values, own = value.double().numpy()[there], users[there]
+        several = len(np.unique(own)) > 1
+        found[name] = asdict(bootstrap_mean_interval(values, own, samples, seed)) if several else None
+    return found
+
+
+def controls_table(folder: Path) -> str:
+    """Markdown table of the controls that stand in a folder, each against the adapter's own reasonings.
+
+    Args:
+        folder: ``results/controls/DATASET-PROFILE``; what it lacks reads *not run*.
+    """
+    reports = [report for path in sorted(folder.glob("*.json")) for report in load_reports(path)]
+    arms = group_reports(reports) if reports else {}
+    rows = ["| before the marker | runs | NDCG@20 | 95 % | against its own |", "|---|---|---|---|---|"]
+    for control, what in REASONING_CONTROLS.items():
+        if control not in arms:
+            rows.append(f"| {what} | {NOT_RUN} | | | |")
+            continue
+        i, other = arm_interval(arms[control], METRIC), arms.get("own") if control != "own" else None
+        against = compare(arms[control], other, METRIC).sentence if other else ""
+        rows.append(f"| {what} | {len(arms[control])} | {i.mean:.3f} | {i:.3f to} | {against} |")
+    return "\n".join(rows) + "\n"

@@ -1,0 +1,90 @@
+"""What experiments share that only read an adapter: which one, on which rows, and the options of their scripts."""
+
+import hashlib
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from pathlib import Path
+from typing import Any
+
+from datasets import DatasetDict
+
+from rrec_lib.core.paths import REPOSITORY, resource
+from rrec_lib.core.profiles import available_profiles, load_profile, parse_overrides
+from rrec_lib.data.examples import prepare_profile
+from rrec_lib.data.prepared import catalogue_hash
+from rrec_lib.experiments.runner import Options, Run
+from rrec_lib.model.adapters import WEIGHTS, load_adapter
+from rrec_lib.model.policy import Policy, load_policy
+
+
+def reading_parser(description: str | None, out: str, test_rows: bool = True) -> ArgumentParser:
+    """A script's parser with the options of every reading; the script adds its own.
+
+    Args:
+        description: of the script.
+        out: folder of its results, below ``results`` and ``runs``.
+        test_rows: whether it takes rows by a user's number.
+    """
+    parser = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("--profile", default="cpu", choices=available_profiles())
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another profile value")
+    parser.add_argument("--adapter", type=Path, help="folder of the adapter that is read (default: the shipped one)")
+    parser.add_argument("--seed", type=int, default=0, help="of the adapter's run, and of sampling (default: 0)")
+    if test_rows:
+        parser.add_argument("--test-rows", type=int, help="test rows of a user at most (default: all)")
+    parser.add_argument("--runs", type=Path, default=Path("runs") / out, help="finished parts (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=(REPOSITORY or Path()) / "results" / out, help="records")
+    return parser
+
+
+def reading_options(arguments: Namespace) -> Options:
+    """What :func:`reading_parser` has read of where things lie; nothing is trained, on valid nothing decided."""
+    return Options(0.0, 0, arguments.runs, arguments.out, arguments.profile, parse_overrides(arguments.set), 0)
+
+
+def reading(
+    options: Options, name: str, control: str, seed: int, adapter: Path, test_rows: int | None = None, **more: Any
+) -> Run:
+    """A run that reads an adapter; its settings name the adapter by the hash of its weights.
+
+    Args:
+        options: of :func:`reading_options`.
+        name: of the report.
+        control: what stands before the marker.
+        seed: of the adapter's run, and of sampling.
+        adapter: its folder, of :func:`adapter_folder`.
+        test_rows: of a user at most; None takes all.
+        more: what else the result depends on.
+    """
+    digest = hashlib.sha256((adapter / WEIGHTS).read_bytes()).hexdigest()[:16]
+    profile = load_profile(options.profile, options.overrides)
+    return Run(name, control, seed, options, profile, 0.0, test_rows, more={"adapter": digest, **more})
+
+
+def adapter_folder(profile: str, given: Path | None = None) -> Path:
+    """The folder of the adapter that is read.
+
+    Args:
+        profile: whose shipped adapter is taken if none is given.
+        given: a folder.
+
+    Raises:
+        FileNotFoundError: if there is no such adapter.
+    """
+    shipped = load_profile(profile).adapters.get("recpo")
+    folder = given or (resource(shipped) if shipped else None)
+    if folder is None or not (folder / WEIGHTS).is_file():
+        said = folder or f"is shipped for profile {profile}"
+        raise FileNotFoundError(f"no adapter {said}; name one with --adapter")
+    return folder
+
+
+def load_read(run: Run, adapter: Path) -> tuple[Policy, DatasetDict]:
+    """The policy with the adapter's weights, and the data.
+
+    Raises:
+        ValueError: for an adapter that is tied to something else.
+    """
+    dataset = prepare_profile(run.profile)
+    policy = load_policy(run.profile.model, run.seed)
+    load_adapter(policy, adapter, catalogue_hash(dataset["items"]))
+    return policy, dataset

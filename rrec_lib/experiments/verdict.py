@@ -1,0 +1,260 @@
+"""The verdict's tables: arms at equal targets and at equal CPU time, decided by a margin that was set beforehand.
+
+Reports of an arm stand in ``results/verdict/equal-targets/DATASET-PROFILE/``. Where an arm needs another run to be
+compared at equal CPU time, that stands in ``results/verdict/equal-time/DATASET-PROFILE/``; else the same one counts for
+both. A report says how many ``targets`` its training saw and how many ``cpu_seconds`` it took.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rrec_lib.evaluation.compare import (
+    SAMPLES,
+    Comparison,
+    arm_interval,
+    compare,
+    detectable_difference,
+    group_reports,
+    user_spread,
+)
+from rrec_lib.evaluation.equivalence import Decision, decide
+from rrec_lib.evaluation.intervals import Interval
+from rrec_lib.evaluation.reports import Report, load_reports
+from rrec_lib.experiments.reference import METRIC, WITH, WITHOUT
+from rrec_lib.training.skills import SKILLS
+
+MARGIN = 0.07  # of the NDCG@20 of the arm without reasoning
+NOT_RUN = "not run"
+VERDICT_ARMS = {
+    WITH: "with reasoning",
+    WITHOUT: "without reasoning",
+    "warm-up alone": "with reasoning, warm-up alone",
+    "distilled": "trained with reasoning, read without",
+    **{f"only {skill}": f"with reasoning of one skill alone: {skill}" for skill in SKILLS},
+    "without R_d": "RecPO without R_d",
+    "without R_c": "RecPO without R_c",
+    "RLOO": "RecPO with RLOO",
+}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What is equal in a table.
+
+    Attributes:
+        title: of the table.
+        key: of a report's run, whose value has to be equal.
+        folders: below ``results/verdict``; of an arm in several the last counts.
+        tolerance: how far two arms may be apart, as a share.
+    """
+
+    title: str
+    key: str
+    folders: tuple[str, ...]
+    tolerance: float
+
+
+TARGETS = Budget("At equal targets", "targets", ("equal-targets",), 0.01)
+CPU_TIME = Budget("At equal CPU time", "cpu_seconds", ("equal-targets", "equal-time"), 0.05)
+
+
+@dataclass(frozen=True)
+class Line:
+    """An arm in a table.
+
+    Attributes:
+        name: of the arm.
+        seeds: how many runs; 0 reads *not run*.
+        targets, cpu_seconds: of training, means over its runs; None where a report doesn't say.
+        interval: mean of the metric over users and runs.
+        difference: from the arm without reasoning.
+        decision: by the margin.
+        detectable: the smallest true difference to that arm which 80 of 100 such test sets show at 5 %; seeds' own
+            spread comes on top.
+        refused: why it isn't compared: another budget, or none recorded.
+    """
+
+    name: str
+    seeds: int = 0
+    targets: float | None = None
+    cpu_seconds: float | None = None
+    interval: Interval | None = None
+    difference: Comparison | None = None
+    decision: Decision | None = None
+    detectable: float | None = None
+    refused: str = ""
+
+
+def read_arms(*folders: Path) -> dict[str, list[Report]]:
+    """Reports by arm; of an arm that stands in several folders, those of the last. Folders need not exist.
+
+    Raises:
+        ValueError: if reports are on different examples or data.
+    """
+    arms: dict[str, list[Report]] = {}
+    for folder in folders:
+        reports = [report for path in sorted(folder.glob("*.json")) for report in load_reports(path)]
+        arms |= group_reports(reports) if reports else {}
+    return arms
+
+
+def verdict_arms(source: Path, place: str, budget: Budget) -> dict[str, list[Report]]:
+    """The arms of a data set as a table takes them: ``place`` is data set and profile, such as ``"movielens-cpu"``."""
+    return read_arms(*(source / "results" / "verdict" / folder / place for folder in budget.folders))
+
+
+def verdict_lines(arms: Mapping[str, Sequence[Report]], budget: Budget, samples: int = SAMPLES) -> list[Line]:
+    """A line for each arm of :data:`VERDICT_ARMS`, then for each other one.
+
+    Args:
+        arms: reports by arm.
+        budget: an arm is compared with the one without reasoning only if it is equal in this.
+        samples: bootstrap resamples.
+    """
+    without, lines = arms.get(WITHOUT), []
+    for name in {**VERDICT_ARMS, **arms}:
+        arm = arms.get(name)
+        if not arm:
+            lines.append(Line(name))
+            continue
+        spent = {key: spent_by(arm, key) for key in ("targets", "cpu_seconds")}
+        interval = arm_interval(arm, METRIC, samples)
+        found: dict[str, Any] = {}
+        if without and name != WITHOUT:
+            refused = _refused(spent[budget.key], spent_by(without, budget.key), budget)
+            found = {"refused": refused} if refused else _against(arm, without, samples)
+        lines.append(Line(name, len(arm), spent["targets"], spent["cpu_seconds"], interval, **found))
+    return lines
+
+
+def spent_by(arm: Sequence[Report], key: str) -> float | None:
+    """Mean over an arm's runs of ``targets`` or ``cpu_seconds``; None if one doesn't say."""
+    values = [report.run.get(key) for report in arm]
+    return None if None in values else float(np.mean(values))  # type: ignore[arg-type]
+
+
+def _against(arm: Sequence[Report], without: Sequence[Report], samples: int) -> dict[str, Any]:
+    rows = [np.mean([report.metric(METRIC) for report in reports], axis=0) for reports in (arm, without)]
+    users = arm[0].users
+    return {
+        "difference": compare(arm, without, METRIC, samples),
+        "decision": decide(arm, without, METRIC, MARGIN, samples=samples),
+        "detectable": detectable_difference(len(np.unique(users)), user_spread(rows[0] - rows[1], users)),
+    }
+
+
+def _refused(own: float | None, other: float | None, budget: Budget) -> str:
+    """Why two arms are not equal in a budget; empty if they are."""
+    if own is None or other is None:
+        return f"{budget.key} not recorded"
+    if abs(own - other) <= budget.tolerance * other:
+        return ""
+    return f"not comparable: {own:,.0f} {budget.key} against {other:,.0f}"
+
+
+def verdict_table(arms: Mapping[str, Sequence[Report]], budget: Budget, samples: int = SAMPLES) -> str:
+    """Markdown table of :func:`verdict_lines`, the margin below it; what was not run says so."""
+    rows = ["| arm | runs | targets | CPU h | NDCG@20 | 95 % | against without reasoning | verdict | detectable |",
+            "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    lines = verdict_lines(arms, budget, samples)
+    rows += [f"| {VERDICT_ARMS.get(line.name, line.name)} | {' | '.join(_cells(line))} |" for line in lines]
+    margins = {line.decision.margin for line in lines if line.decision}
+    if margins:
+        first = next(iter(arms.values()))[0]
+        rows += ["", f"Margin: ±{margins.pop():.3f}, {MARGIN:.0%} of the arm without reasoning; "
+                 f"{len(first.users)} rows of {len(np.unique(first.users))} users."]  # fmt: skip
+    return "\n".join(rows) + "\n"
+
+
+def _cells(line: Line) -> list[str]:
+    i = line.interval
+    if i is None:
+        return [NOT_RUN, *[""] * 7]
+    targets = "–" if line.targets is None else f"{line.targets:,.0f}"
+    hours = "–" if line.cpu_seconds is None else f"{line.cpu_seconds / 3600:.2f}"
+    against = line.difference.sentence if line.difference else line.refused
+    verdict = line.decision.sentence if line.decision else ""
+    detectable = "" if line.detectable is None else f"{line.detectable:.3f}"
+    return [str(line.seeds), targets, hours, f"{i.mean:.3f}", f"{i:.3f to}", against, verdict, detectable]
+
+
+def verdict_tables(source: Path, data_sets: Mapping[str, str]) -> str:
+    """Markdown: both tables of each data set.
+
+    Args:
+        source: the repository.
+        data_sets: titles by place, as :data:`rrec_lib.experiments.tables.DATA_SETS`.
+    """
+    parts = []
+    for place, title in data_sets.items():
+        parts.append(f"## {title}\n")
+        for budget in (TARGETS, CPU_TIME):
+            parts.append(f"### {budget.title}\n\n{verdict_table(verdict_arms(source, place, budget), budget)}")
+    return "\n".join(parts)
+
+
+def ledger(source: Path, folders: Sequence[str]) -> dict[str, dict[str, float]]:
+    """CPU seconds that the files below ``results`` say they took, by folder.
+
+    A report counts its ``cpu_seconds`` of training, once for reports that name the same training (``trained_as``) in
+    one place, and what its rows took to be read; a cell of the lab its process; a search its trials.
+
+    Args:
+        source: the repository.
+        folders: below ``results``; a folder that isn't there has no files.
+
+    Returns:
+        Per folder: ``files``, ``training`` and ``reading`` in seconds, and how many files are ``silent`` about a
+        training that they had.
+    """
+    found = {}
+    for folder in folders:
+        sums = {"files": 0.0, "training": 0.0, "reading": 0.0, "silent": 0.0}
+        counted: set[tuple[str, str]] = set()
+        for path in sorted((source / "results" / folder).rglob("*.json")):
+            content = json.loads(path.read_text(encoding="utf-8"))
+            key = str(path.parent), str(content.get("trained_as", path.stem))
+            training, known = _training_seconds(content)
+            sums["files"] += 1
+            sums["training"] += 0 if key in counted else training
+            sums["silent"] += not known
+            sums["reading"] += _reading_seconds(content)
+            counted.add(key)
+        found[folder] = sums
+    return found
+
+
+def _training_seconds(content: Mapping[str, Any]) -> tuple[float, bool]:
+    """Seconds of training, and whether the file says it where there was any."""
+    if content.get("cpu_seconds") is not None:
+        return float(content["cpu_seconds"]), True
+    of_lab = float(content.get("seconds", {}).get("process", 0.0))
+    trials = sum(trial.get("cpu_seconds", 0.0) for trial in content.get("trials", ()))
+    return of_lab + trials, "cpu_seconds" not in content and not content.get("settings", {}).get("hours")
+
+
+def _reading_seconds(content: Mapping[str, Any]) -> float:
+    rows = content.get("rows") or len(str(content.get("users", "")).split())
+    per_row = float(content.get("writing", {}).get("cpu_seconds_per_row", 0.0))
+    return per_row * rows + float(content.get("evaluation_cpu_seconds", 0.0))
+
+
+def ledger_table(source: Path, folders: Sequence[str]) -> str:
+    """Markdown table of :func:`ledger` in hours, with their sum."""
+    found = ledger(source, folders)
+    rows = ["| `results/` | files | training, CPU h | reading, CPU h |", "|---|---|---|---|"]
+    for folder, sums in found.items():
+        if not sums["files"]:
+            rows.append(f"| `{folder}` | {NOT_RUN} | | |")
+            continue
+        silent = f"; {sums['silent']:.0f} files don't say" if sums["silent"] else ""
+        hours = f"{sums['training'] / 3600:.2f}{silent} | {sums['reading'] / 3600:.2f}"
+        rows.append(f"| `{folder}` | {sums['files']:.0f} | {hours} |")
+    totals = [sum(sums[name] for sums in found.values()) / 3600 for name in ("training", "reading")]
+    files = sum(sums["files"] for sums in found.values())
+    return "\n".join([*rows, f"| together | {files:.0f} | {totals[0]:.2f} | {totals[1]:.2f} |"]) + "\n"

@@ -1,0 +1,215 @@
+"""The verdict's two figures: what reasoning gains from lab to data, and what more reasonings cost and bring."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from rrec_lib.core import plotting
+from rrec_lib.evaluation.compare import arm_interval, compare
+from rrec_lib.evaluation.equivalence import Decision
+from rrec_lib.evaluation.evaluate import sample_examples
+from rrec_lib.evaluation.intervals import Interval
+from rrec_lib.evaluation.reports import Report, load_reports
+from rrec_lib.experiments.compute_curve import BARE, GREEDY
+from rrec_lib.experiments.reference import METRIC
+from rrec_lib.experiments.verdict import MARGIN, NOT_RUN
+
+READ_ONCE = {GREEDY: "1 reasoning, greedy", BARE: "the same weights, bare prompt"}
+BAND: dict[str, Any] = {"color": "0.85", "zorder": 0}
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What reasoning gains, in per cent of the arm without.
+
+    Attributes:
+        outcome: as :func:`rrec_lib.evaluation.equivalence.decide` says it.
+        mean, low, high: of the gain; the interval is that of the two one-sided tests.
+    """
+
+    outcome: str
+    mean: float
+    low: float
+    high: float
+
+
+def gain_of(decision: Decision) -> Gain:
+    """A decision against the arm without reasoning by :data:`~rrec_lib.experiments.verdict.MARGIN`, in per cent.
+
+    Raises:
+        ValueError: if that arm's mean is 0, of which no gain is a share.
+    """
+    if not decision.margin:
+        raise ValueError("the arm without reasoning has a mean of 0, of which no gain is a share")
+    share, i = 100 * MARGIN / decision.margin, decision.interval
+    return Gain(decision.outcome, share * i.mean, share * i.low, share * i.high)
+
+
+def gain_figure(dial: Mapping[float, Gain], sets: Mapping[str, Gain | None], path: Path) -> str:
+    """Draw the gain of reasoning: in the lab over the dial, and on the data sets, the margin as a band behind both.
+
+    Args:
+        dial: by the share of habit users, whom co-occurrence can learn.
+        sets: by data set; None reads *not run*.
+        path: the figure's file.
+
+    Returns:
+        Its alt text.
+    """
+    plotting.use_style()
+    figure, (left, right) = plotting.plt.subplots(1, 2, figsize=(7, 3.2), width_ratios=(1, 1.2))
+    _draw_dial(left, dial)
+    run = {name: gain for name, gain in sets.items() if gain is not None}
+    right.axvspan(-100 * MARGIN, 100 * MARGIN, **BAND)
+    right.axvline(0, color="0.4", linewidth=1, linestyle="-")
+    names = list(sets)
+    for name, gain in run.items():
+        place, number = len(names) - 1 - names.index(name), names.index(name)
+        style = {"color": plotting.OKABE_ITO[number % 7], "marker": plotting.MARKERS[number % 7], "capsize": 3}
+        right.errorbar([gain.mean], [place], xerr=[[gain.mean - gain.low], [gain.high - gain.mean]], **style)
+        right.annotate(gain.outcome, (gain.mean, place), (0, 7), textcoords="offset points", ha="center", fontsize=9)
+    right.set_yticks(range(len(names)), [n if n in run else f"{n}\n({NOT_RUN})" for n in reversed(names)])
+    right.set_ylim(-0.6, len(names) - 0.3)
+    right.set_xlabel("gain of reasoning, % of NDCG@20\nband: margin; bars: 90 % intervals")
+    plotting.save(figure, path)
+    parts = [f"lab, {p:g} habit users: {_said(dial[p])}" for p in sorted(dial)] or [f"lab: {NOT_RUN}"]
+    parts += [f"{' '.join(name.split())}: {NOT_RUN if gain is None else _said(gain)}" for name, gain in sets.items()]
+    return f"Gain of reasoning in per cent, margin ±{100 * MARGIN:g}: {'; '.join(parts)}."
+
+
+def _draw_dial(axes: Axes, dial: Mapping[float, Gain]) -> None:
+    axes.axhspan(-100 * MARGIN, 100 * MARGIN, **BAND)
+    axes.axhline(0, color="0.4", linewidth=1, linestyle="-")
+    axes.set_xlabel("p, share of habit users")
+    axes.set_ylabel("gain of reasoning, %")
+    axes.set_title("lab", fontsize=10)
+    if not dial:
+        axes.text(0.5, 0.5, NOT_RUN, transform=axes.transAxes, ha="center")
+        return
+    p = sorted(dial)
+    means, lows, highs = (np.array([getattr(dial[one], of) for one in p]) for of in ("mean", "low", "high"))
+    axes.errorbar(p, means, yerr=[means - lows, highs - means], marker="o", capsize=3)
+
+
+def _said(gain: Gain) -> str:
+    return f"{gain.outcome}, {gain.mean:+.0f} [{gain.low:+.0f}, {gain.high:+.0f}]".replace("-", "−")
+
+
+def rows_of_curve(report: Report, like: Report) -> Report:
+    """The rows of a report on the whole test set that a curve's reports are of.
+
+    Args:
+        report: on all test rows.
+        like: of the curve, whose settings say how many rows of a user it took.
+
+    Raises:
+        ValueError: if the two don't fit: other users, data or catalogue.
+    """
+    limit, data = like.run["settings"].get("test_rows"), (report.run.get("data"), like.run.get("data"))
+    numbered = [{"user_id": user, "row": row} for row, user in enumerate(report.users.tolist())]
+    kept = numbered if limit is None else sample_examples(numbered, len(numbered), limit, seed=0)
+    rows = [row["row"] for row in kept]
+    ranks = {name: getattr(report, name)[rows] for name in ("n_greater", "n_equal", "users")}
+    alike = np.array_equal(ranks["users"], like.users) and report.n_items == like.n_items
+    if not alike or (None not in data and data[0] != data[1]):
+        raise ValueError(f"{report.name} and the curve were evaluated on other rows; evaluate both on the same data")
+    return replace(report, **ranks, examples=like.examples, lists={}, slices={}, findings=())
+
+
+def read_curve(path: Path) -> dict[str, Report]:
+    """A curve's reports by name; empty if it was not run."""
+    return {report.name: report for report in load_reports(path)} if path.is_file() else {}
+
+
+def compute_table(curve: Mapping[str, Report], without: Sequence[Report], baselines: Sequence[Report]) -> str:
+    """Markdown table: CPU seconds of a recommendation, NDCG@20, and the difference to the arm without reasoning.
+
+    Args:
+        curve: of :func:`read_curve`.
+        without: reports of the arm without reasoning, on all test rows. It is asked as the curve's bare prompt is, so
+            its seconds are those.
+        baselines: their reports on all test rows.
+    """
+    if not curve:
+        return f"The curve of compute was {NOT_RUN}.\n"
+    first = next(iter(curve.values()))
+    other = [rows_of_curve(report, first) for report in without]
+    labels = {**{name: name for name in curve}, **READ_ONCE}
+    rows = ["| states | CPU s | NDCG@20 | 95 % | against without reasoning |", "|---|---|---|---|---|"]
+    asking = first.run["asking"]
+    for name, report in curve.items():
+        against = compare([report], other, METRIC).sentence if other else ""
+        rows.append(f"| {labels[name]} | {asking[name]:.2g} | {_cells(arm_interval([report], METRIC))} | {against} |")
+    own = f"{asking[BARE]:.2g} | {_cells(arm_interval(other, METRIC))}" if other else f"{NOT_RUN} | |"
+    rows.append(f"| the arm without reasoning | {own} | |")
+    for report in (rows_of_curve(report, first) for report in baselines):
+        against = compare([report], other, METRIC).sentence if other else ""
+        spent = f"{asking[report.name]:.2g}" if report.name in asking else ""
+        rows.append(f"| {report.name} | {spent} | {_cells(arm_interval([report], METRIC))} | {against} |")
+    users = f"{len(first.users)} rows of {len(np.unique(first.users))} users"
+    sampled = f"{first.run['tokens']:.0f} tokens a reasoning, {first.run['unfinished']:.1%} without an end"
+    where = f"commit {first.run['commit']}, {first.run['device']}"
+    return "\n".join([*rows, "", f"{users}; {sampled}. Recorded run: {where}."]) + "\n"
+
+
+def _cells(interval: Interval) -> str:
+    return f"{interval.mean:.3f} | {interval:.3f to}"
+
+
+def compute_figure(
+    curve: Mapping[str, Report], without: Sequence[Report], baselines: Sequence[Report], path: Path
+) -> str:
+    """Draw NDCG@20 against CPU seconds of a recommendation; arguments as :func:`compute_table`, and the figure's file.
+
+    A baseline whose seconds nobody has measured is a line across.
+
+    Returns:
+        Its alt text; empty, and no figure, where the curve was not run.
+    """
+    if not curve:
+        return ""
+    first = next(iter(curve.values()))
+    asking, said = first.run["asking"], []
+    plotting.use_style()
+    figure, axes = plotting.plt.subplots()
+    sampled = [name for name in curve if name not in (BARE, GREEDY)]
+    groups = [("sampled reasonings, averaged", sampled, [[curve[name]] for name in sampled])]
+    groups += [(label, [name], [[curve[name]]]) for name, label in READ_ONCE.items() if name in curve]
+    if without:
+        groups.append(("without reasoning", [BARE], [[rows_of_curve(report, first) for report in without]]))
+    for number, (label, names, arms) in enumerate(groups):
+        spans = [arm_interval(arm, METRIC) for arm in arms]
+        means = np.array([span.mean for span in spans])
+        errors = [means - [span.low for span in spans], [span.high for span in spans] - means]
+        axes.errorbar([asking[name] for name in names], means, yerr=errors, capsize=3, label=label,
+                      marker=plotting.MARKERS[number], color=plotting.OKABE_ITO[number])  # fmt: skip
+        for name, span in zip(names, spans, strict=True):
+            said.append(f"{label if len(names) == 1 else name} {span.mean:.3f} for {asking[name]:.2g} s")
+    for name in sampled:
+        at = (asking[name], curve[name].metric(METRIC).mean())
+        axes.annotate(name.split()[0], at, (5, -11), textcoords="offset points", fontsize=9)
+    for number, report in enumerate(baselines):
+        span = arm_interval([rows_of_curve(report, first)], METRIC)
+        style: dict[str, Any] = {"color": "0.45", "linewidth": 1, "label": report.name}
+        if report.name in asking:
+            around = [[span.mean - span.low], [span.high - span.mean]]
+            marker = plotting.MARKERS[-1 - number % 3]
+            axes.errorbar([asking[report.name]], [span.mean], yerr=around, capsize=3, marker=marker, **style)
+            said.append(f"{report.name} {span.mean:.3f} for {asking[report.name]:.2g} s")
+        else:
+            axes.axhline(span.mean, linestyle=("--", ":", "-.")[number % 3], **style)
+            said.append(f"{report.name} {span.mean:.3f}")
+    axes.set_xscale("log")
+    marked = {BARE, *sampled, *(report.name for report in baselines)} & asking.keys()
+    seconds = sorted(asking[name] for name in marked)
+    axes.set_xticks(seconds, [f"{one:.2g}" for one in seconds])
+    axes.xaxis.set_minor_locator(plotting.plt.NullLocator())
+    axes.set_xlabel("CPU seconds per recommendation")
+    axes.set_ylabel("NDCG@20, 95 % over users")
+    figure.legend(loc="outside upper center", ncols=3, fontsize=8)
+    plotting.save(figure, path)
+    return f"NDCG@20 on {len(first.users)} rows against CPU seconds: {', '.join(said)}."

@@ -1,0 +1,29 @@
+"""Sample reasonings of an adapter for test users, and count what parses, what is true and what contradicts itself.
+
+The record stands in results/audits/DATASET-PROFILE/; its end status is 1 if a bar is missed. See
+``rrec_lib/training/skill_audit.py``.
+
+    python scripts/audit_reasonings.py --rows 300
+"""
+
+import sys
+
+from rrec_lib.core.console import forgive_terminals
+from rrec_lib.experiments.audit_runs import ROWS, run_audit
+from rrec_lib.experiments.readings import adapter_folder, reading_options, reading_parser
+
+
+def main() -> None:
+    forgive_terminals()
+    parser = reading_parser(__doc__, "audits", test_rows=False)
+    parser.add_argument("--rows", type=int, default=ROWS, help="reasonings (default: %(default)s)")
+    chosen = parser.parse_args()
+    try:
+        adapter = adapter_folder(chosen.profile, chosen.adapter)
+    except FileNotFoundError as problem:
+        parser.error(str(problem))
+    sys.exit(1 if run_audit(reading_options(chosen), adapter, chosen.seed, chosen.rows) else 0)
+
+
+if __name__ == "__main__":
+    main()

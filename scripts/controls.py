@@ -1,0 +1,28 @@
+"""Read an adapter with something else before the marker: a report for each control, and what a swapped title moves.
+
+It goes on where it stopped. Reports stand in results/controls/DATASET-PROFILE/. See
+``rrec_lib/experiments/control_runs.py``.
+
+    python scripts/controls.py --test-rows 8 --controls own other "skill association" "title swapped" cheat
+"""
+
+from rrec_lib.core.console import forgive_terminals
+from rrec_lib.experiments.control_runs import run_controls
+from rrec_lib.experiments.readings import adapter_folder, reading_options, reading_parser
+from rrec_lib.recommend.controls import REASONING_CONTROLS
+
+
+def main() -> None:
+    forgive_terminals()
+    parser = reading_parser(__doc__, "controls")
+    parser.add_argument("--controls", nargs="+", default=list(REASONING_CONTROLS), choices=list(REASONING_CONTROLS))
+    chosen = parser.parse_args()
+    try:
+        adapter = adapter_folder(chosen.profile, chosen.adapter)
+    except FileNotFoundError as problem:
+        parser.error(str(problem))
+    run_controls(reading_options(chosen), adapter, chosen.controls, chosen.seed, chosen.test_rows)
+
+
+if __name__ == "__main__":
+    main()
