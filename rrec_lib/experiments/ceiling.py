@@ -32,6 +32,7 @@ from rrec_lib.model.policy import Policy, load_policy
 from rrec_lib.model.prompts import MARKER, encode_items
 from rrec_lib.model.ragged import ragged_forward, ragged_rows
 from rrec_lib.recommend.controls import cheat
+from rrec_lib.training.callbacks import SPENT, TARGETS
 from rrec_lib.training.packed_sequences import packed_row, successive_targets
 from rrec_lib.training.run_folder import check_same, settings_of
 from rrec_lib.training.skills import SKILLS, World, world_of
@@ -79,9 +80,10 @@ def run_ceiling(options: Options, names: Sequence[str] = GIVEN, steps: int = 300
         trainer = warm_up(
             policy, dataset, profile, folder, seed, frozen=kept, texts=[text] if text else [], max_steps=steps
         )
-        log = trainer.state.log_history
         report, seconds = evaluate_given(policy, dataset, profile, FrozenStates(policy, kept), name, text, seed)
-        made = {"settings": settings, "cpu_seconds": log[-1].get("cpu_seconds"), "evaluation_cpu_seconds": seconds}
+        spent = next(row for row in reversed(trainer.state.log_history) if TARGETS in row)
+        spent = {SPENT: spent[SPENT], TARGETS: spent[TARGETS]}
+        made = {"settings": settings, **spent, "evaluation_cpu_seconds": seconds}
         save_reports(path, [report], profile.name, data_hash(dataset), seed, **made)
         print(f"{name}: valid NDCG@20 {report.interval(METRIC):.3f}", flush=True)
 

@@ -16,7 +16,7 @@ from rrec_lib.core.processes import of_main
 from rrec_lib.core.results import log_lines
 
 BEST = "best.safetensors"
-VALUE, SPENT = "valid_ndcg@20", "cpu_seconds"
+VALUE, SPENT, TARGETS = "valid_ndcg@20", "cpu_seconds", "targets"
 
 
 class LogFile(TrainerCallback):
@@ -60,6 +60,30 @@ class StepLines(TrainerCallback):
             print(
                 f"step {state.global_step}/{state.max_steps}  {elapsed:.0f} s  {figures}", flush=True, file=sys.stdout
             )
+
+
+class Spent(TrainerCallback):
+    """CPU seconds of a run's steps and the targets in them, however often it was resumed.
+
+    Evaluations are left out. On a GPU the wall clock counts.
+    """
+
+    seconds = started = 0.0
+    targets = 0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        last = next((row for row in reversed(state.log_history) if TARGETS in row), {SPENT: 0.0, TARGETS: 0})
+        self.seconds, self.targets = float(last[SPENT]), int(last[TARGETS])
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.started = _clock()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.seconds += _clock() - self.started
 
 
 class StopOnValid(TrainerCallback):

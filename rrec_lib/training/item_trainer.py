@@ -21,7 +21,7 @@ from rrec_lib.model.item_table import item_table
 from rrec_lib.model.policy import Policy
 from rrec_lib.model.prompts import encode_items
 from rrec_lib.recpo.step_items import check_item_softmax
-from rrec_lib.training.callbacks import LogFile
+from rrec_lib.training.callbacks import SPENT, TARGETS, LogFile, Spent
 from rrec_lib.training.checkpoints import Checkpoints
 from rrec_lib.training.failures import check_grad_norm
 
@@ -76,6 +76,8 @@ class ItemTrainer(Trainer):
             )
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
+        self.spent = Spent()
+        self.add_callback(self.spent)
         self.add_callback(LogFile())
         self.add_callback(Checkpoints(self, args.save_total_limit))
         args.save_total_limit = None  # the callback deletes, whole checkpoints alone
@@ -119,7 +121,9 @@ class ItemTrainer(Trainer):
             self.item_table_step = int(saved["step"])
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """The last line's loss is of the whole run, however often it was resumed."""
+        """Lines say what was spent so far; the last line's loss is of the whole run, however often it was resumed."""
+        if "loss" in logs:
+            logs = {**logs, SPENT: self.spent.seconds, TARGETS: self.spent.targets}
         if "train_loss" in logs:
             losses = [row["loss"] for row in self.state.log_history if "loss" in row]
             logs = {**logs, "train_loss": math.fsum(losses) / max(len(losses), 1)}

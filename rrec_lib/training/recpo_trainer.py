@@ -88,6 +88,7 @@ class RecPOTrainer(ItemTrainer, GRPOTrainer):
         along it, so groups stay whole."""
         start, reward, group_size = now(), self.profile.reward, int(self.num_generations or 1)
         examples = inputs[::group_size]
+        self.spent.targets += len(examples) * self.args.world_size
         prompts = self.prompts_of(examples)
         table = self.refresh_item_table()
         rollouts, extra = self._sample(prompts, group_size)

@@ -101,6 +101,7 @@ class WarmupTrainer(ItemTrainer, Trainer):
             columns = torch.arange(len(predicted), device=predicted.device)
             token = -TokenLogprobs.apply(output.logits, columns, predicted, 1.0)[0].mean()
         item = self._item_loss(model, output.states, inputs["successive"])
+        self.spent.targets += len(output.states) * self.args.world_size
         self.parts = {"token_loss": token.item(), "item_loss": item.item()}
         return check_loss(self, self.settings.token_weight * token + item)
 

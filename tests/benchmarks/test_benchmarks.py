@@ -33,7 +33,9 @@ def last_line(script, *arguments):
     return done.stdout.strip().splitlines()[-1]
 
 
-@pytest.mark.parametrize("name", ["rollouts", "recpo_step", "item_encoding", "memory", "prepare", "evaluation", "states"])
+@pytest.mark.parametrize(
+    "name", ["rollouts", "recpo_step", "item_encoding", "memory", "prepare", "evaluation", "states"]
+)
 def test_the_last_line_is_json_and_a_quick_run_is_written_only_where_it_is_asked_for(name, tmp_path):
     recorded = ROOT / "results" / "benchmarks" / f"{name}.json"
     before = recorded.read_bytes() if recorded.exists() else None

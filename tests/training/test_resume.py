@@ -23,7 +23,7 @@ SETTINGS = {
     "save_steps": 3, "learning_rate": 1e-2, "knobs": {"training.item_negatives": 4},
 }  # fmt: skip
 TIMES = {"step_time", "rollout_seconds", "sampled_tokens_per_second", "train_runtime"}
-TIMES |= {"train_samples_per_second", "train_steps_per_second"}
+TIMES |= {"train_samples_per_second", "train_steps_per_second", "cpu_seconds"}
 
 
 WARMUP = {"max_steps": 4, "save_steps": 2}

@@ -78,7 +78,8 @@ def test_skills_take_turns_over_targets_and_epochs(smoke_profile, smoke_dataset,
 
     def skills():
         found = [parse(ending.removesuffix(f"\n{MARKER}")) for ending in trainer.endings(successive)]
-        return [skill for skill, _ in found]  # a text that is none would be a TypeError
+        assert None not in found
+        return [pair[0] for pair in found if pair]
 
     first = skills()
     assert len(set(first)) > 1
@@ -96,7 +97,7 @@ def test_what_frozen_layers_make_of_rows_is_kept_and_changes_nothing(
     """Two epochs with files, without, and with a folder too small for any end in the same bits."""
     profile = override(override(smoke_profile, "model.lora_layers", 1), "warmup.skills", ["taste"])
     few = DatasetDict({**smoke_dataset, "train": smoke_dataset["train"].select(range(8))})
-    computed = []
+    computed: list[int] = []
 
     def trained(folder, name):
         computed.clear()
@@ -169,3 +170,13 @@ def test_targets_of_a_block_are_no_negatives_of_each_other(smoke_profile, smoke_
     assert found == pytest.approx(loss([a + b for a, b in zip(seen, mates, strict=True)]), rel=1e-4)
     assert abs(found - loss(seen)) > 1e-3
     assert abs(loss(seen) - loss([[]] * len(aligned))) > 1e-3
+
+
+def test_a_log_says_what_was_spent_on_how_many_targets(smoke_profile, smoke_dataset, tmp_path):
+    settings = dataclasses.replace(smoke_profile.warmup, targets_per_user=4)
+    trainer = warmed(dataclasses.replace(smoke_profile, warmup=settings), smoke_dataset, tmp_path, max_steps=3)
+    rows = [row for row in trainer.state.log_history if "loss" in row]
+    seconds, targets = ([row[name] for row in rows] for name in ("cpu_seconds", "targets"))
+    assert 0 < seconds[0] < seconds[1] < seconds[2]
+    batches = [batch["successive"] for batch in trainer.get_train_dataloader()][:3]
+    assert targets == [sum(len(row) for batch in batches[:n] for row in batch) for n in (1, 2, 3)]
