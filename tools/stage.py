@@ -11,6 +11,7 @@ from rrec_lib.core.profiles import knobs_table
 from rrec_lib.data.faults import rules_table
 from rrec_lib.experiments.published import published_tables
 from rrec_lib.experiments.tables import DATA_SETS, baselines_table, benchmarks_table, reference_tables
+from rrec_lib.experiments.verdict_page import verdict_fragments
 
 IMAGES = ("image/png", "image/jpeg", "image/svg+xml")
 PROFILE_ORDER = ("smoke", "cpu", "t4", "paper")
@@ -48,6 +49,7 @@ def stage(source: Path, target: Path, profile: str = "cpu") -> None:
         "knobs": knobs_table(),
     }
     pages |= {"published": published_tables(), "reference": reference_tables(source, generated)}
+    pages |= {f"when-{name}": text for name, text in verdict_fragments(source, generated).items()}
     pages |= {f"baselines-{name}": baselines_table(source, name) for name in DATA_SETS}
     for name, text in pages.items():
         (generated / f"{name}.md").write_text(text, encoding="utf-8")

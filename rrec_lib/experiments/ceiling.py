@@ -18,7 +18,6 @@ from torch import Tensor
 
 from rrec_lib.core import hardware
 from rrec_lib.core.console import progress
-from rrec_lib.core.paths import resource
 from rrec_lib.core.profiles import load_profile
 from rrec_lib.core.results import describe_run
 from rrec_lib.data.examples import Example, prepare_profile
@@ -26,7 +25,9 @@ from rrec_lib.evaluation.equivalence import decide
 from rrec_lib.evaluation.evaluate import evaluate_scores
 from rrec_lib.evaluation.reports import Report, data_hash, load_reports, save_reports
 from rrec_lib.evaluation.scoring import score_items
+from rrec_lib.experiments.reference import METRIC
 from rrec_lib.experiments.runner import SETTINGS, Options
+from rrec_lib.experiments.verdict import MARGIN, NOT_RUN
 from rrec_lib.model.frozen_states import FrozenStates
 from rrec_lib.model.policy import Policy, load_policy
 from rrec_lib.model.prompts import MARKER, encode_items
@@ -40,8 +41,6 @@ from rrec_lib.training.stages import warm_up
 
 BARE, CHEAT = "bare prompt", "the target's genres (cheats)"
 GIVEN = (BARE, "association", CHEAT, "taste", "drift", "idle")  # in the order of the runs; if time ends, the last go
-MARGIN = 0.07
-METRIC = "ndcg@20"
 PACKED = 16  # targets of valid that share a row
 
 Text = Callable[[Example], str]
@@ -118,26 +117,25 @@ def _states(policy: Policy, frozen: FrozenStates, row: Any) -> Tensor:
         return ragged_forward(policy.model, [row], frozen(policy.model, [row]), frozen.depth).states
 
 
-def ceiling_table(place: str = "movielens-cpu") -> str:
-    """Each text's NDCG@20 on valid with its interval, and what is decided against the bare prompt, as Markdown."""
-    folder = Path("results/ceiling") / place
-    found = {name: _found(folder, name) for name in GIVEN}
-    lines = ["| given behind the prompt | NDCG@20 on valid | against the bare prompt |", "|---|---|---|"]
+def ceiling_table(source: Path, place: str = "movielens-cpu") -> str:
+    """Each text's NDCG@20 on valid with its interval, and what is decided against the bare prompt, as Markdown.
+
+    Args:
+        source: the repository.
+        place: data set and profile.
+    """
+    paths = {name: source / "results" / "ceiling" / place / f"{_slug(name)}-0.json" for name in GIVEN}
+    found = {name: load_reports(path)[0] if path.is_file() else None for name, path in paths.items()}
+    lines = ["| given behind the prompt | NDCG@20 on valid | 95 % | against the bare prompt |", "|---|---|---|---|"]
+    bare = found[BARE]
     for name, report in found.items():
         if report is None:
-            lines.append(f"| {name} | not run | |")
+            lines.append(f"| {name} | {NOT_RUN} | | |")
             continue
-        bare = found[BARE]
+        interval = report.interval(METRIC)
         against = "" if name == BARE or bare is None else decide([report], [bare], METRIC, MARGIN).sentence
-        lines.append(f"| {name} | {report.interval(METRIC):.3f} | {against} |")
+        lines.append(f"| {name} | {interval.mean:.3f} | {interval:.3f to} | {against} |")
     return "\n".join(lines) + "\n"
-
-
-def _found(folder: Path, name: str) -> Report | None:
-    try:
-        return load_reports(resource(f"{folder}/{_slug(name)}-0.json"))[0]
-    except FileNotFoundError:
-        return None
 
 
 def _report(out: Path, profile: Any, name: str, seed: int) -> Path:

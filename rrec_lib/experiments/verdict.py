@@ -183,6 +183,12 @@ def _cells(line: Line) -> list[str]:
     return [str(line.seeds), targets, hours, f"{i.mean:.3f}", f"{i:.3f to}", against, verdict, detectable]
 
 
+def or_not_run(table: str) -> str:
+    """A table in Markdown, or a line in its place if nothing of it was run."""
+    rows = [row for row in table.splitlines()[2:] if row]
+    return table if any(NOT_RUN not in row for row in rows) else "Not run yet.\n"
+
+
 def verdict_tables(source: Path, data_sets: Mapping[str, str]) -> str:
     """Markdown: both tables of each data set.
 
@@ -194,7 +200,9 @@ def verdict_tables(source: Path, data_sets: Mapping[str, str]) -> str:
     for place, title in data_sets.items():
         parts.append(f"## {title}\n")
         for budget in (TARGETS, CPU_TIME):
-            parts.append(f"### {budget.title}\n\n{verdict_table(verdict_arms(source, place, budget), budget)}")
+            parts.append(
+                f"### {budget.title}\n\n{or_not_run(verdict_table(verdict_arms(source, place, budget), budget))}"
+            )
     return "\n".join(parts)
 
 

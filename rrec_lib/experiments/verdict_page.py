@@ -1,12 +1,26 @@
 """What the page of the verdict shows: fragments of Markdown, every figure of them from a file in results/."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rrec_lib.evaluation.compare import arm_interval
+from rrec_lib.evaluation.equivalence import Decision, decide
+from rrec_lib.evaluation.reports import Report
+from rrec_lib.experiments.ceiling import ceiling_table
 from rrec_lib.experiments.control_runs import controls_table
-from rrec_lib.experiments.reference import WITH, WITHOUT, tuned_baselines
+from rrec_lib.experiments.reference import METRIC, WITH, WITHOUT, reference_arms, tuned_baselines
 from rrec_lib.experiments.tables import DATA_SETS
-from rrec_lib.experiments.verdict import TARGETS, Budget, ledger_table, verdict_arms, verdict_lines, verdict_tables
+from rrec_lib.experiments.verdict import (
+    MARGIN,
+    NOT_RUN,
+    TARGETS,
+    Budget,
+    ledger_table,
+    or_not_run,
+    verdict_arms,
+    verdict_lines,
+    verdict_tables,
+)
 from rrec_lib.experiments.verdict_figures import (
     Gain,
     compute_figure,
@@ -23,7 +37,8 @@ BASELINES = 2  # the best on test, beside the curve of compute
 def verdict_fragments(
     source: Path, figures: Path, dial: Mapping[float, Gain] | None = None, budget: Budget = TARGETS
 ) -> dict[str, str]:
-    """Markdown fragments by name: ``gain``, ``verdict``, ``compute``, ``controls``, ``ledger``.
+    """Markdown fragments by name: ``gain``, ``first-trial``, ``ceiling``, ``verdict``, ``compute``, ``controls``,
+    ``ledger``.
 
     Args:
         source: the repository.
@@ -34,9 +49,13 @@ def verdict_fragments(
     compute, controls = [], []
     for place, title in DATA_SETS.items():
         compute.append(f"## {title}\n\n{_compute(source, place, figures)}")
-        controls.append(f"## {title}\n\n{controls_table(source / 'results' / 'controls' / place)}")
+        controls.append(f"## {title}\n\n{or_not_run(controls_table(source / 'results' / 'controls' / place))}")
     return {
         "gain": _gain(source, figures, dial or {}, budget),
+        "first-trial": first_trial_table(source),
+        "ceiling": "\n".join(
+            f"## {title}\n\n{or_not_run(ceiling_table(source, place))}" for place, title in DATA_SETS.items()
+        ),
         "verdict": verdict_tables(source, DATA_SETS),
         "compute": "\n".join(compute),
         "controls": "\n".join(controls),
@@ -44,12 +63,32 @@ def verdict_fragments(
     }
 
 
+def first_trial_table(source: Path) -> str:
+    """Markdown table: what the first trial's reports decide by the margin that was set after it."""
+    rows = ["| data | with | without | verdict by a margin of 7 % |", "|---|---|---|---|"]
+    for place, title in DATA_SETS.items():
+        arms = reference_arms(place, source)
+        if WITH not in arms or WITHOUT not in arms:
+            rows.append(f"| {title} | {NOT_RUN} | | |")
+            continue
+        means = [f"{arm_interval(arms[arm], METRIC).mean:.3f}, {len(arms[arm])} runs" for arm in (WITH, WITHOUT)]
+        rows.append(f"| {title} | {' | '.join(means)} | {_of_first_trial(arms).sentence} |")
+    return "\n".join(rows) + "\n"
+
+
+def _of_first_trial(arms: Mapping[str, Sequence[Report]]) -> Decision:
+    return decide(arms[WITH], arms[WITHOUT], METRIC, MARGIN)
+
+
 def _gain(source: Path, figures: Path, dial: Mapping[float, Gain], budget: Budget) -> str:
     sets: dict[str, Gain | None] = {}
     for place, title in DATA_SETS.items():
+        label = title.rpartition(",")[0].replace(", ", ",\n")
         lines = {line.name: line for line in verdict_lines(verdict_arms(source, place, budget), budget)}
-        decision = lines[WITH].decision
-        sets[title.rpartition(",")[0].replace(", ", ",\n")] = gain_of(decision) if decision else None
+        decision, first = lines[WITH].decision, reference_arms(place, source)
+        if decision is None and WITH in first and WITHOUT in first:
+            decision, label = _of_first_trial(first), f"{label}\n(first trial)"
+        sets[label] = gain_of(decision) if decision else None
     path = figures / "verdict-gain.png"
     return f"![{gain_figure(dial, sets, path)}]({figures.name}/{path.name})\n"
 
