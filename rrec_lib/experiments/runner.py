@@ -145,18 +145,17 @@ class Run:
         return True
 
 
-def carry_out(run: Run, train: Callable[[Run, Policy, DatasetDict], None]) -> None:
+def carry_out(run: Run, train: Callable[[Run, Policy, DatasetDict], dict[str, Any] | None]) -> None:
     """Train a run, or go on with it, and write its report, unless that is there.
 
     Args:
         run: which.
-        train: brings a fresh policy to what is evaluated.
+        train: brings a fresh policy to what is evaluated; the report keeps what it returns.
     """
     if not run.finished():
         dataset = prepare_profile(run.profile)
         policy = load_policy(run.profile.model, run.seed)
-        train(run, policy, dataset)
-        write_report(run, policy, dataset)
+        write_report(run, policy, dataset, **(train(run, policy, dataset) or {}))
     print(f"{run.name}, seed {run.seed}: {run.report}", flush=True)
 
 
@@ -204,8 +203,8 @@ def train_stage(
     return stop.values[stop.best_step]
 
 
-def write_report(run: Run, policy: Policy, dataset: DatasetDict) -> None:
-    """Evaluate on all test rows, or some of each user, chunk by chunk, and write the ranks with their provenance."""
+def write_report(run: Run, policy: Policy, dataset: DatasetDict, **more: Any) -> None:
+    """Evaluate on all test rows, or some of each user, chunk by chunk; write the ranks, their provenance, and more."""
     items, test, name, profile = list(dataset["items"]), test_rows_of(run, dataset), run.name, run.profile
     world = world_of(dataset) if run.control in WITH_WORLD else None
     recommender = ReasoningRecommender(policy, items, profile, world=world)
@@ -226,7 +225,7 @@ def write_report(run: Run, policy: Policy, dataset: DatasetDict) -> None:
     print(f"{name}, seed {run.seed}: test NDCG@20 {report.interval('ndcg@20')}", flush=True)
     prompts = {"history": encode_users(policy.tokenizer, test, items), "item": encode_items(policy.tokenizer, items)}
     tokens = {of: float(np.mean([len(ids) for ids in encoded])) for of, encoded in prompts.items()}
-    made = {"settings": run.settings, "writing": writing, "tokens": tokens}
+    made = {"settings": run.settings, "writing": writing, "tokens": tokens, **more}
     save_reports(run.report, [report], profile.name, data_hash(dataset), run.seed, **made)
 
 
