@@ -27,6 +27,8 @@ from rrec_lib.recpo.vllm import rollouts_by_vllm, sync_without_drift
 from rrec_lib.training.configuration import check_recpo
 from rrec_lib.training.failures import check_loss
 from rrec_lib.training.item_trainer import ItemTrainer
+from rrec_lib.training.skill_audit import step_figures
+from rrec_lib.training.skills import world_of
 
 
 class RecPOTrainer(ItemTrainer, GRPOTrainer):
@@ -46,6 +48,7 @@ class RecPOTrainer(ItemTrainer, GRPOTrainer):
         """Arguments as :class:`ItemTrainer`; ``args`` as :mod:`rrec_lib.training.configuration` makes them."""
         check_recpo(args)
         self.settings: TrainingProfile = profile.training
+        self.world = world_of(dataset) if profile.warmup.skills else None  # what reasonings are held against
         super().__init__(
             policy,
             args,
@@ -108,6 +111,9 @@ class RecPOTrainer(ItemTrainer, GRPOTrainer):
         groups = pack(prompts, [c.ids for c in closed], [c.sampled for c in closed], pad_id, device)
         spread, seconds = rewards.std(1), now() - start
         lengths = torch.tensor([float(c.sampled) for c in closed])
+        if self.world is not None:
+            texts, of_texts = rollouts.texts(self.policy.tokenizer), [e for e in examples for _ in range(group_size)]
+            self.gather_figures(**step_figures(texts, of_texts, self.world, rewards.flatten().tolist()))
         self.gather_figures(
             reward=rewards.mean(),
             ranking_reward=ranking.mean(),

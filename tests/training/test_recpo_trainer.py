@@ -13,6 +13,7 @@ from rrec_lib.model.policy import Policy, load_policy, weights_hash
 from rrec_lib.recpo.advantages import grpo_advantages
 from rrec_lib.training import recpo_trainer as trainer_module
 from rrec_lib.training.recpo_trainer import RecPOTrainer
+from rrec_lib.training.skills import SKILLS
 from rrec_lib.training.stages import train_recpo
 
 
@@ -21,7 +22,7 @@ def trained_hash(policy: Policy) -> str:
 
 
 def losses(trainer: RecPOTrainer) -> list[dict[str, float]]:
-    timed = {"step_time", "rollout_seconds", "sampled_tokens_per_second"}
+    timed = {"step_time", "rollout_seconds", "sampled_tokens_per_second", "cpu_seconds"}
     return [{k: v for k, v in row.items() if k not in timed} for row in trainer.state.log_history if row.get("reward")]
 
 
@@ -39,6 +40,9 @@ def test_recpo_changes_the_weights_and_logs_its_parts(smoke_profile, smoke_datas
         assert row["token_clip_fraction"] == row["item_clip_fraction"] == 0  # on policy
         assert 0 <= row["unfinished_fraction"] <= 1
         assert row["item_table_age"] < smoke_profile.training.item_refresh_steps
+        kinds = (*SKILLS, "none")
+        assert sum(row[f"{kind}_share"] for kind in kinds) == pytest.approx(1)
+        assert sum(row[f"{kind}_reward_part"] for kind in kinds) == pytest.approx(row["reward"], rel=1e-4)
 
 
 def test_a_step_s_clock_waits_for_the_gpu(smoke_profile, smoke_dataset, tmp_path, monkeypatch):
