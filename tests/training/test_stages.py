@@ -20,7 +20,7 @@ def trained_hash(policy: Policy) -> str:
 
 
 def losses(trainer: RecPOTrainer) -> list[dict[str, float]]:
-    timed = {"step_time", "rollout_seconds", "sampled_tokens_per_second"}
+    timed = {"step_time", "rollout_seconds", "sampled_tokens_per_second", "cpu_seconds"}
     return [{k: v for k, v in row.items() if k not in timed} for row in trainer.state.log_history if row.get("reward")]
 
 
