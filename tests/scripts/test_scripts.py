@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from rrec_lib.experiments.ablations import RUNNABLE
+from rrec_lib.experiments.lab_dial import STAGES
 from rrec_lib.experiments.lab_runs import LAB_LINES
 
 
@@ -42,6 +43,12 @@ def test_the_lab(call):
     assert call("run_lab", "search_rate", "--search", "1e-3", "--out", "o")[1:] == ([1e-3], Path("o/search.json"))
     config, seeds, lines, *_ = call("run_lab", "run_lab", "--seeds", 7, "--set", "beta=0.5")
     assert (config.beta, seeds, lines) == (0.5, [7], list(LAB_LINES))
+
+
+def test_the_dial(call):
+    stages, out = call("lab_dial", "run_dial", "--stages", "ways", "first")
+    assert (stages, out.parts[-3:]) == (["ways", "first"], ("results", "lab", "dial"))
+    assert call("lab_dial", "run_dial", "--out", "o") == (list(STAGES), Path("o"))
 
 
 @pytest.mark.parametrize(("setting", "message"), [
