@@ -18,6 +18,7 @@ from rrec_lib.lab.world import KINDS
 
 METRIC = "hit@1"
 MARGIN = 0.07  # of the other arm's mean
+Curves = Mapping[str, Sequence[float]]  # of a run, as LabRun has them
 
 
 @dataclass(frozen=True)
@@ -93,14 +94,19 @@ def dial_figure(source: Path, path: Path) -> str:
     for share in SHARES:
         text, none = (_arm(source, Cell(share, way, 0)) for way in ("text", "none"))
         if text and none:
-            written = {kind: [after for _, after in _tallies(text, kind)] for kind in KINDS}
-            before = np.mean([one.run["curves"]["tallies"][_start(one)] for one in text])
-            points[share] = Point(_hits(text), _hits(none), written, float(before))
+            points[share] = point(_hits(text), _hits(none), _curves(text))
     if not points:
         return "The dial: not run."
     plotting.use_style()
     plotting.save(draw_dial(points), path)
     return describe_dial(points)
+
+
+def point(text: Sequence[float], none: Sequence[float], curves: Sequence[Curves]) -> Point:
+    """A point of the figure from Hit@1 with text and with none, and the curves of the runs in text, by seed."""
+    written = {kind: [after for _, after in _tallies(curves, kind)] for kind in KINDS}
+    before = [one["tallies"][_start(one)] for one in curves]
+    return Point(text, none, written, float(np.mean(before)))
 
 
 def draw_dial(points: Mapping[float, Point]) -> Figure:
@@ -158,24 +164,28 @@ def _pair(text: Sequence[Report], none: Sequence[Report]) -> str:
     return f"{_mean(text)} | {_mean(none)} | {_decision(text, none)}"
 
 
-def _start(report: Report) -> int:
-    """Where RecPO begins on the curves."""
-    return report.run["curves"]["step"].index(0.0)
+def _curves(arm: Sequence[Report]) -> list[Curves]:
+    return [one.run["curves"] for one in arm]
 
 
-def _tallies(arm: Sequence[Report], kind: str) -> list[tuple[float, float]]:
+def _start(curves: Curves) -> int:
+    """Where RecPO begins."""
+    return list(curves["step"]).index(0.0)
+
+
+def _tallies(curves: Sequence[Curves], kind: str) -> list[tuple[float, float]]:
     """Share of tallies before and after RecPO in what is written for valid users of a kind; empty if there are none."""
     found = []
-    for one in arm:
-        curves = one.run["curves"]
-        name = "tallies" if not one.run["settings"]["habits"] and kind == "sum" else f"tallies, {kind}"
-        if name in curves:
-            found.append((curves[name][_start(one)], curves[name][-1]))
+    for one in curves:
+        split = any(f"tallies, {other}" in one for other in KINDS)  # else all are sum users
+        name = "tallies" if not split and kind == "sum" else f"tallies, {kind}"
+        if name in one:
+            found.append((one[name][_start(one)], one[name][-1]))
     return found
 
 
 def _before_and_after(arm: Sequence[Report], kind: str) -> str:
-    found = _tallies(arm, kind)
+    found = _tallies(_curves(arm), kind)
     if not found:
         return "no such users"
     each = ", ".join(f"{after:.2f}" for _, after in found)
