@@ -18,6 +18,7 @@ from rrec_lib.lab.world import KINDS
 
 METRIC = "hit@1"
 MARGIN = 0.07  # of the other arm's mean
+NOBODY = "no such users"
 Curves = Mapping[str, Sequence[float]]  # of a run, as LabRun has them
 
 
@@ -38,17 +39,19 @@ def dial_table(source: Path) -> str:
         source: the repository.
     """
     rows = [
-        "| p | seeds | text | none | text against none | tallies for sum users, before and after RecPO "
-        "| for habit users | CPU s, text and none |",
-        "|---|---|---|---|---|---|---|---|",
+        "| p | seeds | text | none | text against none | sum users on valid, text and none "
+        "| tallies for sum users, before and after RecPO | for habit users | CPU s, text and none |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for share in SHARES:
         text, none = arms = [_arm(source, Cell(share, way, 0)) for way in ("text", "none")]
         if not all(arms):
-            rows.append(f"| {share:g} | not run | | | | | | |")
+            rows.append(f"| {share:g} | not run | | | | | | | |")
             continue
-        writes = [_before_and_after(text, kind) for kind in KINDS]
-        rows.append(f"| {share:g} | {len(text)} | {_pair(text, none)} | {writes[0]} | {writes[1]} | {_costs(*arms)} |")
+        ends = [[end for _, end in _of_kind(_curves(arm), "sum", METRIC)] for arm in arms]
+        hits = ", ".join(f"{np.mean(end):.2f}" for end in ends if end) or NOBODY
+        cells = [hits, *(_before_and_after(text, kind) for kind in KINDS), _costs(*arms)]
+        rows.append(f"| {share:g} | {len(text)} | {_pair(text, none)} | {' | '.join(cells)} |")
     return "\n".join([*rows, "", _origin(source)]) + "\n"
 
 
@@ -90,11 +93,7 @@ def ways_table(source: Path) -> str:
 
 def dial_figure(source: Path, path: Path) -> str:
     """Draw the dial to a file; the alternative text says what it shows, or that nothing was run."""
-    points = {}
-    for share in SHARES:
-        text, none = (_arm(source, Cell(share, way, 0)) for way in ("text", "none"))
-        if text and none:
-            points[share] = point(_hits(text), _hits(none), _curves(text))
+    points = recorded_points(source)
     if not points:
         return "The dial: not run."
     plotting.use_style()
@@ -102,9 +101,19 @@ def dial_figure(source: Path, path: Path) -> str:
     return describe_dial(points)
 
 
+def recorded_points(source: Path) -> dict[float, Point]:
+    """The figure's points from the recorded run, by p, as far as it was run; ``source`` is what holds ``results``."""
+    points = {}
+    for share in SHARES:
+        text, none = (_arm(source, Cell(share, way, 0)) for way in ("text", "none"))
+        if text and none:
+            points[share] = point(_hits(text), _hits(none), _curves(text))
+    return points
+
+
 def point(text: Sequence[float], none: Sequence[float], curves: Sequence[Curves]) -> Point:
     """A point of the figure from Hit@1 with text and with none, and the curves of the runs in text, by seed."""
-    written = {kind: [after for _, after in _tallies(curves, kind)] for kind in KINDS}
+    written = {kind: [after for _, after in _of_kind(curves, kind, "tallies")] for kind in KINDS}
     before = [one["tallies"][_start(one)] for one in curves]
     return Point(text, none, written, float(np.mean(before)))
 
@@ -169,25 +178,25 @@ def _curves(arm: Sequence[Report]) -> list[Curves]:
 
 
 def _start(curves: Curves) -> int:
-    """Where RecPO begins."""
+    """Where RecPO begins, or what stands in its place."""
     return list(curves["step"]).index(0.0)
 
 
-def _tallies(curves: Sequence[Curves], kind: str) -> list[tuple[float, float]]:
-    """Share of tallies before and after RecPO in what is written for valid users of a kind; empty if there are none."""
+def _of_kind(curves: Sequence[Curves], kind: str, curve: str) -> list[tuple[float, float]]:
+    """A curve's values for valid users of a kind, before RecPO and at the end, by seed; empty if there are none."""
     found = []
     for one in curves:
-        split = any(f"tallies, {other}" in one for other in KINDS)  # else all are sum users
-        name = "tallies" if not split and kind == "sum" else f"tallies, {kind}"
+        split = any(f"{curve}, {other}" in one for other in KINDS)  # else all are sum users
+        name = curve if not split and kind == "sum" else f"{curve}, {kind}"
         if name in one:
             found.append((one[name][_start(one)], one[name][-1]))
     return found
 
 
 def _before_and_after(arm: Sequence[Report], kind: str) -> str:
-    found = _tallies(_curves(arm), kind)
+    found = _of_kind(_curves(arm), kind, "tallies")
     if not found:
-        return "no such users"
+        return NOBODY
     each = ", ".join(f"{after:.2f}" for _, after in found)
     return f"{np.mean([before for before, _ in found]):.2f}, then {each}"
 
