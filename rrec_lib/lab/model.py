@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
-from rrec_lib.lab.world import ANSWER, HISTORY, ITEM, N_ITEMS, REASONING, THINK, VOCABULARY
+from rrec_lib.lab.world import ANSWER, HISTORY, ITEM, N_ITEMS, THINK, VOCABULARY
 
-LENGTH = HISTORY + 1 + REASONING + 1  # history, <think>, reasoning, <answer>
 USER_STATES = ("marker", "mean", "last token")  # behind <answer>, over the reasoning's tokens, at the last of them
 ITEM_ROWS = ("described", "classes")  # the model's states of the items' descriptions, or rows learned for each item
 Cache = list[tuple[Tensor, Tensor]]
@@ -53,6 +52,7 @@ class LabModel(nn.Module):
         width: d of the hidden states.
         layers: number of blocks.
         heads: attention heads, a divisor of the width.
+        chain: items that are summed; a reasoning has two tokens for each.
 
     Raises:
         ValueError: if the width is no even multiple of the heads.
@@ -61,17 +61,19 @@ class LabModel(nn.Module):
     cos: Tensor  # of the rotary positions
     sin: Tensor
 
-    def __init__(self, width: int, layers: int, heads: int) -> None:
+    def __init__(self, width: int, layers: int, heads: int, chain: int = HISTORY) -> None:
         super().__init__()
         if width % (2 * heads):
             raise ValueError(f"width {width} must be an even multiple of heads {heads}")
-        self.tokens, self.places = nn.Embedding(VOCABULARY, width), nn.Embedding(LENGTH, width)
+        self.reasoning = 2 * chain
+        length = max(HISTORY, chain) + 1 + self.reasoning + 1  # history, <think>, reasoning, <answer>
+        self.tokens, self.places = nn.Embedding(VOCABULARY, width), nn.Embedding(length, width)
         self.blocks = nn.ModuleList([Block(width, heads) for _ in range(layers)])
         self.norm = nn.LayerNorm(width)
         self.user_state = "marker"
         self.classes: nn.Embedding | None = None
         pairs = width // heads // 2
-        angles = torch.arange(LENGTH)[:, None] * 100 ** -(torch.arange(pairs) / pairs)
+        angles = torch.arange(length)[:, None] * 100 ** -(torch.arange(pairs) / pairs)
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
         for table in (self.tokens, self.places):
@@ -80,11 +82,13 @@ class LabModel(nn.Module):
     def forward(self, tokens: Tensor, past: Cache | None = None) -> tuple[Tensor, Cache]:
         """Final hidden states (R, T, d) of tokens (R, T), and the cache for the tokens that follow.
 
-        Behind a cache give one token a row.
+        In the place of tokens stand what is embedded, or the embeddings themselves, (R, T, d), as a latent step has
+        them. Behind a cache give one a row.
         """
         start = past[0][0].shape[2] if past else 0
         places = slice(start, start + tokens.shape[1])
-        x, turns = self.tokens(tokens) + self.places.weight[places], (self.cos[places], self.sin[places])
+        embedded = tokens if tokens.is_floating_point() else self.tokens(tokens)
+        x, turns = embedded + self.places.weight[places], (self.cos[places], self.sin[places])
         cache: Cache = []
         for number, block in enumerate(self.blocks):
             x, keys = block(x, turns, past[number] if past else None)
@@ -100,10 +104,10 @@ class LabModel(nn.Module):
         rows = torch.randn(N_ITEMS, self.tokens.embedding_dim, generator=torch.Generator().manual_seed(seed))
         self.classes = nn.Embedding.from_pretrained(rows, freeze=False)
 
-    def user_states(self, states: Tensor) -> Tensor:
+    def user_states(self, states: Tensor, history: int) -> Tensor:
         """(R, d) of the final states (R, T, d) of whole sequences; without reasoning the marker's is the only one."""
-        written = states[:, HISTORY + 1 : HISTORY + 1 + REASONING]
-        if self.user_state == "marker" or states.shape[1] < LENGTH:
+        written = states[:, history + 1 : -1]
+        if self.user_state == "marker" or not written.shape[1]:
             return states[:, -1]
         return written.mean(1) if self.user_state == "mean" else written[:, -1]
 
@@ -130,19 +134,40 @@ def read_out(
 
     Args:
         model: the policy.
-        histories: (R, 4) catalogue rows.
-        reasoning: (R, 8) tokens, or None to answer at once.
+        histories: (R, H) catalogue rows.
+        reasoning: (R, 2 · chain) tokens, or None to answer at once.
         temperature: of the token distribution, as in :func:`sample`.
 
     Returns:
-        User states (R, d), and log-probabilities (R, 8) of the reasoning's tokens or None.
+        User states (R, d), and log-probabilities of the reasoning's tokens, shaped as they are, or None.
     """
     states, _ = model(answered(histories, reasoning))
-    users = model.user_states(states)
+    users = model.user_states(states, histories.shape[1])
     if reasoning is None:
         return users, None
-    logits = model.lm_logits(states[:, HISTORY : HISTORY + REASONING]) / temperature
+    logits = model.lm_logits(states[:, histories.shape[1] : -2]) / temperature
     return users, torch.log_softmax(logits, -1).gather(-1, reasoning[..., None]).squeeze(-1)
+
+
+def read_silent(model: LabModel, histories: Tensor, way: str, steps: int) -> Tensor:
+    """User states (R, d) behind thinking that writes nothing.
+
+    Args:
+        model: the policy.
+        histories: (R, H) catalogue rows.
+        way: ``"latent"``, where each step's final hidden state is the next one's input embedding, at an embedding's
+            length (as ReaRec and LatentR³ feed it back); ``"pause"``, where ``<think>``, a learned token, is repeated;
+            or ``"none"``.
+        steps: how many; with 0 the marker follows the history at once, as with ``"none"``.
+    """
+    if way == "none" or not steps:
+        return read_out(model, histories, None)[0]
+    if way == "pause":
+        return read_out(model, histories, histories.new_full((len(histories), steps), THINK))[0]
+    states, cache = model(torch.cat([histories, histories.new_full((len(histories), 1), THINK)], 1))
+    for _ in range(steps):
+        states, cache = model(states[:, -1:] * states.shape[-1] ** -0.5, cache)
+    return model(histories.new_full((len(histories), 1), ANSWER), cache)[0][:, -1]
 
 
 @torch.no_grad()
@@ -153,25 +178,25 @@ def sample(
 
     Args:
         model: the policy.
-        histories: (B, 4) catalogue rows.
+        histories: (B, H) catalogue rows.
         group_size: G.
         generator: of the draws.
         temperature: divides the logits.
 
     Returns:
-        Tokens and their log-probabilities, both (B·G, 8), in group order.
+        Tokens and their log-probabilities, both (B·G, 2 · chain), in group order.
     """
     prompt = torch.cat([histories, histories.new_full((len(histories), 1), THINK)], 1)
     states, cache = model(prompt)
     cache = [(k.repeat_interleave(group_size, 0), v.repeat_interleave(group_size, 0)) for k, v in cache]
     state = states[:, -1].repeat_interleave(group_size, 0)
     tokens, logprobs = [], []
-    for place in range(REASONING):
+    for place in range(model.reasoning):
         table = torch.log_softmax(model.lm_logits(state) / temperature, -1)
         token = torch.multinomial(table.exp().to(generator.device), 1, generator=generator).to(histories.device)
         tokens.append(token)
         logprobs.append(table.gather(1, token))
-        if place < REASONING - 1:
+        if place < model.reasoning - 1:
             states, cache = model(token, cache)
             state = states[:, 0]
     return torch.cat(tokens, 1), torch.cat(logprobs, 1)

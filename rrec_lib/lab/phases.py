@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cosine_similarity
 
 from rrec_lib.core.console import progress
 from rrec_lib.evaluation.metrics import hit_rate_at_k
 from rrec_lib.evaluation.scoring import score_items
-from rrec_lib.lab.model import LabModel, read_out, sample
+from rrec_lib.lab.model import LabModel, read_out, read_silent, sample
 from rrec_lib.lab.settings import LabConfig
 from rrec_lib.lab.sft import BETAS, descend
-from rrec_lib.lab.world import Split, World, tally_shares
+from rrec_lib.lab.world import Split, World, kinds, tally_shares
 from rrec_lib.recpo.advantages import ADVANTAGES
 from rrec_lib.recpo.losses import best_trajectory_mask, item_logprobs, recpo_loss
 from rrec_lib.recpo.rewards import fused_reward, ranking_reward, similarity_reward
@@ -29,13 +30,17 @@ OnStep = Callable[[int, dict[str, float]], None]
 
 @dataclass
 class LabTrainer:
-    """What the phases of a run share: knobs, world, the model under training, its draws, curves and clock."""
+    """What the phases of a run share: knobs, world, the model under training, its draws, curves and clock.
+
+    Its way of thinking is ``"text"``, or one of :func:`rrec_lib.lab.model.read_silent`.
+    """
 
     config: LabConfig
     world: World
     model: LabModel
     generator: torch.Generator
     on_step: OnStep | None = None
+    way: str = "text"
     curves: dict[str, list[float]] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -45,34 +50,42 @@ class LabTrainer:
         drawn = torch.randint(len(train.targets), (users,), generator=self.generator)
         return Split(train.histories[drawn], train.targets[drawn])
 
-    def steps(self, count: int, first: int, reasons: bool, name: str, until: float = math.inf) -> Iterator[int]:
+    def steps(self, count: int, first: int, name: str, until: float = math.inf) -> Iterator[int]:
         """Count steps, add a point to the curves before some of them and after the last, and time the rest.
 
         It ends early at a point whose Hit@1 is high enough.
         """
         for step in progress(range(count), name):
             if step % self.config.evaluate_every == 0:
-                self.point(first + step, reasons)
-                if self.curves["hit@1"][-1] >= until:
+                self.point(first + step)
+                if self.reached() >= until:
                     return
             start = time.process_time()
             yield step
             self.seconds += time.process_time() - start
-        self.point(first + count, reasons)
+        self.point(first + count)
 
-    def point(self, step: int, reasons: bool) -> None:
+    def point(self, step: int) -> None:
         """Add a point to the curves, on the valid users and with draws of its own."""
         valid, draws = self.world.valid, torch.Generator().manual_seed(self.config.world_seed)
-        reasoning = self.write(valid, draws) if reasons else None
-        hits = hit_rate_at_k(self.scores(valid, reasoning), valid.targets, 1)
-        figures = {"step": float(step), "hit@1": float(hits.mean())}
+        reasoning = self.write(valid, draws) if self.way == "text" else None
+        values = {"hit@1": hit_rate_at_k(self.scores(valid, reasoning), valid.targets, 1)}
         if reasoning is not None:
-            digits, right = tally_shares(self.world, valid.histories, reasoning)
-            figures |= {"tallies": float(digits.mean()), "right": float(right.mean())}
+            values["tallies"], values["right"] = tally_shares(self.world, valid.histories, reasoning)
+        figures = {"step": float(step), **{curve: float(value.mean()) for curve, value in values.items()}}
+        if self.config.habits:
+            for kind, users in kinds(self.world, valid.histories).items():
+                if users.any():
+                    figures |= {f"{curve}, {kind}": float(value[users].mean()) for curve, value in values.items()}
         for curve, value in figures.items():
             self.curves.setdefault(curve, []).append(value)
         if self.on_step:
             self.on_step(step, figures)
+
+    def reached(self) -> float:
+        """Hit@1 at the last point: the lower of the sum users' and half of the habit users', where there are habits."""
+        parts = {"hit@1, sum": 1.0, "hit@1, habit": 0.5} if self.config.habits else {"hit@1": 1.0}
+        return min(self.curves[curve][-1] * part for curve, part in parts.items() if curve in self.curves)
 
     def take_last_point(self) -> int:
         """Remove the curves' last point, which the next phase makes again, and give its step."""
@@ -84,39 +97,56 @@ class LabTrainer:
         """One reasoning per user, (B, 8)."""
         return sample(self.model, split.histories, 1, generator, self.config.temperature)[0]
 
+    def read(self, histories: Tensor, reasoning: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """:func:`rrec_lib.lab.model.read_out` behind a reasoning, else the states of a silent way or at once."""
+        if reasoning is not None:
+            return read_out(self.model, histories, reasoning, self.config.temperature)
+        way = "none" if self.way == "text" else self.way
+        return read_silent(self.model, histories, way, self.model.reasoning), None
+
     @torch.no_grad()
     def scores(self, split: Split, reasoning: Tensor | None) -> Tensor:
-        """(B, N) scores of all items behind the reasoning."""
-        states, _ = read_out(self.model, split.histories, reasoning)
+        """(B, N) scores of all items behind the reasoning, or what stands in its place."""
+        states, _ = self.read(split.histories, reasoning)
         return score_items(states, self.model.item_states(), self.config.item_temperature)
 
 
-def run_contrastive(lab: LabTrainer, steps: int, rate: float, reasons: bool = True) -> None:
+def run_contrastive(lab: LabTrainer, steps: int, rate: float, teacher: LabModel | None = None) -> None:
     """Train the states alone, at a rate that rises, stays and falls."""
-    learn = state_trainer(lab, reasons)
-    for step in lab.steps(steps, 0, reasons, "states"):
+    learn = state_trainer(lab, teacher)
+    for step in lab.steps(steps, 0, "states"):
         learn(rate * min((step + 1) / RATE_WARMUP, 1.0, 2 - 2 * step / steps))
 
 
-def state_trainer(lab: LabTrainer, reasons: bool) -> Callable[[float], None]:
-    """A step at a given rate that trains the states, with the item term on sampled reasoning, or on none at all.
+def state_trainer(lab: LabTrainer, teacher: LabModel | None = None) -> Callable[[float], None]:
+    """A step at a given rate that trains the states, with the item term on sampled reasoning, or in a silent way.
 
     The reasoning comes from the policy as it was at the start. Trained on its own tokens it stays there, although the
     states share its weights: cross-entropy on samples of a policy is the divergence from it, up to a constant.
+
+    Args:
+        lab: the run.
+        teacher: a policy that writes, whose states behind its own reasoning those of a silent way are drawn to as well.
     """
-    config, model, frozen = lab.config, lab.model, deepcopy(lab.model)
+    config, model = lab.config, lab.model
+    writer = deepcopy(lab.model) if lab.way == "text" else teacher
     optimizer = torch.optim.AdamW(model.parameters(), betas=BETAS)
 
     def learn(rate: float) -> None:
         optimizer.param_groups[0]["lr"] = rate
-        users = lab.batch(config.warmup_rows)
-        reasoning = None
-        if reasons:
-            reasoning, _ = sample(frozen, users.histories, 1, lab.generator, config.temperature)
-        states, logprobs = read_out(model, users.histories, reasoning, config.temperature)
+        users, written = lab.batch(config.warmup_rows), None
+        if writer is not None:
+            written, _ = sample(writer, users.histories, 1, lab.generator, config.temperature)
+        states, logprobs = lab.read(users.histories, written if lab.way == "text" else None)
         items = model.item_states()[users.targets]
         loss = -item_logprobs(states, items, torch.arange(len(items)), users.targets, config.item_temperature).mean()
-        descend(optimizer, loss if logprobs is None else loss - logprobs.mean())
+        if logprobs is not None:
+            loss = loss - logprobs.mean()
+        if teacher is not None:
+            with torch.no_grad():
+                shown, _ = read_out(teacher, users.histories, written)
+            loss = loss + (1 - cosine_similarity(states, shown)).mean()
+        descend(optimizer, loss)
 
     return learn
 
@@ -126,7 +156,7 @@ def run_recpo(lab: LabTrainer, steps: int, others: bool) -> None:
     config, model = lab.config, lab.model
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, betas=BETAS, weight_decay=0.0)
     groups = torch.arange(config.users).repeat_interleave(config.group_size)
-    for step in lab.steps(steps, 0, True, "RecPO"):
+    for step in lab.steps(steps, 0, "RecPO"):
         optimizer.param_groups[0]["lr"] = config.learning_rate * min(
             (step + 1) / RATE_WARMUP, 1.0, 2 - 2 * step / steps
         )

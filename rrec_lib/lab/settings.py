@@ -5,6 +5,7 @@ from typing import Any
 
 from rrec_lib.evaluation.reports import Report
 from rrec_lib.lab.model import ITEM_ROWS, USER_STATES, LabModel
+from rrec_lib.lab.world import HISTORY
 from rrec_lib.recpo.advantages import ADVANTAGES
 from rrec_lib.recpo.losses import TOKEN_NORMALIZATIONS
 
@@ -30,11 +31,19 @@ LAB_ABLATIONS: dict[str, dict[str, Any]] = {  # arm full, one knob turned; reaso
     "4 updates a batch, clipped": {"updates_per_batch": 4, "steps": 50},
     "4 updates a batch, not clipped": {"updates_per_batch": 4, "steps": 50, "clip_eps": 1e6},
 }
+LAB_WAYS = {  # of thinking before the marker, all from the taught policy
+    "text": "arm full: writes its reasoning",
+    "latent": "as many latent steps as text has tokens: the last hidden state is the next input embedding",
+    "pause": "as many pause tokens",
+    "none": "the marker follows the history at once",
+    "distilled": "from text's end, read at once, its states drawn to those that text has behind its reasoning",
+}
 CONDITIONS = {
     "own": "what the model wrote, or nothing where the arm writes nothing",
     "another user's": "what the model wrote for the user before",
     "shuffled": "what the model wrote, its tokens in random order",
     "random text": "idle words in its place",
+    "nothing": "the marker at once",
 }
 
 
@@ -58,7 +67,8 @@ class LabConfig:
     users: int = 32  # B, users per batch
     learning_rate: float = 5e-4  # of AdamW in RecPO
     # The warm-up of the states goes on at full rate until Hit@1 on the valid users, looked at before each point of the
-    # curve, is this high. Half of what is written are tallies, so about 0.5 can be reached.
+    # curve, is this high. Half of what is written are tallies, so about 0.5 can be reached; habit users need none, and
+    # have to reach twice this.
     warmup_hits: float = 0.4
     # Until then at most, on reasoning sampled from the taught policy; 0 switches the warm-up off.
     warmup_steps: int = 1500
@@ -77,6 +87,8 @@ class LabConfig:
     width: int = 128  # d of the model
     layers: int = 2  # blocks of the model
     heads: int = 4  # attention heads of the model
+    habits: float = 0.0  # p, share of items, and so of users, behind which habit decides; 0 is sums alone
+    chain: int = HISTORY  # items that are summed
     world_seed: int = 0  # of the world and its users
     train_users: int = 100_000  # users to learn from
     valid_users: int = 256  # users behind each point of a curve
@@ -89,17 +101,18 @@ class LabConfig:
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
-        may_be_zero = {"beta", "steps", "warmup_hits", "warmup_steps", "world_seed", "clip_eps", "best_only"}
+        may_be_zero = {"beta", "habits", "steps", "warmup_hits", "warmup_steps", "world_seed", "clip_eps", "best_only"}
         for knob in fields(self):
             value = getattr(self, knob.name)
             if isinstance(value, str):
                 continue
             if not 0 <= value < float("inf") or (value == 0 and knob.name not in may_be_zero):
                 raise ValueError(f"{knob.name} must be positive, got {value}")
-        if self.group_size < 2 or max(self.beta, self.teach_right, self.warmup_hits) > 1 or self.teach_rows % 2:
+        shares = (self.beta, self.teach_right, self.warmup_hits, self.habits)
+        if self.group_size < 2 or max(shares) > 1 or self.teach_rows % 2:
             raise ValueError(
-                "need group_size >= 2, beta, teach_right and warmup_hits at most 1 and an even teach_rows, got "
-                f"{self.group_size}, {self.beta}, {self.teach_right}, {self.warmup_hits} and {self.teach_rows}"
+                "need group_size >= 2, beta, teach_right, warmup_hits and habits at most 1 and an even teach_rows, got "
+                f"{self.group_size}, {', '.join(map(str, shares))} and {self.teach_rows}"
             )
 
 
@@ -107,15 +120,16 @@ class LabConfig:
 class LabRun:
     """One arm, one seed."""
 
-    arm: str  # key of LAB_ARMS
+    arm: str  # key of LAB_ARMS or LAB_WAYS
     seed: int  # of the model and the training
     config: LabConfig
     # Per point of the curve "step" (warm-up below 0), "hit@1" on valid, and where there is reasoning "tallies", the
-    # share of tokens that are digits, and "right", the share that are the true tally.
+    # share of tokens that are digits, and "right", the share that are the true tally. Where there are habits, these
+    # three also for each kind of user that valid has, such as "hit@1, habit".
     curves: dict[str, list[float]]
     # "steps" in tallies until they were right or the most were taken, and the share "right" of those written after all.
     lessons: dict[str, float]
-    # Reports on the test users by what stands before the marker, a key of CONDITIONS; without reasoning "own" alone.
+    # Reports on the test users by what stands before the marker, a key of CONDITIONS; with none written "own" alone.
     final: dict[str, Report]
     model: LabModel  # as the arm left it
     seconds: dict[str, float]  # processor time of "lessons", "warm-up" and "training", without the curve's evaluations

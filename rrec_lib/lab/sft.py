@@ -8,7 +8,7 @@ from torch import Tensor
 from rrec_lib.core.console import progress
 from rrec_lib.lab.model import LabModel, read_out, sample
 from rrec_lib.lab.settings import LabConfig
-from rrec_lib.lab.world import HISTORY, N_ITEMS, World, tally_shares, write_chatter, write_tallies
+from rrec_lib.lab.world import N_ITEMS, World, tally_shares, write_chatter, write_tallies
 
 BETAS = (0.9, 0.98)  # of AdamW: a shorter memory than its default learns to add up sooner
 LESSON_RATE_WARMUP = 42  # first lessons at a rising rate
@@ -34,14 +34,14 @@ def teach(config: LabConfig, world: World, seed: int) -> tuple[LabModel, dict[st
     start, generator, checks = time.process_time(), *(torch.Generator().manual_seed(seed + i) for i in (0, 4))
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
-        model = LabModel(config.width, config.layers, config.heads)
+        model = LabModel(config.width, config.layers, config.heads, config.chain)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.teach_learning_rate, betas=BETAS)
 
     def lesson(rate: float, idle: int) -> None:
         optimizer.param_groups[0]["lr"] = config.teach_learning_rate * rate
         drawn = torch.randint(len(world.train.targets), (config.teach_rows,), generator=generator)
         histories = world.train.histories[drawn]
-        written = torch.cat([write_chatter(idle, generator), write_tallies(world, histories[idle:])])
+        written = torch.cat([write_chatter(idle, generator, model.reasoning), write_tallies(world, histories[idle:])])
         _, logprobs = read_out(model, histories, written)
         assert logprobs is not None
         descend(optimizer, -logprobs.mean())
@@ -60,7 +60,7 @@ def teach(config: LabConfig, world: World, seed: int) -> tuple[LabModel, dict[st
 
 def right_share(model: LabModel, world: World, generator: torch.Generator) -> float:
     """Share of the written digits that are the true tally, over 512 users made up for the question; 0 without any."""
-    histories = torch.randint(N_ITEMS, (CHECK_USERS, HISTORY), generator=generator)
+    histories = torch.randint(N_ITEMS, (CHECK_USERS, world.train.histories.shape[1]), generator=generator)
     written, _ = sample(model, histories, 1, generator)
     digits, right = tally_shares(world, histories, written)
     return float(right.sum() / digits.sum().clamp(min=1e-9))

@@ -1,8 +1,13 @@
-"""The lab's world: the next item follows from a short chain of inference over the history, and from nothing else.
+"""The lab's world: the next item follows from a short chain of inference over the history, or from its last item alone.
 
 Each of 64 items has a hidden class and a hidden slot, eight of each; together they name the item. The next item's class
 is the sum of the history's classes modulo 8, its slot the sum of the slots modulo 8. Any three items of a history say
 nothing about the next one, so counts and co-occurrence stay at chance; whoever keeps two running tallies knows it.
+
+That is the world as it stands. Two dials turn it. Of the items a share can be *habit-forming*: whoever took one of them
+last takes next what follows it, always the same item, which counts of pairs can learn. A user's kind is thus to be seen
+in the history, by its last item, and since histories are drawn evenly the share of items is that of users, too. And the
+*chain*, how many of the last items are summed, can be shorter or longer than four.
 """
 
 from dataclasses import dataclass
@@ -12,8 +17,9 @@ from torch import Tensor
 
 BASE = 8  # classes, and slots
 N_ITEMS = BASE * BASE
-HISTORY = 4
-REASONING = 2 * HISTORY  # tokens in either style, so that length tells nothing
+HISTORY = 4  # items of a user, and of the chain; a longer chain makes longer histories
+REASONING = 2 * HISTORY  # tokens in either style, so that length tells nothing; two an item of the chain
+KINDS = ("sum", "habit")  # of users
 
 # Vocabulary: the items, the digits of the two tallies, idle words, then markers.
 CLASS_DIGIT = N_ITEMS
@@ -27,7 +33,7 @@ VOCABULARY = ANSWER + 1
 
 @dataclass(frozen=True)
 class Split:
-    """Users of the world: ``histories`` (B, 4) and ``targets`` (B,), as catalogue rows."""
+    """Users of the world: ``histories`` (B, H) and ``targets`` (B,), as catalogue rows; H is 4, or a longer chain."""
 
     histories: Tensor
     targets: Tensor
@@ -42,6 +48,8 @@ class World:
         slots: (N,) hidden slot of each item, 0 to 7.
         catalogue: (8, 8) the item of each class and slot.
         train: users to learn from; valid and test: others, whose histories occur nowhere else.
+        follows: (N,) the item that follows each habit-forming one; −1 at the others, behind which the sums decide.
+        chain: how many of the last items are summed.
     """
 
     classes: Tensor
@@ -50,9 +58,18 @@ class World:
     train: Split
     valid: Split
     test: Split
+    follows: Tensor
+    chain: int
 
 
-def make_world(seed: int = 0, train: int = 100_000, valid: int = 256, test: int = 1024) -> World:
+def make_world(
+    seed: int = 0,
+    train: int = 100_000,
+    valid: int = 256,
+    test: int = 1024,
+    chain: int = HISTORY,
+    habits: float = 0.0,
+) -> World:
     """Draw the hidden attributes and three sets of users with no history in common.
 
     Args:
@@ -60,15 +77,21 @@ def make_world(seed: int = 0, train: int = 100_000, valid: int = 256, test: int 
         train: number of users to learn from.
         valid: number of users for the curves.
         test: number of users for the final figures.
+        chain: how many of the last items are summed, at least 1; a chain over 4 makes histories as long.
+        habits: share of items that are habit-forming, 0 to 1. Histories and sums are the same at every share, and what
+            is habit-forming at one share stays so at a larger one.
 
     Raises:
-        ValueError: if a number is below 1 or there are not that many histories.
+        ValueError: if a number is out of range or there are not that many histories.
     """
-    sizes, histories = (train, valid, test), N_ITEMS**HISTORY
+    length = max(HISTORY, chain)
+    sizes, histories = (train, valid, test), N_ITEMS**length
     if min(sizes) < 1 or sum(sizes) > histories // 4:
         raise ValueError(
             f"train, valid and test must each be at least 1 and at most {histories // 4} together: {sizes}"
         )
+    if chain < 1 or not 0 <= habits <= 1:
+        raise ValueError(f"need a chain of at least 1 and habits from 0 to 1, got {chain} and {habits}")
     generator = torch.Generator().manual_seed(seed)
     catalogue = torch.randperm(N_ITEMS, generator=generator).view(BASE, BASE)
     place = catalogue.flatten().argsort()
@@ -76,36 +99,54 @@ def make_world(seed: int = 0, train: int = 100_000, valid: int = 256, test: int 
     codes = torch.randint(histories, (2 * sum(sizes),), generator=generator)
     distinct = codes.unique()  # far more than asked for: at most an eighth can be drawn twice
     codes = distinct[torch.randperm(len(distinct), generator=generator)[: sum(sizes)]]
-    drawn = torch.stack([codes // N_ITEMS**place % N_ITEMS for place in range(HISTORY)], dim=1)
-    targets = next_items(drawn, classes, slots, catalogue)
-    splits = [Split(*pair) for pair in zip(drawn.split(sizes), targets.split(sizes), strict=True)]
-    return World(classes, slots, catalogue, *splits)
+    drawn = torch.stack([codes // N_ITEMS**place % N_ITEMS for place in range(length)], dim=1)
+    follows = _habits(habits, torch.Generator().manual_seed(seed + 1))
+    after = follows[drawn[:, -1]]
+    targets = torch.where(after < 0, next_items(drawn[:, -chain:], classes, slots, catalogue), after)
+    own, others, last = (Split(*pair) for pair in zip(drawn.split(sizes), targets.split(sizes), strict=True))
+    return World(classes, slots, catalogue, own, others, last, follows, chain)
+
+
+def _habits(share: float, generator: torch.Generator) -> Tensor:
+    """(N,) what follows each habit-forming item, or −1; all items stand in one ring, none follows itself."""
+    ring, order = (torch.randperm(N_ITEMS, generator=generator) for _ in range(2))
+    follows = torch.empty_like(ring).scatter_(0, ring, ring.roll(-1))
+    follows[order[round(share * N_ITEMS) :]] = -1
+    return follows
 
 
 def next_items(histories: Tensor, classes: Tensor, slots: Tensor, catalogue: Tensor) -> Tensor:
-    """The rule of the world: histories (B, 4) to the next item of each, (B,)."""
+    """The rule of the sums: the items of the chains, (B, chain), to the next item of each, (B,)."""
     return catalogue[classes[histories].sum(1) % BASE, slots[histories].sum(1) % BASE]
 
 
+def kinds(world: World, histories: Tensor) -> dict[str, Tensor]:
+    """Whose next item the sums decide, and whose habit: for each of :data:`KINDS` (B,) booleans."""
+    habit = world.follows[histories[:, -1]] >= 0
+    return dict(zip(KINDS, (~habit, habit), strict=True))
+
+
 def write_tallies(world: World, histories: Tensor) -> Tensor:
-    """Running tallies, modulo 8: the class sum after each item, then the slot sum after each item.
+    """Running tallies, modulo 8: the class sum after each item of the chain, then the slot sum after each.
+
+    Habit users have such sums, too; they are worth nothing to them.
 
     No token names an item, and only the history is read.
 
     Args:
         world: whose attributes are tallied.
-        histories: (B, 4) catalogue rows.
+        histories: (B, H) catalogue rows.
 
     Returns:
-        (B, 8) tokens.
+        (B, 2 · chain) tokens.
     """
-    sums = [attribute[histories].cumsum(1) % BASE for attribute in (world.classes, world.slots)]
+    sums = [attribute[histories[:, -world.chain :]].cumsum(1) % BASE for attribute in (world.classes, world.slots)]
     return torch.cat([CLASS_DIGIT + sums[0], SLOT_DIGIT + sums[1]], dim=1)
 
 
-def write_chatter(users: int, generator: torch.Generator) -> Tensor:
-    """Idle chatter: (B, 8) tokens drawn from 16 words that have to do with nothing."""
-    return torch.randint(CHATTER, THINK, (users, REASONING), generator=generator)
+def write_chatter(users: int, generator: torch.Generator, tokens: int = REASONING) -> Tensor:
+    """Idle chatter: (B, tokens) drawn from 16 words that have to do with nothing."""
+    return torch.randint(CHATTER, THINK, (users, tokens), generator=generator)
 
 
 def tally_shares(world: World, histories: Tensor, reasoning: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,8 +154,8 @@ def tally_shares(world: World, histories: Tensor, reasoning: Tensor) -> tuple[Te
 
     Args:
         world: whose attributes are tallied.
-        histories: (B, 4) catalogue rows.
-        reasoning: (B, 8) tokens.
+        histories: (B, H) catalogue rows.
+        reasoning: (B, 2 · chain) tokens.
 
     Returns:
         (B,) shares of digits, and (B,) shares of tokens that are the true tally.

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rrec_lib.lab import world as lab
-from rrec_lib.lab.model import USER_STATES, LabModel, answered, read_out, sample
+from rrec_lib.lab.model import USER_STATES, LabModel, answered, read_out, read_silent, sample
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +87,51 @@ def test_learned_rows_take_the_place_of_described_items():
 def test_odd_heads_are_refused():
     with pytest.raises(ValueError, match="even multiple of heads 3"):
         LabModel(16, 1, 3)
+
+
+@torch.no_grad()
+def test_latent_steps_equal_states_fed_back_by_hand(model):
+    """Without a cache: the whole sequence again for each step, its last state put behind it."""
+    embedded = model.tokens(torch.cat([HISTORIES, torch.full((3, 1), lab.THINK)], 1))
+    for _ in range(3):
+        thought = model(embedded)[0][:, -1:] / 16**0.5
+        embedded = torch.cat([embedded, thought], 1)
+    marker = model.tokens(torch.full((3, 1), lab.ANSWER))
+    by_hand = model(torch.cat([embedded, marker], 1))[0][:, -1]
+    torch.testing.assert_close(read_silent(model, HISTORIES, "latent", 3), by_hand, atol=1e-5, rtol=1e-5)
+    for other in (read_silent(model, HISTORIES, "latent", 2), read_silent(model, HISTORIES, "pause", 3)):
+        assert (other - by_hand).abs().max() > 1e-3
+    nothing_fed_back = torch.cat([embedded[:, :5], torch.zeros(3, 3, 16), marker], 1)
+    assert (model(nothing_fed_back)[0][:, -1] - by_hand).abs().max() > 1e-3
+
+
+def test_a_latent_step_is_trained_through():
+    torch.manual_seed(0)
+    model = LabModel(16, 2, 2)
+    read_silent(model, HISTORIES, "latent", 2).sum().backward()
+    assert model.places.weight.grad is not None
+    seen = model.places.weight.grad.abs().sum(1) > 0
+    assert seen.tolist() == [True] * 8 + [False] * 6  # history, <think>, two steps, marker
+
+
+@torch.no_grad()
+def test_pauses_are_the_repeated_marker_and_no_steps_are_no_reasoning(model):
+    at_once, _ = read_out(model, HISTORIES, None)
+    for way in ("latent", "pause", "none"):
+        torch.testing.assert_close(read_silent(model, HISTORIES, way, 0), at_once, atol=0, rtol=0)
+        if way != "none":
+            assert (read_silent(model, HISTORIES, way, 1) - at_once).abs().max() > 1e-3
+    paused = torch.tensor([[*row, lab.THINK, lab.THINK, lab.THINK, lab.ANSWER] for row in HISTORIES.tolist()])
+    torch.testing.assert_close(read_silent(model, HISTORIES, "pause", 2), model(paused)[0][:, -1])
+
+
+@torch.no_grad()
+def test_a_chain_of_another_length_writes_and_reads_as_many_tokens():
+    torch.manual_seed(0)
+    model = LabModel(16, 2, 2, chain=6)
+    histories = torch.randint(64, (3, 6))
+    tokens, logprobs = sample(model, histories, 2, torch.Generator().manual_seed(1))
+    assert tokens.shape == (6, 12)
+    states, again = read_out(model, histories.repeat_interleave(2, 0), tokens)
+    torch.testing.assert_close(logprobs, again, atol=1e-5, rtol=1e-5)
+    assert states.shape == (6, 16)

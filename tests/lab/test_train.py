@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from rrec_lib.lab import CONDITIONS, LAB_ABLATIONS, LAB_ARMS, LabConfig, phases, run_arm, taught_model, train
+from rrec_lib.lab import (
+    CONDITIONS,
+    LAB_ABLATIONS,
+    LAB_ARMS,
+    LAB_WAYS,
+    LabConfig,
+    phases,
+    run_arm,
+    run_silent,
+    taught_model,
+    train,
+)  # fmt: skip
+from rrec_lib.lab.world import KINDS
 
 TINY = LabConfig(
     steps=4, users=6, group_size=2, warmup_hits=1.0, warmup_steps=2, warmup_last_steps=2, warmup_rows=12,
@@ -129,7 +141,7 @@ def test_the_other_users_reasoning_is_read_at_the_marker():
     [
         ({"estimator": "ppo"}, "estimator"), ({"group_size": 1}, "group_size >= 2"), ({"beta": 1.5}, "at most 1"),
         ({"beta": -0.1}, "beta"), ({"user_state": "first"}, "user_state"), ({"item_rows": "none"}, "item_rows"),
-        ({"teach_right": 1.1}, "at most 1"),
+        ({"teach_right": 1.1}, "at most 1"), ({"habits": 1.1}, "at most 1"), ({"chain": 0}, "chain must be positive"),
         ({"warmup_hits": 1.1}, "at most 1"), ({"teach_steps": 0}, "teach_steps must be"),
         ({"users": 0}, "users must be positive"), ({"teach_rows": 7}, "even teach_rows"),
     ],
@@ -142,3 +154,84 @@ def test_bad_knobs_are_refused(knob, match):
 def test_unknown_arms_are_refused():
     with pytest.raises(ValueError, match="choose one of full"):
         run_arm(TINY, "magic", 0)
+
+
+SILENT = [way for way in LAB_WAYS if way != "text"]
+
+
+def silent(way: str, seed: int = 0, config: LabConfig = TINY):
+    return run_silent(config, way, seed, 6, run_arm(config, "full", seed) if way == "distilled" else None)
+
+
+@pytest.mark.parametrize("way", SILENT)
+def test_every_silent_way_runs_repeats_and_learns_from_labels(way, monkeypatch):
+    first, again, other = silent(way), silent(way), silent(way, seed=1)
+    assert first.curves == again.curves
+    assert np.array_equal(ranks(first), ranks(again))
+    assert not np.array_equal(ranks(first), ranks(other))
+    assert set(first.curves) == {"step", "hit@1"}
+    assert first.curves["step"] == [float(step) for step in range(7)]
+    assert list(first.final) == ["own"]
+    assert (first.seconds["text"] > 0) == (way == "distilled")
+    original = train._world
+    monkeypatch.setattr(train, "_world", lambda config: scrambled(original(config)))
+    text = run_arm(TINY, "full", 0) if way == "distilled" else None
+    assert not torch.equal(run_silent(TINY, way, 0, 6, text).model.tokens.weight, first.model.tokens.weight)
+
+
+def test_the_ways_differ_from_each_other_and_none_is_the_arm_without_reasoning():
+    found = {way: silent(way) for way in SILENT}
+    for one in SILENT:
+        assert all(not np.array_equal(ranks(found[one]), ranks(found[other])) for other in SILENT if other != one)
+    arm = run_arm(replace(TINY, steps=2, warmup_steps=0, steps_without=3), "without reasoning", 0)
+    assert torch.equal(arm.model.tokens.weight, found["none"].model.tokens.weight)
+
+
+def test_no_thought_steps_leave_the_run_without_reasoning(monkeypatch):
+    none = silent("none").model.tokens.weight
+    assert not torch.equal(silent("latent").model.tokens.weight, none)
+    original = phases.read_silent
+    monkeypatch.setattr(phases, "read_silent", lambda model, histories, way, steps: original(model, histories, way, 0))
+    for way in ("latent", "pause"):
+        assert torch.equal(silent(way).model.tokens.weight, none)
+
+
+def test_what_is_distilled_starts_from_text_and_is_drawn_to_its_states(monkeypatch):
+    text = run_arm(TINY, "full", 0)
+    drawn = run_silent(TINY, "distilled", 0, 6, text)
+    assert drawn.curves["hit@1"][0] == pytest.approx(at_once(text), abs=1e-6)
+    monkeypatch.setattr(phases, "cosine_similarity", lambda states, shown: states.sum(-1) * 0)
+    assert not torch.equal(run_silent(TINY, "distilled", 0, 6, text).model.tokens.weight, drawn.model.tokens.weight)
+
+
+def at_once(run) -> float:
+    """Hit@1 on valid of a trained model that is read behind the bare history."""
+    world = train._world(train._only(TINY, train._WORLD))
+    lab = phases.LabTrainer(TINY, world, run.model, torch.Generator(), way="none")
+    lab.point(0)
+    return lab.curves["hit@1"][0]
+
+
+def test_habits_split_the_curves_by_kind_and_end_the_warm_up_for_both(monkeypatch):
+    run = run_arm(replace(TINY, habits=0.5), "full", 0)
+    split = {f"{curve}, {kind}" for curve in ("hit@1", "tallies", "right") for kind in KINDS}
+    assert set(run.curves) == {"step", "hit@1", "tallies", "right"} | split
+    assert len({len(curve) for curve in run.curves.values()}) == 1
+    everyone = run_arm(replace(TINY, habits=1.0), "full", 0)
+    assert {name for name in everyone.curves if ", " in name} == {name for name in split if "habit" in name}
+    lab = phases.LabTrainer(replace(TINY, habits=0.5), train._world(TINY), run.model, torch.Generator())
+    for habit, sums, reached in ((1.0, 0.1, 0.1), (0.4, 0.5, 0.2), (1.0, 0.45, 0.45)):
+        lab.curves = {"hit@1": [0.9], "hit@1, habit": [0.0, habit], "hit@1, sum": [0.9, sums]}
+        assert lab.reached() == pytest.approx(reached)
+    lab.curves = {"hit@1": [0.9], "hit@1, habit": [0.9]}
+    assert lab.reached() == pytest.approx(0.45)
+
+
+def test_lessons_are_the_same_whatever_the_habits():
+    assert torch.equal(taught_model(TINY, 0).tokens.weight, taught_model(replace(TINY, habits=0.5), 0).tokens.weight)
+
+
+@pytest.mark.parametrize(("way", "text"), [("text", None), ("magic", None), ("distilled", None), ("none", "a run")])
+def test_unknown_ways_and_texts_without_need_are_refused(way, text):
+    with pytest.raises(ValueError, match="must be latent, pause or none"):
+        run_silent(TINY, way, 0, 1, text)

@@ -120,3 +120,71 @@ def test_show_prints_a_reasoning():
 def test_impossible_sizes_are_refused(sizes):
     with pytest.raises(ValueError, match="at least 1"):
         lab.make_world(0, *sizes)
+
+
+def pair_scores(train: lab.Split, test: lab.Split) -> torch.Tensor:
+    """Co-occurrence by the last item: how often each target came behind it in the train split."""
+    counts = torch.zeros(64, 64)
+    counts.index_put_((train.histories[:, -1], train.targets), torch.ones(()), accumulate=True)
+    return counts[test.histories[:, -1]]
+
+
+def dialled(habits: float, chain: int = lab.HISTORY) -> lab.World:
+    return lab.make_world(seed=3, train=20_000, valid=50, test=500, chain=chain, habits=habits)
+
+
+@pytest.mark.parametrize("habits", [0.0, 0.25, 0.5, 1.0])
+def test_co_occurrence_solves_the_habit_users_and_nobody_else(habits):
+    world = dialled(habits)
+    hits = hit_rate_at_k(pair_scores(world.train, world.test), world.test.targets, 1)
+    users = lab.kinds(world, world.test.histories)
+    assert users["habit"].float().mean() == pytest.approx(habits, abs=0.06)
+    assert hits[users["habit"]].eq(1).all()
+    assert not users["sum"].any() or hits[users["sum"]].mean() < 5 * CHANCE
+    strange = lab.Split(world.train.histories, world.train.targets.roll(1))  # pairs of different users teach nothing
+    assert hit_rate_at_k(pair_scores(strange, world.test), world.test.targets, 1).mean() < 5 * CHANCE
+
+
+def test_tallies_solve_the_sum_users_alone():
+    world = dialled(0.5)
+    hits = hit_rate_at_k(oracle(world, lab.write_tallies(world, world.test.histories)), world.test.targets, 1)
+    users = lab.kinds(world, world.test.histories)
+    assert hits[users["sum"]].eq(1).all()
+    assert hits[users["habit"]].mean() < 5 * CHANCE
+
+
+def test_the_dial_changes_targets_alone_and_only_where_it_is_turned():
+    worlds = [dialled(habits) for habits in (0.0, 0.25, 0.75, 1.0)]
+    none, some, most, everyone = worlds
+    assert none.follows.eq(-1).all()
+    assert everyone.follows.sort().values.tolist() == list(range(64))
+    assert not everyone.follows.eq(torch.arange(64)).any()
+    for world in worlds:
+        assert torch.equal(world.train.histories, none.train.histories)
+        assert torch.equal(world.classes, none.classes)
+    for fewer, more in ((none, some), (some, most), (most, everyone)):
+        kept = fewer.follows >= 0
+        assert torch.equal(fewer.follows[kept], more.follows[kept])
+        sums = lab.kinds(more, more.test.histories)["sum"]
+        assert torch.equal(fewer.test.targets[sums], more.test.targets[sums])
+
+
+@pytest.mark.parametrize(("chain", "length"), [(2, 4), (6, 6)])
+def test_a_chain_sums_the_last_items(chain, length):
+    world = dialled(0.0, chain)
+    histories, targets = world.test.histories, world.test.targets
+    assert histories.shape == (500, length)
+    classes, slots = world.classes.tolist(), world.slots.tolist()
+    assert targets.tolist() == [by_hand(history[-chain:], classes, slots) for history in histories.tolist()]
+    tallies = lab.write_tallies(world, histories)
+    assert tallies.shape == (500, 2 * chain)
+    last = tallies[:, [chain - 1, -1]] - torch.tensor([lab.CLASS_DIGIT, lab.SLOT_DIGIT])
+    assert torch.equal(world.catalogue[last[:, 0], last[:, 1]], targets)
+    shorter = [by_hand(history[1 - chain :], classes, slots) for history in histories.tolist()]
+    assert targets.tolist() != shorter
+
+
+@pytest.mark.parametrize("dial", [{"habits": 1.1}, {"habits": -0.1}, {"chain": 0}])
+def test_a_dial_out_of_range_is_refused(dial):
+    with pytest.raises(ValueError, match="habits from 0 to 1"):
+        lab.make_world(0, 10, 10, 10, **dial)

@@ -115,7 +115,11 @@ RECORDED: dict[str, dict[str, Any]] = {
         "group_size": 4,
     },
     "05_gpu_training": {
-        "stage": "base", "steps": 4, "resume_gap": 0, "closes_marker.policy": 0, "held_out.people": 4,
+        "stage": "base",
+        "steps": 4,
+        "resume_gap": 0,
+        "closes_marker.policy": 0,
+        "held_out.people": 4,
     },
     "06_evaluation": {
         "rows": 8,
@@ -145,8 +149,15 @@ RECORDED: dict[str, dict[str, Any]] = {
         "against_the_paper.3, leave-one-out.tokens": {"length": 1.074539, "cosine": 0.736812},
         "against_the_paper.all, GRPO.tokens": {"length": 0},
     },
-    "08_ablations": {"known.the class": 1 / 8, "known.class and slot": 1, "lessons.steps": 20, "ablations.lines": 22,
-                     "impossible_rows": {"Table 1": 15, "Table 2": 7}},
+    "08_ablations": {
+        "known.the class": 1 / 8,
+        "known.class and slot": 1,
+        "lessons.steps": 20,
+        "ablations.lines": 22,
+        "dial.p = 1.counts": 1,
+        "dial.p = 1.tallies.sum": [],
+        "impossible_rows": {"Table 1": 15, "Table 2": 7},
+    },
 }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from rrec_lib.experiments.ablations import RUNNABLE
+from rrec_lib.experiments.lab_dial import STAGES
 from rrec_lib.experiments.lab_runs import LAB_LINES
 
 
@@ -76,6 +77,12 @@ def test_readings_name_an_adapter_that_is_not_there(call, capsys, tmp_path):
 def adapter_with_weights(tmp_path):
     (tmp_path / "adapter_model.safetensors").write_bytes(b"")
     return tmp_path
+
+
+def test_the_dial(call):
+    stages, out = call("lab_dial", "run_dial", "--stages", "ways", "first")
+    assert (stages, out.parts[-3:]) == (["ways", "first"], ("results", "lab", "dial"))
+    assert call("lab_dial", "run_dial", "--out", "o") == (list(STAGES), Path("o"))
 
 
 @pytest.mark.parametrize(("setting", "message"), [
