@@ -209,8 +209,9 @@ def verdict_tables(source: Path, data_sets: Mapping[str, str]) -> str:
 def ledger(source: Path, folders: Sequence[str]) -> dict[str, dict[str, float]]:
     """CPU seconds that the files below ``results`` say they took, by folder.
 
-    A report counts its ``cpu_seconds`` of training, once for reports that name the same training (``trained_as``) in
-    one place, and what its rows took to be read; a cell of the lab its process; a search its trials.
+    Arms may share a stage, so where stages have left logs, training is what these end with, and elsewhere a report's
+    ``cpu_seconds``. On top comes what its rows took to be read. A cell of the lab counts its process, a search its
+    trials.
 
     Args:
         source: the repository.
@@ -223,18 +224,24 @@ def ledger(source: Path, folders: Sequence[str]) -> dict[str, dict[str, float]]:
     found = {}
     for folder in folders:
         sums = {"files": 0.0, "training": 0.0, "reading": 0.0, "silent": 0.0}
-        counted: set[tuple[str, str]] = set()
         for path in sorted((source / "results" / folder).rglob("*.json")):
             content = json.loads(path.read_text(encoding="utf-8"))
-            key = str(path.parent), str(content.get("trained_as", path.stem))
-            training, known = _training_seconds(content)
-            sums["files"] += 1
-            sums["training"] += 0 if key in counted else training
-            sums["silent"] += not known
-            sums["reading"] += _reading_seconds(content)
-            counted.add(key)
+            training, known = (0.0, True) if any(path.parent.glob("*.jsonl")) else _training_seconds(content)
+            _add(sums, training, known, _reading_seconds(content))
+        for path in sorted((source / "results" / folder).rglob("*.jsonl")):
+            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            spent = [float(row["cpu_seconds"]) for row in rows if row.get("cpu_seconds") is not None]
+            _add(sums, max(spent, default=0.0), bool(spent))
         found[folder] = sums
     return found
+
+
+def _add(sums: dict[str, float], training: float, known: bool, reading: float = 0.0) -> None:
+    """A file more."""
+    sums["files"] += 1
+    sums["training"] += training
+    sums["silent"] += not known
+    sums["reading"] += reading
 
 
 def _training_seconds(content: Mapping[str, Any]) -> tuple[float, bool]:
