@@ -13,11 +13,12 @@ from rrec_lib.evaluation.compare import SAMPLES, arm_interval
 from rrec_lib.evaluation.equivalence import decide
 from rrec_lib.evaluation.reports import Report, load_reports
 from rrec_lib.experiments.lab_dial import CHAINS, FOLDER, SHARES, Cell
+from rrec_lib.experiments.verdict import MARGIN
+from rrec_lib.experiments.verdict_figures import Gain
 from rrec_lib.lab import LAB_WAYS
 from rrec_lib.lab.world import KINDS
 
 METRIC = "hit@1"
-MARGIN = 0.07  # of the other arm's mean
 NOBODY = "no such users"
 Curves = Mapping[str, Sequence[float]]  # of a run, as LabRun has them
 
@@ -109,6 +110,17 @@ def recorded_points(source: Path) -> dict[float, Point]:
         if text and none:
             points[share] = point(_hits(text), _hits(none), _curves(text))
     return points
+
+
+def dial_gains(source: Path) -> dict[float, Gain]:
+    """What text gains over none in points of Hit@1, by p, as far as it was run."""
+    gains = {}
+    for share in SHARES:
+        text, none = (_arm(source, Cell(share, way, 0)) for way in ("text", "none"))
+        if text and none:
+            found = decide(text, none, METRIC, MARGIN)
+            gains[share] = Gain(found.outcome, *(100 * getattr(found.interval, of) for of in ("mean", "low", "high")))
+    return gains
 
 
 def point(text: Sequence[float], none: Sequence[float], curves: Sequence[Curves]) -> Point:

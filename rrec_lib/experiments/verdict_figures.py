@@ -50,10 +50,10 @@ def gain_of(decision: Decision) -> Gain:
 
 
 def gain_figure(dial: Mapping[float, Gain], sets: Mapping[str, Gain | None], path: Path) -> str:
-    """Draw the gain of reasoning: in the lab over the dial, and on the data sets, the margin as a band behind both.
+    """Draw the gain of reasoning: in the lab over the dial, and on the data sets with the margin as a band.
 
     Args:
-        dial: by the share of habit users, whom co-occurrence can learn.
+        dial: in points of Hit@1, by the share of habit users, whom co-occurrence can learn.
         sets: by data set; None reads *not run*.
         path: the figure's file.
 
@@ -78,14 +78,14 @@ def gain_figure(dial: Mapping[float, Gain], sets: Mapping[str, Gain | None], pat
     plotting.save(figure, path)
     parts = [f"lab, {p:g} habit users: {_said(dial[p])}" for p in sorted(dial)] or [f"lab: {NOT_RUN}"]
     parts += [f"{' '.join(name.split())}: {NOT_RUN if gain is None else _said(gain)}" for name, gain in sets.items()]
-    return f"Gain of reasoning in per cent, margin ±{100 * MARGIN:g}: {'; '.join(parts)}."
+    units = f"in points of Hit@1 in the lab, on data in per cent of NDCG@20 with a margin of ±{100 * MARGIN:g}"
+    return f"Gain of reasoning, {units}: {'; '.join(parts)}."
 
 
 def _draw_dial(axes: Axes, dial: Mapping[float, Gain]) -> None:
-    axes.axhspan(-100 * MARGIN, 100 * MARGIN, **BAND)
     axes.axhline(0, color="0.4", linewidth=1, linestyle="-")
     axes.set_xlabel("p, share of habit users")
-    axes.set_ylabel("gain of reasoning, %")
+    axes.set_ylabel("gain of reasoning, points of Hit@1")
     axes.set_title("lab", fontsize=10)
     if not dial:
         axes.text(0.5, 0.5, NOT_RUN, transform=axes.transAxes, ha="center")

@@ -8,6 +8,7 @@ from rrec_lib.evaluation.equivalence import Decision, decide
 from rrec_lib.evaluation.reports import Report
 from rrec_lib.experiments.ceiling import ceiling_table
 from rrec_lib.experiments.control_runs import controls_table
+from rrec_lib.experiments.dial_tables import chain_table, dial_figure, dial_gains, dial_table, ways_table
 from rrec_lib.experiments.reference import METRIC, WITH, WITHOUT, reference_arms, tuned_baselines
 from rrec_lib.experiments.tables import DATA_SETS
 from rrec_lib.experiments.verdict import (
@@ -34,16 +35,12 @@ LEDGER = ("ceiling", "verdict", "ablations", "controls", "compute", "audits", "l
 BASELINES = 2  # the best on test, beside the curve of compute
 
 
-def verdict_fragments(
-    source: Path, figures: Path, dial: Mapping[float, Gain] | None = None, budget: Budget = TARGETS
-) -> dict[str, str]:
-    """Markdown fragments by name: ``gain``, ``first-trial``, ``ceiling``, ``verdict``, ``compute``, ``controls``,
-    ``ledger``.
+def verdict_fragments(source: Path, figures: Path, budget: Budget = TARGETS) -> dict[str, str]:
+    """Markdown fragments by name, in the order of the page.
 
     Args:
         source: the repository.
         figures: folder that the figures are drawn to.
-        dial: gains in the lab, by the share of habit users.
         budget: in which the arms of the picture are equal.
     """
     compute, controls = [], []
@@ -51,8 +48,9 @@ def verdict_fragments(
         compute.append(f"## {title}\n\n{_compute(source, place, figures)}")
         controls.append(f"## {title}\n\n{or_not_run(controls_table(source / 'results' / 'controls' / place))}")
     return {
-        "gain": _gain(source, figures, dial or {}, budget),
+        "gain": _gain(source, figures, dial_gains(source), budget),
         "first-trial": first_trial_table(source),
+        "dial": _dial(source, figures),
         "ceiling": "\n".join(
             f"## {title}\n\n{or_not_run(ceiling_table(source, place))}" for place, title in DATA_SETS.items()
         ),
@@ -61,6 +59,14 @@ def verdict_fragments(
         "controls": "\n".join(controls),
         "ledger": ledger_table(source, LEDGER),
     }
+
+
+def _dial(source: Path, figures: Path) -> str:
+    path = figures / "verdict-dial.png"
+    alt = dial_figure(source, path)
+    drawn = f"![{alt}]({figures.name}/{path.name})\n\n" if path.is_file() else ""
+    chains, ways = or_not_run(chain_table(source)), or_not_run(ways_table(source))
+    return f"{drawn}{or_not_run(dial_table(source))}\n### Longer chains\n\n{chains}\n### Ways to think\n\n{ways}"
 
 
 def first_trial_table(source: Path) -> str:
@@ -83,7 +89,7 @@ def _of_first_trial(arms: Mapping[str, Sequence[Report]]) -> Decision:
 def _gain(source: Path, figures: Path, dial: Mapping[float, Gain], budget: Budget) -> str:
     sets: dict[str, Gain | None] = {}
     for place, title in DATA_SETS.items():
-        label = title.rpartition(",")[0].replace(", ", ",\n")
+        label = title.rpartition(",")[0].removeprefix("Amazon, ").removesuffix(", 2018")
         lines = {line.name: line for line in verdict_lines(verdict_arms(source, place, budget), budget)}
         decision, first = lines[WITH].decision, reference_arms(place, source)
         if decision is None and WITH in first and WITHOUT in first:
