@@ -9,6 +9,7 @@ from rrec_lib.evaluation.compare import cap_rows, detectable_difference, user_sp
 from rrec_lib.evaluation.equivalence import decide
 from rrec_lib.evaluation.reports import Report, load_reports, save_reports
 from rrec_lib.experiments import verdict_figures as figures
+from rrec_lib.experiments import verdict_page
 from rrec_lib.experiments.verdict import (
     CPU_TIME,
     MARGIN,
@@ -205,15 +206,16 @@ def test_a_curve_of_other_rows_is_refused_and_none_says_so(curve, tmp_path):
     assert not (tmp_path / "none.png").exists()
 
 
-def test_all_fragments_of_the_page_are_made_from_one_folder(recorded, curve, tmp_path):
+def test_all_fragments_of_the_page_are_made_from_one_folder(recorded, curve, tmp_path, monkeypatch):
     empty = verdict_fragments(tmp_path / "nothing", tmp_path)
-    assert set(empty) == {"verdict", "compute", "controls", "ledger", "gain", "first-trial", "ceiling"}
+    assert set(empty) == {"verdict", "compute", "controls", "ledger", "gain", "first-trial", "dial", "ceiling"}
     assert all("not run" in text.lower() for text in empty.values())
     place = recorded / "results" / "compute" / "movielens-cpu"
     place.mkdir(parents=True)
     (tmp_path / "compute-curve-0.json").rename(place / "compute-curve-0.json")
-    found = verdict_fragments(recorded, tmp_path, {0.0: figures.Gain("better", 250.0, 200.0, 301.0)})
-    assert "better, +250" in found["gain"]
+    monkeypatch.setattr(verdict_page, "dial_gains", lambda source: {0.0: figures.Gain("better", 97.0, 96.0, 98.0)})
+    found = verdict_fragments(recorded, tmp_path)
+    assert "better, +97" in found["gain"]
     assert "MovieLens: equal, +" in found["gain"]
     assert f"]({tmp_path.name}/verdict-gain.png)" in found["gain"]
     assert "![NDCG@20 on 80 rows against CPU seconds: 1 reasoning 0." in found["compute"]
