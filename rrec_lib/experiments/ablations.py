@@ -43,6 +43,7 @@ class Ablation:
         trains: the stage that is trained, ``"recpo"`` or ``"warmup"``; None for a line that only reads.
         control: what stands before the marker, see :class:`rrec_lib.recommend.recommender.ReasoningRecommender`.
         against: the line it is compared with.
+        in_trial: whether it is an arm of the trial as well (:mod:`rrec_lib.experiments.trial`).
     """
 
     name: str
@@ -52,6 +53,7 @@ class Ablation:
     trains: str | None = "recpo"
     control: str = "own"
     against: str = FULL
+    in_trial: bool = False
 
 
 def _read(name: str, changes: str, control: str) -> Ablation:
@@ -69,9 +71,12 @@ ABLATIONS = {line.name: line for line in (
     Ablation("warm-up goes on", "on its own reasonings and items, in RecPO's place", SKILLS["own"], trains="warmup"),
     Ablation("warm-up alone", "where all lines start", trains=None),
     Ablation("classification head", "a linear layer over the catalogue in the place of rec_head", start=None),
-    Ablation("without R_d", "the reward is R_c alone: how likely, not at which rank", {"reward.beta": 1.0}),
-    Ablation("without R_c", "the reward is R_d alone: at which rank, not how likely", {"reward.beta": 0.0}),
-    Ablation("RLOO", "advantages without division by the group's spread", {"training.advantage": "rloo"}),
+    Ablation("without R_d", "the reward is R_c alone: how likely, not at which rank", {"reward.beta": 1.0},
+             in_trial=True),
+    Ablation("without R_c", "the reward is R_d alone: at which rank, not how likely", {"reward.beta": 0.0},
+             in_trial=True),
+    Ablation("RLOO", "advantages without division by the group's spread", {"training.advantage": "rloo"},
+             in_trial=True),
     Ablation("G = 2", "two reasonings per user", {"rollouts.group_size": 2, "training.users_per_step": 16}),
     Ablation("G = 8", "eight reasonings per user", {"rollouts.group_size": 8, "training.users_per_step": 4}),
     Ablation("temperature 0.7", "reasonings sampled closer to the likeliest", {"rollouts.temperature": 0.7}),

@@ -25,6 +25,7 @@ from rrec_lib.evaluation.compare import (
 from rrec_lib.evaluation.equivalence import Decision, decide
 from rrec_lib.evaluation.intervals import Interval
 from rrec_lib.evaluation.reports import Report, load_reports
+from rrec_lib.experiments.ablations import ABLATIONS
 from rrec_lib.experiments.reference import METRIC, WITH, WITHOUT
 from rrec_lib.training.skills import SKILLS
 
@@ -36,9 +37,7 @@ VERDICT_ARMS = {
     "warm-up alone": "with reasoning, warm-up alone",
     "distilled": "trained with reasoning, read without",
     **{f"only {skill}": f"with reasoning of one skill alone: {skill}" for skill in SKILLS},
-    "without R_d": "RecPO without R_d",
-    "without R_c": "RecPO without R_c",
-    "RLOO": "RecPO with RLOO",
+    **{line.name: f"RecPO, {line.name}" for line in ABLATIONS.values() if line.in_trial},
 }
 
 
