@@ -154,12 +154,13 @@ def draw_dial(points: Mapping[float, Point]) -> Figure:
 def describe_dial(points: Mapping[float, Point]) -> str:
     """The figure in a sentence."""
     hits = ", ".join(f"{np.mean(at.text):.2f} and {np.mean(at.none):.2f} at p = {p:g}" for p, at in points.items())
-    written = "; ".join(
-        f"{kind} users "
-        + ", ".join(f"{np.mean(point.tallies[kind]):.2f}" for point in points.values() if len(point.tallies[kind]))
+    written = [
+        f"for {kind} users {np.mean(at.tallies[kind]):.2f} at p = {p:g}"
         for kind in KINDS
-    )
-    return f"Hit@1 with text and with none: {hits}. Share of tallies after RecPO, in the same order: {written}."
+        for p, at in points.items()
+        if len(at.tallies[kind])
+    ]
+    return f"Hit@1 with text and with none: {hits}. Share of tallies after RecPO: {', '.join(written)}."
 
 
 def _arm(source: Path, cell: Cell) -> list[Report]:
