@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # who only reads needs no trainer
     from rrec_lib.model.policy import Policy
 
 NOT_RUN = "not run"
-FULL, SHIPPED = "full", "shipped adapter"
+FULL, SHIPPED, WARMUP_ALONE = "full", "shipped adapter", "warm-up alone"
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ ABLATIONS = {line.name: line for line in (
     Ablation("contrastive only", "the item term alone: the reasoning's tokens are never rewarded",
              {"training.token_weight": 0.0}),
     Ablation("warm-up goes on", "on its own reasonings and items, in RecPO's place", SKILLS["own"], trains="warmup"),
-    Ablation("warm-up alone", "where all lines start", trains=None),
+    Ablation(WARMUP_ALONE, "where all lines start", trains=None),
     Ablation("classification head", "a linear layer over the catalogue in the place of rec_head", start=None),
     Ablation("without R_d", "the reward is R_c alone: how likely, not at which rank", {"reward.beta": 1.0},
              in_trial=True),

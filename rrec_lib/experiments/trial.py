@@ -18,7 +18,7 @@ from rrec_lib.core.profiles import Profile, load_profile
 from rrec_lib.core.results import describe_run, log_lines
 from rrec_lib.data.prepared import catalogue_hash
 from rrec_lib.evaluation.reports import load_reports
-from rrec_lib.experiments.ablations import ABLATIONS
+from rrec_lib.experiments.ablations import ABLATIONS, WARMUP_ALONE
 from rrec_lib.experiments.reference import WITH, WITHOUT
 from rrec_lib.experiments.runner import SETTINGS, Options, Run, carry_out
 from rrec_lib.model.adapters import LOG, load_adapter
@@ -57,7 +57,7 @@ class Arm:
 ARMS = {
     WITH: Arm(),
     WITHOUT: Arm({"warmup.skills": []}, recpo=False, control="none"),
-    "warm-up alone": Arm(recpo=False),
+    WARMUP_ALONE: Arm(recpo=False),
     "distilled": Arm(control="none", reads=WITH),
     **{f"only {skill}": Arm({"warmup.skills": [skill]}) for skill in SKILLS},
     **{line.name: Arm(dict(line.knobs)) for line in ABLATIONS.values() if line.in_trial},

@@ -25,16 +25,16 @@ from rrec_lib.evaluation.compare import (
 from rrec_lib.evaluation.equivalence import Decision, decide
 from rrec_lib.evaluation.intervals import Interval
 from rrec_lib.evaluation.reports import Report, load_reports
-from rrec_lib.experiments.ablations import ABLATIONS
+from rrec_lib.experiments.ablations import ABLATIONS, WARMUP_ALONE
 from rrec_lib.experiments.reference import METRIC, WITH, WITHOUT
 from rrec_lib.training.skills import SKILLS
 
 MARGIN = 0.07  # of the NDCG@20 of the arm without reasoning
 NOT_RUN = "not run"
 VERDICT_ARMS = {
-    WITH: "with reasoning",
-    WITHOUT: "without reasoning",
-    "warm-up alone": "with reasoning, warm-up alone",
+    WITH: WITH,
+    WITHOUT: WITHOUT,
+    WARMUP_ALONE: f"{WITH}, warm-up alone",
     "distilled": "trained with reasoning, read without",
     **{f"only {skill}": f"with reasoning of one skill alone: {skill}" for skill in SKILLS},
     **{line.name: f"RecPO, {line.name}" for line in ABLATIONS.values() if line.in_trial},

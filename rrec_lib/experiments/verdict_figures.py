@@ -15,7 +15,7 @@ from rrec_lib.evaluation.evaluate import sample_examples
 from rrec_lib.evaluation.intervals import Interval
 from rrec_lib.evaluation.reports import Report, load_reports
 from rrec_lib.experiments.compute_curve import BARE, GREEDY
-from rrec_lib.experiments.reference import METRIC
+from rrec_lib.experiments.reference import METRIC, WITHOUT
 from rrec_lib.experiments.verdict import MARGIN, NOT_RUN
 
 READ_ONCE = {GREEDY: "1 reasoning, greedy", BARE: "the same weights, bare prompt"}
@@ -180,7 +180,7 @@ def compute_figure(
     groups = [("sampled reasonings, averaged", sampled, [[curve[name]] for name in sampled])]
     groups += [(label, [name], [[curve[name]]]) for name, label in READ_ONCE.items() if name in curve]
     if without:
-        groups.append(("without reasoning", [BARE], [[rows_of_curve(report, first) for report in without]]))
+        groups.append((WITHOUT, [BARE], [[rows_of_curve(report, first) for report in without]]))
     for number, (label, names, arms) in enumerate(groups):
         spans = [arm_interval(arm, METRIC) for arm in arms]
         means = np.array([span.mean for span in spans])
