@@ -23,6 +23,11 @@ class Decision:
     margin: float
 
     @property
+    def short(self) -> str:
+        """Such as ``"equal: 0.001 [-0.004, 0.005], ±0.009"``, for a table's cell."""
+        return f"{self.outcome}: {self.interval:.3f}, ±{self.margin:.3f}"
+
+    @property
     def sentence(self) -> str:
         """Such as ``"equal: 0.001 [-0.004, 0.005] lies within ±0.009"``."""
         where = {

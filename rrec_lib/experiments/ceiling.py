@@ -133,7 +133,7 @@ def ceiling_table(source: Path, place: str = "movielens-cpu") -> str:
             lines.append(f"| {name} | {NOT_RUN} | | |")
             continue
         interval = report.interval(METRIC)
-        against = "" if name == BARE or bare is None else decide([report], [bare], METRIC, MARGIN).sentence
+        against = "" if name == BARE or bare is None else decide([report], [bare], METRIC, MARGIN).short
         lines.append(f"| {name} | {interval.mean:.3f} | {interval:.3f to} | {against} |")
     return "\n".join(lines) + "\n"
 

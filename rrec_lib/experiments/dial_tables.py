@@ -179,7 +179,7 @@ def _mean(arm: Sequence[Report]) -> str:
 
 
 def _decision(text: Sequence[Report], other: Sequence[Report]) -> str:
-    return decide(text, other, METRIC, MARGIN).sentence
+    return decide(text, other, METRIC, MARGIN).short
 
 
 def _pair(text: Sequence[Report], none: Sequence[Report]) -> str:

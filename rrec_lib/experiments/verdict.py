@@ -30,7 +30,7 @@ from rrec_lib.experiments.reference import METRIC, WITH, WITHOUT
 from rrec_lib.training.skills import SKILLS
 
 MARGIN = 0.07  # of the NDCG@20 of the arm without reasoning
-NOT_RUN = "not run"
+NOT_RUN, NOTHING = "not run", "Not run yet."
 VERDICT_ARMS = {
     WITH: WITH,
     WITHOUT: WITHOUT,
@@ -177,7 +177,7 @@ def _cells(line: Line) -> list[str]:
     targets = "–" if line.targets is None else f"{line.targets:,.0f}"
     hours = "–" if line.cpu_seconds is None else f"{line.cpu_seconds / 3600:.2f}"
     against = line.difference.sentence if line.difference else line.refused
-    verdict = line.decision.sentence if line.decision else ""
+    verdict = line.decision.short if line.decision else ""
     detectable = "" if line.detectable is None else f"{line.detectable:.3f}"
     return [str(line.seeds), targets, hours, f"{i.mean:.3f}", f"{i:.3f to}", against, verdict, detectable]
 
@@ -185,24 +185,22 @@ def _cells(line: Line) -> list[str]:
 def or_not_run(table: str) -> str:
     """A table in Markdown, or a line in its place if nothing of it was run."""
     rows = [row for row in table.splitlines()[2:] if row]
-    return table if any(NOT_RUN not in row for row in rows) else "Not run yet.\n"
+    return table if any(NOT_RUN not in row for row in rows) else f"{NOTHING}\n"
 
 
-def verdict_tables(source: Path, data_sets: Mapping[str, str]) -> str:
-    """Markdown: both tables of each data set.
+def verdict_tables(source: Path, place: str) -> str:
+    """Markdown: both tables of a data set, or a line if nothing of them was run.
 
     Args:
         source: the repository.
-        data_sets: titles by place, as :data:`rrec_lib.experiments.tables.DATA_SETS`.
+        place: data set and profile.
     """
-    parts = []
-    for place, title in data_sets.items():
-        parts.append(f"## {title}\n")
-        for budget in (TARGETS, CPU_TIME):
-            parts.append(
-                f"### {budget.title}\n\n{or_not_run(verdict_table(verdict_arms(source, place, budget), budget))}"
-            )
-    return "\n".join(parts)
+    tables = {
+        one.title: or_not_run(verdict_table(verdict_arms(source, place, one), one)) for one in (TARGETS, CPU_TIME)
+    }
+    if all(table.strip() == NOTHING for table in tables.values()):
+        return f"{NOTHING}\n"
+    return "\n".join(f"#### {title}\n\n{table}" for title, table in tables.items())
 
 
 def ledger(source: Path, folders: Sequence[str]) -> dict[str, dict[str, float]]:

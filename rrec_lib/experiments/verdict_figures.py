@@ -16,7 +16,7 @@ from rrec_lib.evaluation.intervals import Interval
 from rrec_lib.evaluation.reports import Report, load_reports
 from rrec_lib.experiments.compute_curve import BARE, GREEDY
 from rrec_lib.experiments.reference import METRIC, WITHOUT
-from rrec_lib.experiments.verdict import MARGIN, NOT_RUN
+from rrec_lib.experiments.verdict import MARGIN, NOT_RUN, NOTHING
 
 READ_ONCE = {GREEDY: "1 reasoning, greedy", BARE: "the same weights, bare prompt"}
 BAND: dict[str, Any] = {"color": "0.85", "zorder": 0}
@@ -135,7 +135,7 @@ def compute_table(curve: Mapping[str, Report], without: Sequence[Report], baseli
         baselines: their reports on all test rows.
     """
     if not curve:
-        return f"The curve of compute was {NOT_RUN}.\n"
+        return f"{NOTHING}\n"
     first = next(iter(curve.values()))
     other = [rows_of_curve(report, first) for report in without]
     labels = {**{name: name for name in curve}, **READ_ONCE}

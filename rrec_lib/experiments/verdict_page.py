@@ -1,6 +1,6 @@
 """What the page of the verdict shows: fragments of Markdown, every figure of them from a file in results/."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rrec_lib.evaluation.compare import arm_interval
@@ -14,6 +14,7 @@ from rrec_lib.experiments.tables import DATA_SETS
 from rrec_lib.experiments.verdict import (
     MARGIN,
     NOT_RUN,
+    NOTHING,
     TARGETS,
     Budget,
     ledger_table,
@@ -43,22 +44,27 @@ def verdict_fragments(source: Path, figures: Path, budget: Budget = TARGETS) -> 
         figures: folder that the figures are drawn to.
         budget: in which the arms of the picture are equal.
     """
-    compute, controls = [], []
-    for place, title in DATA_SETS.items():
-        compute.append(f"## {title}\n\n{_compute(source, place, figures)}")
-        controls.append(f"## {title}\n\n{or_not_run(controls_table(source / 'results' / 'controls' / place))}")
+    each: dict[str, Callable[[str], str]] = {
+        "ceiling": lambda place: or_not_run(ceiling_table(source, place)),
+        "verdict": lambda place: verdict_tables(source, place),
+        "compute": lambda place: _compute(source, place, figures),
+        "controls": lambda place: or_not_run(controls_table(source / "results" / "controls" / place)),
+    }
     return {
         "gain": _gain(source, figures, dial_gains(source), budget),
-        "first-trial": first_trial_table(source),
         "dial": _dial(source, figures),
-        "ceiling": "\n".join(
-            f"## {title}\n\n{or_not_run(ceiling_table(source, place))}" for place, title in DATA_SETS.items()
-        ),
-        "verdict": verdict_tables(source, DATA_SETS),
-        "compute": "\n".join(compute),
-        "controls": "\n".join(controls),
+        "first-trial": first_trial_table(source),
+        **{name: _of_each_set(make) for name, make in each.items()},
         "ledger": ledger_table(source, LEDGER),
     }
+
+
+def _of_each_set(make: Callable[[str], str]) -> str:
+    """What is made for each data set under its title, or a line where there is nothing."""
+    made = {title: make(place) for place, title in DATA_SETS.items()}
+    if all(text.strip() == NOTHING for text in made.values()):
+        return f"{NOTHING}\n"
+    return "\n".join(f"### {title}\n\n{text}" for title, text in made.items())
 
 
 def _dial(source: Path, figures: Path) -> str:
@@ -78,7 +84,7 @@ def first_trial_table(source: Path) -> str:
             rows.append(f"| {title} | {NOT_RUN} | | |")
             continue
         means = [f"{arm_interval(arms[arm], METRIC).mean:.3f}, {len(arms[arm])} runs" for arm in (WITH, WITHOUT)]
-        rows.append(f"| {title} | {' | '.join(means)} | {_of_first_trial(arms).sentence} |")
+        rows.append(f"| {title} | {' | '.join(means)} | {_of_first_trial(arms).short} |")
     return "\n".join(rows) + "\n"
 
 

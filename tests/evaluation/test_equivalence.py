@@ -44,6 +44,7 @@ def test_each_verdict(difference, noise, outcome):
     assert found.margin == pytest.approx(0.07)
     assert found.interval.level == pytest.approx(0.9)
     assert found.sentence.startswith(f"{outcome}: ")
+    assert found.short == f"{outcome}: {found.interval:.3f}, ±{found.margin:.3f}"
 
 
 def test_a_difference_at_the_margin_is_rarely_called_equal_and_none_rarely_better():
