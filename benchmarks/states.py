@@ -28,7 +28,7 @@ from rrec_lib.evaluation.scoring import score_items
 from rrec_lib.experiments.ceiling import BARE, evaluate_given
 from rrec_lib.experiments.runner import SETTINGS
 from rrec_lib.model.frozen_states import FrozenStates
-from rrec_lib.model.lora import language_model, linear_modules
+from rrec_lib.model.lora import linear_modules
 from rrec_lib.model.policy import Policy, load_policy
 from rrec_lib.model.prompts import encode_items, encode_users, marker_ids
 from rrec_lib.training.callbacks import SPENT, VALUE, StopOnValid
@@ -94,7 +94,7 @@ def texts_of(policy: Policy, data: DatasetDict, examples: Sequence[Example]) -> 
 
 
 def sentence_transformers_run(
-    profile: Profile, data: DatasetDict, evaluate: Callable[[Policy], float], every: int, goal: float, budget: float
+    profile: Profile, data: DatasetDict, every: int, goal: float, budget: float
 ) -> OtherTrainer:
     """Train the same model, adapters and prompts by the other package; its pairs are prompts and items."""
     from peft import LoraConfig
@@ -107,17 +107,18 @@ def sentence_transformers_run(
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
     from sentence_transformers.sentence_transformer.modules.pooling import Pooling
 
-    policy, train = load_policy(profile.model), list(data["train"])
-    tokenizer, base = policy.tokenizer, language_model(policy.model)
+    policy, train, valid = load_policy(profile.model), list(data["train"]), list(data["valid"])
+    tokenizer, config = policy.tokenizer, profile.model
     users, films = texts_of(policy, data, train)
+    asked, _ = texts_of(policy, data, valid)
+    base: Any = policy.model.unload()  # type: ignore[operator]
     with tempfile.TemporaryDirectory() as folder:
-        policy.model.unload().save_pretrained(folder)  # type: ignore[operator]
+        base.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         transformer = Transformer(folder, max_seq_length=1536)
     other = SentenceTransformer(modules=[transformer, Pooling(base.config.hidden_size, "lasttoken")], device="cpu")
-    config, model = profile.model, transformer.auto_model
-    names = linear_modules(load_policy(profile.model).model.unload(), config.lora_layers)  # type: ignore[operator]
-    model.add_adapter(
+    names = linear_modules(base, config.lora_layers)
+    transformer.auto_model.add_adapter(
         LoraConfig(
             r=int(config.lora_rank or 8),
             lora_alpha=config.lora_alpha,
@@ -126,7 +127,17 @@ def sentence_transformers_run(
         )
     )
     pairs = Dataset.from_dict({"prompt": users, "item": [films[example["target"]] for example in train]})
-    clock = OtherTrainer(lambda: evaluate_other(other, data, profile), every, goal, budget)
+
+    def measure() -> float:
+        """NDCG@20 on all of valid, by its own encoding."""
+        with hardware.autocast(policy.compute_dtype, policy.device):
+            states, table = (
+                other.encode(texts, convert_to_tensor=True, show_progress_bar=False).float() for texts in (asked, films)
+            )
+        scores = score_items(states, table, profile.reward.temperature)
+        return evaluate_scores(scores, valid, "sentence-transformers", 100, 0).interval("ndcg@20").mean
+
+    clock = OtherTrainer(measure, every, goal, budget)
     with tempfile.TemporaryDirectory() as folder:
         arguments = SentenceTransformerTrainingArguments(
             output_dir=folder, per_device_train_batch_size=BATCH, max_steps=10**6, learning_rate=2e-3, warmup_steps=12,
@@ -136,18 +147,6 @@ def sentence_transformers_run(
         loss = MultipleNegativesRankingLoss(other, scale=1 / profile.reward.temperature)
         SentenceTransformerTrainer(other, arguments, pairs, loss=loss, callbacks=[clock]).train()
     return clock
-
-
-def evaluate_other(other: Any, data: DatasetDict, profile: Profile) -> float:
-    """Its NDCG@20 on all of valid, by its own encoding."""
-    policy, valid = load_policy(profile.model), list(data["valid"])
-    with hardware.autocast(policy.compute_dtype, policy.device):
-        users, films = (
-            other.encode(texts, convert_to_tensor=True, show_progress_bar=False)
-            for texts in texts_of(policy, data, valid)
-        )
-    scores = score_items(users.float(), films.float(), profile.reward.temperature)
-    return evaluate_scores(scores, valid, "sentence-transformers", 100, 0).interval("ndcg@20").mean
 
 
 def main() -> None:
@@ -167,12 +166,13 @@ def main() -> None:
     data, policy = prepare_profile(profile), load_policy(profile.model)
     with tempfile.TemporaryDirectory() as folder:
         kept = Path(folder) / "frozen"
+        frozen = FrozenStates(policy, kept)
 
-        def evaluate(policy: Policy) -> float:
-            report, _ = evaluate_given(policy, data, profile, FrozenStates(policy, kept), BARE, None, 0)
+        def evaluate() -> float:
+            report, _ = evaluate_given(policy, data, profile, frozen, BARE, None, 0)
             return float(report.metric("ndcg@20").mean())
 
-        stop = Reached(lambda: evaluate(policy), every, chosen.budget)
+        stop = Reached(evaluate, every, chosen.budget)
         stop.goal = goal
         trainer = warm_up(policy, data, profile, Path(folder) / "run", stop=stop, max_steps=10**6, frozen=kept)
         found = logged(trainer.state.log_history)
@@ -186,7 +186,7 @@ def main() -> None:
         }  # fmt: skip
         if chosen.sentence_transformers:
             longest = TIMES * (ours or chosen.budget) + 1
-            clock = sentence_transformers_run(profile, data, evaluate, every, goal, longest)
+            clock = sentence_transformers_run(profile, data, every, goal, longest)
             reached = seconds_to(goal, clock.found)
             figures["sentence_transformers"] = {"seconds": reached, "spent": clock.spent, "evaluations": clock.found}
     ratio = before / ours if before and ours else 0.0

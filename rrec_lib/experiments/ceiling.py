@@ -14,9 +14,7 @@ from typing import Any
 
 import torch
 from datasets import DatasetDict
-from torch import Tensor
 
-from rrec_lib.core import hardware
 from rrec_lib.core.console import progress
 from rrec_lib.core.profiles import load_profile
 from rrec_lib.core.results import describe_run
@@ -25,13 +23,13 @@ from rrec_lib.evaluation.equivalence import decide
 from rrec_lib.evaluation.evaluate import evaluate_scores
 from rrec_lib.evaluation.reports import Report, data_hash, load_reports, save_reports
 from rrec_lib.evaluation.scoring import score_items
+from rrec_lib.experiments.ablations import NOT_RUN
 from rrec_lib.experiments.reference import METRIC
 from rrec_lib.experiments.runner import SETTINGS, Options
-from rrec_lib.experiments.verdict import MARGIN, NOT_RUN
+from rrec_lib.experiments.verdict import MARGIN
 from rrec_lib.model.frozen_states import FrozenStates
 from rrec_lib.model.policy import Policy, load_policy
 from rrec_lib.model.prompts import MARKER, encode_items
-from rrec_lib.model.ragged import ragged_forward, ragged_rows
 from rrec_lib.recommend.controls import cheat
 from rrec_lib.training.callbacks import SPENT, TARGETS
 from rrec_lib.training.packed_sequences import packed_row, successive_targets
@@ -79,7 +77,7 @@ def run_ceiling(options: Options, names: Sequence[str] = GIVEN, steps: int = 300
         trainer = warm_up(
             policy, dataset, profile, folder, seed, frozen=kept, texts=[text] if text else [], max_steps=steps
         )
-        report, seconds = evaluate_given(policy, dataset, profile, FrozenStates(policy, kept), name, text, seed)
+        report, seconds = evaluate_given(policy, dataset, profile, trainer.frozen, name, text, seed)
         spent = next(row for row in reversed(trainer.state.log_history) if TARGETS in row)
         spent = {SPENT: spent[SPENT], TARGETS: spent[TARGETS]}
         made = {"settings": settings, **spent, "evaluation_cpu_seconds": seconds}
@@ -105,16 +103,10 @@ def evaluate_given(
     for rows in progress(packed, f"valid behind {name}"):
         successive = [valid[row] for row in rows]
         endings = [f"{text(example)}\n{MARKER}" if text else MARKER for example in successive]
-        states[rows] = _states(policy, frozen, packed_row(policy.tokenizer, successive, items, endings)).cpu()
+        states[rows] = frozen.states(policy, packed_row(policy.tokenizer, successive, items, endings)).cpu()
     scores = score_items(states.to(policy.device), table, profile.reward.temperature)
     samples = profile.evaluation.bootstrap_samples
     return evaluate_scores(scores, valid, name, samples, seed), time.process_time() - start
-
-
-def _states(policy: Policy, frozen: FrozenStates, row: Any) -> Tensor:
-    row = row.to(policy.device)
-    with torch.no_grad(), ragged_rows(policy.model), hardware.autocast(policy.compute_dtype, policy.device):
-        return ragged_forward(policy.model, [row], frozen(policy.model, [row]), frozen.depth).states
 
 
 def ceiling_table(source: Path, place: str = "movielens-cpu") -> str:

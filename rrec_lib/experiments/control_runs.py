@@ -21,6 +21,7 @@ from rrec_lib.evaluation.compare import arm_interval, compare, group_reports
 from rrec_lib.evaluation.intervals import bootstrap_mean_interval
 from rrec_lib.evaluation.reports import load_reports
 from rrec_lib.evaluation.scoring import mask_items
+from rrec_lib.experiments.ablations import NOT_RUN
 from rrec_lib.experiments.chunks import CHUNK, in_chunks
 from rrec_lib.experiments.readings import load_read, reading
 from rrec_lib.experiments.reference import METRIC
@@ -32,7 +33,6 @@ from rrec_lib.recommend.recommender import ReasoningRecommender
 from rrec_lib.training.skills import World, world_of
 
 TOP = 20
-NOT_RUN = "not run"
 
 
 def run_controls(

@@ -1,6 +1,6 @@
 """The lab's dial in print: tables and a figure from ``results/lab/dial``; what nobody has run says so."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,22 +104,15 @@ def dial_figure(source: Path, path: Path) -> str:
 
 def recorded_points(source: Path) -> dict[float, Point]:
     """The figure's points from the recorded run, by p, as far as it was run; ``source`` is what holds ``results``."""
-    points = {}
-    for share in SHARES:
-        text, none = (_arm(source, Cell(share, way, 0)) for way in ("text", "none"))
-        if text and none:
-            points[share] = point(_hits(text), _hits(none), _curves(text))
-    return points
+    return {share: point(_hits(text), _hits(none), _curves(text)) for share, text, none in _both(source)}
 
 
 def dial_gains(source: Path) -> dict[float, Gain]:
     """What text gains over none in points of Hit@1, by p, as far as it was run."""
     gains = {}
-    for share in SHARES:
-        text, none = (_arm(source, Cell(share, way, 0)) for way in ("text", "none"))
-        if text and none:
-            found = decide(text, none, METRIC, MARGIN)
-            gains[share] = Gain(found.outcome, *(100 * getattr(found.interval, of) for of in ("mean", "low", "high")))
+    for share, text, none in _both(source):
+        found = decide(text, none, METRIC, MARGIN)
+        gains[share] = Gain(found.outcome, *(100 * getattr(found.interval, of) for of in ("mean", "low", "high")))
     return gains
 
 
@@ -163,6 +156,14 @@ def describe_dial(points: Mapping[float, Point]) -> str:
     return f"Hit@1 with text and with none: {hits}. Share of tallies after RecPO: {', '.join(written)}."
 
 
+def _both(source: Path) -> Iterator[tuple[float, list[Report], list[Report]]]:
+    """Each p at which text and none were run, with both arms."""
+    for share in SHARES:
+        text, none = (_arm(source, Cell(share, way, 0)) for way in ("text", "none"))
+        if text and none:
+            yield share, text, none
+
+
 def _arm(source: Path, cell: Cell) -> list[Report]:
     """The reports of all seeds of a cell, on what each way itself writes."""
     paths = sorted((source / FOLDER).glob(f"{cell.group}-[0-9]*.json"))
@@ -174,8 +175,7 @@ def _hits(arm: Sequence[Report]) -> list[float]:
 
 
 def _mean(arm: Sequence[Report]) -> str:
-    interval = arm_interval(arm, METRIC, SAMPLES)
-    return f"{interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+    return f"{arm_interval(arm, METRIC, SAMPLES):.3f}"
 
 
 def _decision(text: Sequence[Report], other: Sequence[Report]) -> str:

@@ -25,12 +25,12 @@ from rrec_lib.evaluation.compare import (
 from rrec_lib.evaluation.equivalence import Decision, decide
 from rrec_lib.evaluation.intervals import Interval
 from rrec_lib.evaluation.reports import Report, load_reports
-from rrec_lib.experiments.ablations import ABLATIONS, WARMUP_ALONE
+from rrec_lib.experiments.ablations import ABLATIONS, NOT_RUN, WARMUP_ALONE
 from rrec_lib.experiments.reference import METRIC, WITH, WITHOUT
 from rrec_lib.training.skills import SKILLS
 
 MARGIN = 0.07  # of the NDCG@20 of the arm without reasoning
-NOT_RUN, NOTHING = "not run", "Not run yet."
+NOTHING = "Not run yet."
 VERDICT_ARMS = {
     WITH: WITH,
     WITHOUT: WITHOUT,

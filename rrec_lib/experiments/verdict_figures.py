@@ -14,9 +14,10 @@ from rrec_lib.evaluation.equivalence import Decision
 from rrec_lib.evaluation.evaluate import sample_examples
 from rrec_lib.evaluation.intervals import Interval
 from rrec_lib.evaluation.reports import Report, load_reports
+from rrec_lib.experiments.ablations import NOT_RUN
 from rrec_lib.experiments.compute_curve import BARE, GREEDY
 from rrec_lib.experiments.reference import METRIC, WITHOUT
-from rrec_lib.experiments.verdict import MARGIN, NOT_RUN, NOTHING
+from rrec_lib.experiments.verdict import MARGIN, NOTHING
 
 READ_ONCE = {GREEDY: "1 reasoning, greedy", BARE: "the same weights, bare prompt"}
 BAND: dict[str, Any] = {"color": "0.85", "zorder": 0}

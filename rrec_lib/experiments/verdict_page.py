@@ -6,6 +6,7 @@ from pathlib import Path
 from rrec_lib.evaluation.compare import arm_interval
 from rrec_lib.evaluation.equivalence import Decision, decide
 from rrec_lib.evaluation.reports import Report
+from rrec_lib.experiments.ablations import NOT_RUN
 from rrec_lib.experiments.ceiling import ceiling_table
 from rrec_lib.experiments.control_runs import controls_table
 from rrec_lib.experiments.dial_tables import chain_table, dial_figure, dial_gains, dial_table, ways_table
@@ -13,7 +14,6 @@ from rrec_lib.experiments.reference import METRIC, WITH, WITHOUT, reference_arms
 from rrec_lib.experiments.tables import DATA_SETS
 from rrec_lib.experiments.verdict import (
     MARGIN,
-    NOT_RUN,
     NOTHING,
     TARGETS,
     Budget,

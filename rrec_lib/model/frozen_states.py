@@ -1,7 +1,6 @@
 """What the frozen layers make of ragged rows: computed once, kept on disk, shared by arms, seeds and epochs."""
 
 import hashlib
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -76,14 +75,13 @@ class FrozenStates:
         """
         prefix, states = common_prefix(sequences), torch.empty(len(sequences), policy.hidden_size, device=policy.device)
         order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
-        with torch.no_grad(), ragged_rows(policy.model), hardware.autocast(policy.compute_dtype, policy.device):
-            for chosen in (order[i : i + per_row] for i in range(0, len(order), per_row)):
-                row = ragged_row(sequences[0][:prefix], [sequences[i][prefix:] for i in chosen]).to(policy.device)
-                hidden = self(policy.model, [row])
-                states[chosen] = ragged_forward(policy.model, [row], hidden, self.depth).states
+        for chosen in (order[i : i + per_row] for i in range(0, len(order), per_row)):
+            row = ragged_row(sequences[0][:prefix], [sequences[i][prefix:] for i in chosen])
+            states[chosen] = self.states(policy, row)
         return check_finite(states, policy.compute_dtype)
 
-    def delete(self) -> None:
-        """Remove the folder, if there is one."""
-        if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
+    def states(self, policy: Policy, row: Row) -> Tensor:
+        """(G, d) float32 states at the ends of a row's completions, without gradients."""
+        row = row.to(policy.device)
+        with torch.no_grad(), ragged_rows(policy.model), hardware.autocast(policy.compute_dtype, policy.device):
+            return ragged_forward(policy.model, [row], self(policy.model, [row]), self.depth).states

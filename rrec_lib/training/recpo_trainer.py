@@ -48,7 +48,8 @@ class RecPOTrainer(ItemTrainer, GRPOTrainer):
         """Arguments as :class:`ItemTrainer`; ``args`` as :mod:`rrec_lib.training.configuration` makes them."""
         check_recpo(args)
         self.settings: TrainingProfile = profile.training
-        self.world = world_of(dataset) if profile.warmup.skills else None  # what reasonings are held against
+        taught = profile.warmup.steps and profile.warmup.skills
+        self.world = world_of(dataset) if taught else None  # what reasonings are held against
         super().__init__(
             policy,
             args,
