@@ -2,7 +2,7 @@
 
 Their table is in ``rrec_lib/experiments/ablations.py``. The adapters they start from come with the project. Stopped and
 started again, the script goes on from the last evaluation. Reports, on a few test rows of each user, stand in
-results/ablations/DATASET-PROFILE/, which notebook 08 reads.
+results/ablations/DATASET-PROFILE/, which notebook 09 reads.
 
     python scripts/ablations.py --lines full RLOO "G = 2"
 """

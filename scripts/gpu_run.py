@@ -24,7 +24,7 @@ from execute import kernel_environment
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", metavar="STAGE", help="these stages, such as tests or notebook-05")
+    parser.add_argument("--only", nargs="+", metavar="STAGE", help="these stages, such as tests or notebook-06")
     parser.add_argument("--minutes", type=float, default=20.0, help="after which nothing runs on (default: 20)")
     parser.add_argument("--profile", default="cpu", help="of the notebooks and the reference run (default: cpu)")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="cpu: to try this script without one")

@@ -58,7 +58,7 @@ def test_the_wheel_holds_the_library_its_data_and_nothing_else(wheel):
     assert {name.split("/")[0].split("-")[0] for name in names} == {"rrec_lib"}
     assert "rrec_lib/py.typed" in names
     shipped = {path.relative_to(ROOT).as_posix() for path in (ROOT / "rrec_lib").rglob("*.py")}
-    shipped.add("rrec_lib/_bundled/recpo_in_one_file.py")  # notebook 05 starts from it
+    shipped.add("rrec_lib/_bundled/recpo_in_one_file.py")  # notebook 06 starts from it
     assert {name for name in names if name.endswith(".py")} == shipped
 
 

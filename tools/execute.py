@@ -37,7 +37,7 @@ def profile_names(root: Path = ROOT) -> list[str]:
 
 
 def select(names: list[str], root: Path = ROOT) -> list[str]:
-    """Full names for what the reader typed (``05``, ``05_gpu_training`` or a path); all of them for nothing."""
+    """Full names for what the reader typed (``06``, ``06_gpu_training`` or a path); all of them for nothing."""
     every = notebook_names(root)
     chosen = []
     for name in names:
@@ -210,7 +210,7 @@ def record_times(profile: str, root: Path = ROOT) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="notebooks to run, such as 05 or 05_gpu_training (default: all)")
+    parser.add_argument("names", nargs="*", help="notebooks to run, such as 06 or 06_gpu_training (default: all)")
     parser.add_argument("--profile", default="cpu", help="a file of notebooks/profiles (default: cpu)")
     parser.add_argument("--force", action="store_true", help="run even what has not changed")
     parser.add_argument("--record", action="store_true", help="run nothing; copy the last times to results/times.json")

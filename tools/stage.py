@@ -15,6 +15,24 @@ from rrec_lib.experiments.verdict_page import verdict_fragments
 
 IMAGES = ("image/png", "image/jpeg", "image/svg+xml")
 PROFILE_ORDER = ("smoke", "cpu", "t4", "paper")
+MOVED = {  # the notebooks' former names, whose pages were linked to
+    "04_recpo_reward_design": "05_recpo_reward_design",
+    "05_gpu_training": "06_gpu_training",
+    "06_evaluation": "07_evaluation",
+    "07_reading_the_official_code": "08_reading_the_official_code",
+    "08_ablations": "09_ablations",
+}
+REDIRECT = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>This page has moved</title>
+<script>location.replace("{new}.html" + location.search + location.hash)</script>
+<noscript><meta http-equiv="refresh" content="0; url={new}.html"></noscript>
+</head>
+<body><h1>This page has moved</h1><a href="{new}.html">{new}</a></body>
+</html>
+"""
 
 
 def stage(source: Path, target: Path, profile: str = "cpu") -> None:
@@ -40,6 +58,10 @@ def stage(source: Path, target: Path, profile: str = "cpu") -> None:
         staged = stage_notebook(json.loads(executed.read_text(encoding="utf-8")), name)
         text = json.dumps(staged, indent=1, ensure_ascii=False) + "\n"
         (target / "notebooks" / f"{name}.ipynb").write_text(text, encoding="utf-8")
+    redirects = target / "book" / "_extra" / "notebooks"  # `html_extra_path` puts them among the pages
+    redirects.mkdir(parents=True)
+    for old, new in MOVED.items():
+        (redirects / f"{old}.html").write_text(REDIRECT.format(new=new), encoding="utf-8")
     generated = target / "book" / "_generated"
     generated.mkdir()
     pages = {

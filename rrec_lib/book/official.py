@@ -1,4 +1,4 @@
-"""What the official code computes where it differs from the paper. For notebook 07 alone: nothing else may import it.
+"""What the official code computes where it differs from the paper. For notebook 08 alone: nothing else may import it.
 
 Each function gives the literal values of YRYangang/RRec at commit 449a544, written anew from its description, so that a
 difference can be shown, differentiated, and never creeps in elsewhere.

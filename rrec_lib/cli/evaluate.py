@@ -8,7 +8,7 @@ from pathlib import Path
 from rrec_lib.cli.recommend import STAGES
 from rrec_lib.core.profiles import Profile
 
-SUMMARY = "rank the catalogue for held-out users, beside baselines (notebook 06)"
+SUMMARY = "rank the catalogue for held-out users, beside baselines (notebook 07)"
 EXAMPLES = (
     "rrec evaluate", "rrec evaluate --stage warmup --split valid --sample 200",
     "rrec evaluate --adapter run/recpo-adapter --sample all --out report.json",

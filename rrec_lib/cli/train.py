@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rrec_lib.core.profiles import Profile
 
-SUMMARY = "run or resume the warm-up, RecPO, or both (notebook 05)"
+SUMMARY = "run or resume the warm-up, RecPO, or both (notebook 06)"
 EXAMPLES = (
     "rrec train --profile smoke --out run", "rrec train --out run --stage warmup",
     "rrec train --out run  # interrupted? the same command goes on from the last checkpoint",

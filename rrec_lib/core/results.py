@@ -59,7 +59,7 @@ def record(
     """Write one result as JSON, atomically.
 
     Args:
-        name: the file's stem, such as ``"05_gpu_training"``.
+        name: the file's stem, such as ``"06_gpu_training"``.
         figures: what was measured: numbers, strings, lists and dicts of them, or scalars from torch and NumPy.
         profile: the profile it was measured on.
         seed: the seed of the run.

@@ -1,50 +1,56 @@
-"""Checks for the exercises of notebook 06, evaluation."""
+"""Checks for the exercises of notebook 06, training."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-import numpy as np
+import torch
 
-from rrec_lib.evaluation.intervals import paired_bootstrap
 from rrec_lib.exercises.base import report
+from rrec_lib.recpo.losses import clipped_gain
 
 
 @report
-def check_difference(
-    answer: Callable[[np.ndarray, np.ndarray, np.ndarray, int, np.random.Generator], tuple[float, float, float]],
+def check_loss_mask(answer: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]) -> None:
+    """Right: only the tokens that the policy sampled train it.
+
+    Args:
+        answer: takes lengths (R,) with and without the appended marker, and the width; returns the mask (R, width).
+    """
+    total, sampled = torch.tensor([5, 4, 7, 3]), torch.tensor([5, 1, 4, 0])
+    for width in (7, 9):
+        mask = answer(total.clone(), sampled.clone(), width)
+        mask = torch.as_tensor(mask)
+        assert mask.shape == (4, width), f"expected shape (4, {width}), got {tuple(mask.shape)}"
+        counts = mask.bool().sum(1)
+        assert not torch.equal(counts, total), "your mask also trains the appended marker, which nobody sampled"
+        assert torch.equal(counts, sampled), f"expected {sampled.tolist()} tokens per row, got {counts.tolist()}"
+        assert bool((mask.bool() == (torch.arange(width) < counts[:, None])).all()), (
+            "the right number of tokens, but not the first ones of each row"
+        )
+
+
+@report
+def check_clip_fraction(
+    answer: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, float], float],
 ) -> None:
-    """Right: users are drawn with all their rows, and the two recommenders share the draw.
+    """Right: the clip binds only where the update would push further the way it already went.
 
     Args:
-        answer: takes values (E,), values (E,), users (E,), a number of draws and a generator; returns mean, low, high.
+        answer: takes log-probabilities (R, T), old ones (R, T), advantages (R,), a mask (R, T) and ε; returns a share.
     """
-    rng = np.random.default_rng(3)
-    users = np.repeat(np.arange(30), rng.integers(1, 12, 30))
-    b = 5 * rng.normal(size=30)[users]  # large differences between users, shared by both recommenders
-    a = b + 0.2 + 0.5 * rng.normal(size=30)[users] + 0.02 * rng.normal(size=len(users))
-    value = answer(a.copy(), b.copy(), users.copy(), 4000, np.random.default_rng(1))
-    mean, low, high = (float(x) for x in value)
-    expected = paired_bootstrap(a, b, users, 4000, seed=1)
-    assert abs(mean - expected.mean) < 1e-9, f"expected the mean difference {expected.mean:.4f}, got {mean:.4f}"
-    width, right = high - low, expected.high - expected.low
-    rows = paired_bootstrap(a, b, np.arange(len(users)), 4000, seed=1)
-    assert width < 3 * right, "far too wide: take the difference row by row before resampling"
-    assert width > (right + rows.high - rows.low) / 2, "too narrow: you resampled rows; draw users with all their rows"
-    close = max(abs(low - expected.low), abs(high - expected.high)) < 0.1 * right
-    assert close, f"expected about [{expected.low:.3f}, {expected.high:.3f}], got [{low:.3f}, {high:.3f}]"
-
-
-@report
-def check_donors(answer: Callable[[Sequence[int]], Sequence[int]]) -> None:
-    """Right: nobody gets a reasoning of their own.
-
-    Args:
-        answer: takes the users of E rows, returns E row indices.
-    """
-    for users in ([1, 2, 3], [1, 1, 2, 2, 2, 3], [5, 4, 4, 5], [7, 7, 7, 8]):
-        donors = answer(list(users))
-        donors = [int(donor) for donor in donors]
-        assert len(donors) == len(users), f"{len(users)} rows need {len(users)} donors, got {len(donors)}"
-        assert all(0 <= donor < len(users) for donor in donors), f"{donors} points outside the {len(users)} rows"
-        own = [i for i, donor in enumerate(donors) if users[donor] == users[i]]
-        if own:
-            raise AssertionError(f"users {users}: row {own[0]} got a reasoning of the same user ({donors})")
+    generator = torch.Generator().manual_seed(7)
+    old = -torch.rand(6, 5, generator=generator, dtype=torch.float64) - 1
+    logprobs = old + 0.5 * torch.randn(6, 5, generator=generator, dtype=torch.float64)
+    advantages = torch.tensor([1.0, -1.0, 0.5, -0.5, 0.0, 2.0], dtype=torch.float64)
+    mask = torch.arange(5) < torch.tensor([5, 3, 4, 2, 5, 1])[:, None]
+    for eps in (0.2, 0.05):
+        value = answer(logprobs.clone(), old.clone(), advantages.clone(), mask.clone(), eps)
+        ratio = (logprobs - old).exp()
+        removed = clipped_gain(ratio, advantages[:, None], eps, eps)[1]
+        expected = ((removed & mask).sum() / mask.sum()).item()
+        outside = (((ratio - 1).abs() > eps) & mask).sum().item() / mask.sum().item()
+        given = float(value)
+        assert abs(given - outside) > 1e-6, (
+            "you counted every ratio outside 1 ± ε; a token pushed back towards 1 keeps its gradient"
+        )
+        assert abs(given - removed.double().mean().item()) > 1e-6, "you counted padding: use the mask"
+        assert abs(given - expected) < 1e-6, f"for ε = {eps} expected {expected:.4f}, got {given:.4f}"

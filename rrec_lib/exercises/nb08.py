@@ -1,100 +1,116 @@
-"""Checks for the exercises of notebook 08, ablations."""
+"""Checks for the exercises of notebook 08, the official code beside the paper."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable
 
-import numpy as np
+import torch
 
 from rrec_lib.exercises.base import report
-from rrec_lib.experiments.published import contradictions, published_rows
-from rrec_lib.lab import LabConfig, make_world, run_arm
-from rrec_lib.lab.world import CLASS_DIGIT, HISTORY, SLOT_DIGIT, write_tallies
+from rrec_lib.recpo.advantages import grpo_advantages, rloo_advantages
+from rrec_lib.recpo.losses import recpo_loss
 
-TINY = LabConfig(
-    steps=4, users=6, group_size=2, learning_rate=2e-2, warmup_steps=0, teach_steps=2, teach_mixed_steps=1,
-    teach_rows=8, width=16, layers=1, heads=2, train_users=200, valid_users=8, test_users=64,
-)  # fmt: skip
-RECPO_KNOBS = (
-    "beta", "reward_k", "group_size", "estimator", "updates_per_batch", "best_only", "temperature",
-    "item_temperature", "token_normalization", "learning_rate", "clip_eps",
-)  # fmt: skip
-
-_IMPOSSIBLE = (
-    ((400, 410, 500, 440, 600, 465), "an NDCG can't be above the Hit beside it"),
-    ((400, 250, 390, 250, 600, 305), "a Hit can't fall as the cutoff grows"),
-    ((400, 130, 500, 162, 600, 187), "a hit among the first 5 earns at least 1/log2(6)"),
-    ((400, 250, 500, 300, 600, 325), "a hit at 10 and not yet at 5 earns at most 1/log2(7)"),
-    ((400, 250, 500, 270, 600, 295), "a hit at 10 and not yet at 5 earns at least 1/log2(11)"),
-    ((400, 250, 500, 282, 600, 315), "a hit at 20 and not yet at 10 earns at most 1/log2(12)"),
-    ((400, 250, 500, 282, 600, 300), "a hit at 20 and not yet at 10 earns at least 1/log2(21)"),
-)
-_POSSIBLE = (
-    ((400, 400, 400, 400, 400, 400), "every hit may stand at rank 1"),
-    ((264, 161, 397, 203, 615, 257), "each step lies between its bounds"),
-    ((100, 38, 101, 39, 102, 40), "the figures are rounded, so a difference of two may be off by one unit"),
-    ((0, 0, 0, 0, 0, 0), "who never hits earns nothing"),
-)
+Rule = Callable[[torch.Tensor], torch.Tensor]
 
 
 @report
-def check_tallies(answer: Callable[[Sequence[int], Sequence[int], Sequence[int]], Sequence[int]]) -> None:
-    """Right: each sum runs over the items so far, and starts again at 8.
+def check_token_loss(
+    answer: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor],
+) -> None:
+    """Right: every token has its own trajectory's advantage, and the clip binds once the policy has moved.
 
     Args:
-        answer: takes a history of four items, the class of every item and the slot of every item; returns the four
-            class sums, then the four slot sums.
+        answer: takes log-probabilities (R, T), old ones (R, T), a mask (R, T), advantages (R,) and ε; returns the loss.
     """
-    world = make_world(seed=5, train=8, valid=1, test=1)
-    classes, slots = world.classes.tolist(), world.slots.tolist()
-    first = [CLASS_DIGIT] * HISTORY + [SLOT_DIGIT] * HISTORY
-    for history, tokens in zip(world.train.histories, write_tallies(world, world.train.histories), strict=True):
-        given = answer(history.tolist(), list(classes), list(slots))
-        given, right = [int(number) for number in given], (tokens - tokens.new_tensor(first)).tolist()
-        assert len(given) == 2 * HISTORY, f"four class sums and four slot sums make 8 numbers, got {len(given)}"
-        assert all(0 <= number < 8 for number in given), f"a tally runs from 0 to 7, got {given}: take it modulo 8"
-        interleaved = [right[i + half] for i in range(HISTORY) for half in (0, HISTORY)]
-        assert given != interleaved, "the class sums come first, all four of them, then the slot sums"
-        assert given == right, f"history {history.tolist()}: expected {right}, got {given}"
+    generator = torch.Generator().manual_seed(7)
+    old = -torch.rand(4, 3, generator=generator, dtype=torch.float64) - 1
+    moved = old + 0.4 * torch.randn(4, 3, generator=generator, dtype=torch.float64)
+    mask = torch.arange(3) < torch.tensor([3, 1, 2, 3])[:, None]
+    advantages = torch.tensor([1.0, -1.0, 0.5, -0.5], dtype=torch.float64)
+    for what, new in (("on policy", old), ("after the policy has moved", moved)):
+        given, found = _loss_and_gradient(answer, new, old, mask, advantages)
+        wanted, expected = _loss_and_gradient(_paper, new, old, mask, advantages)
+        assert not found[~mask].any(), f"{what}, padding gets a gradient: use the mask"
+        spread = found[mask].max() - found[mask].min()
+        assert spread > 1e-9, f"{what}, every token gets the same gradient: an advantage should meet its own row only"
+        assert torch.allclose(found, expected), (
+            f"{what}, the gradient on the first row should be {_list(expected[0])}, yours is {_list(found[0])}"
+            + _why(found, expected)
+        )
+        assert abs(given - wanted) < 1e-9, f"{what}, the gradient is right, but the loss should be {wanted:.4f}"
 
 
 @report
-def check_clip_knobs(answer: Callable[[], Mapping[str, Any]]) -> None:
-    """Right: behind the first update the policy is no longer the one that sampled, so the clip has something to hold.
+def check_advantage_test(answer: Callable[[Rule], bool]) -> None:
+    """Right: your test passes sound advantages and stops the broken ones.
 
     Args:
-        answer: returns knobs of RecPO by name. They are set in a tiny lab, which then trains with a tight clip and with
-            none.
+        answer: takes a function from rewards (B, G) to advantages (B, G); returns whether it can be trusted.
     """
-    given = answer()
-    knobs = dict(given)
-    strange = sorted(set(knobs) - set(RECPO_KNOBS))
-    assert not strange, f"{', '.join(strange)}: turn knobs of RecPO only: {', '.join(RECPO_KNOBS)}"
-    config = replace(TINY, **knobs)
-    most = 64
-    size = config.users * config.group_size * config.updates_per_batch
-    assert size <= most * TINY.users, (
-        f"keep group_size · updates_per_batch at {most} or below, or this check takes long"
-    )
-    tight, loose = (run_arm(replace(config, clip_eps=eps), "full", 0).final["own"] for eps in (0.01, 1e6))
-    assert not np.array_equal(tight.n_greater, loose.n_greater), (
-        f"{knobs}: clip_eps 0.01 and 1,000,000 train the same model; every ratio is still 1 when the gradient is taken"
-    )
+    sound: dict[str, Rule] = {
+        "RLOO": rloo_advantages,
+        "GRPO": grpo_advantages,
+        "rewards minus their group's mean": lambda r: r - _mean(r),
+    }
+    broken: dict[str, Rule] = {
+        "the rewards themselves": lambda r: r,
+        "the official leave-one-out": lambda r: r * (1 + 1 / r.shape[1]) - _mean(r),
+        "rewards minus the mean of the whole batch": lambda r: r - r.mean(),
+        "places in the group, ties broken by order": lambda r: (
+            (places := r.argsort(1).argsort(1).to(r)) - _mean(places)
+        ),
+    }
+    for name, rule in sound.items():
+        assert answer(rule), f"your test refuses {name}, which is sound; did you leave room for rounding?"
+    for name, rule in broken.items():
+        assert not answer(rule), (
+            f"your test lets through {name}; look at each group's sum, with groups of different means, and at a group "
+            "of equal rewards"
+        )
 
 
-@report
-def check_impossible(answer: Callable[[Sequence[float]], bool]) -> None:
-    """Right: so 22 of the paper's 60 rows, as they were read, can't be right with one target per example.
+def _paper(
+    logprobs: torch.Tensor, old: torch.Tensor, mask: torch.Tensor, advantages: torch.Tensor, eps: float
+) -> torch.Tensor:
+    rows = len(logprobs)
+    states = torch.ones(rows, 2, dtype=torch.float64)
+    index = torch.zeros(rows, dtype=torch.long)
+    return recpo_loss(
+        logprobs, old, mask, states, states[:1], index, advantages, rows, clip_eps=eps, token_normalization="batch"
+    ).token
 
-    Args:
-        answer: takes Hit and NDCG in turn at 5, 10 and 20, rounded to whole units, and returns whether one target per
-            example makes that impossible.
-    """
-    for row, hint in _IMPOSSIBLE:
-        assert answer(list(row)), f"{row} passes, and can't be right: {hint}"
-    for row, hint in _POSSIBLE:
-        assert not answer(list(row)), f"{row} is refused, and can be right: {hint}"
-    for table, place, name, figures in published_rows():
-        expected = contradictions(figures)
-        why = "; ".join(expected.values()) or "nothing in it is impossible"
-        assert bool(answer(list(figures))) == bool(expected), f"{table}, {place}, {name}, {list(figures)}: {why}"
+
+def _loss_and_gradient(
+    loss_of: Callable[..., torch.Tensor],
+    new: torch.Tensor,
+    old: torch.Tensor,
+    mask: torch.Tensor,
+    advantages: torch.Tensor,
+) -> tuple[float, torch.Tensor]:
+    leaf = new.clone().requires_grad_()
+    loss = loss_of(leaf, old.clone(), mask.clone(), advantages.clone(), 0.2)
+    assert isinstance(loss, torch.Tensor), "return the loss as a tensor"
+    assert loss.shape == (), f"return the loss as one number, a tensor without axes, not {tuple(loss.shape)}"
+    assert loss.requires_grad, "your loss doesn't depend on logprobs, so nothing would be learned from it"
+    return loss.item(), torch.autograd.grad(loss, leaf)[0]
+
+
+def _why(found: torch.Tensor, expected: torch.Tensor) -> str:
+    """What a wrong gradient looks like it came from."""
+    if torch.allclose(found, -expected):
+        return "; the sign is turned round: a loss is minus what you want more of"
+    clipped = (expected == 0) & (found != 0)
+    if clipped.any():
+        return "; a token past the clip should have no gradient left"
+    if ((expected != 0) & (found == 0)).any():
+        return "; a token pushed back towards ratio 1 should keep its gradient: take the smaller of the two products"
+    scale = found / expected.where(expected != 0, torch.ones(()).to(expected))
+    if torch.allclose(scale[expected != 0], scale[expected != 0][0]):
+        return f"; yours is {scale[expected != 0][0]:.3g} times that everywhere: divide by the completion tokens alone"
+    return "; every completion token of the batch counts the same, whatever its row's length"
+
+
+def _mean(rows: torch.Tensor) -> torch.Tensor:
+    return rows.mean(dim=1, keepdim=True)
+
+
+def _list(row: torch.Tensor) -> list[float]:
+    return [round(number, 3) for number in row.tolist()]

@@ -25,7 +25,7 @@ from rrec_lib.core.paths import REPOSITORY, cache_dir
 from rrec_lib.core.results import describe_device, plain, provenance, write_json
 
 ROOT = REPOSITORY or Path()
-NOTEBOOKS = ("01", "05", "06")
+NOTEBOOKS = ("01", "06", "07")
 BENCHMARKS = ("rollouts", "recpo_step", "item_encoding")
 HOURS = 0.04  # of training, of each arm of the reference run
 RESULTS = "results"  # what notebooks record, below the folder for all else

@@ -11,12 +11,16 @@ from urllib.parse import unquote, urlparse
 import pytest
 import setup_cell
 from readme import chromium
+from stage import MOVED
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HTML = ROOT / "_build" / "html"
 REQUIRED = os.environ.get("RREC_BROWSER") == "required"
 PAGES = sorted(
-    str(path.relative_to(HTML)) for folder in ("book", "notebooks") for path in (HTML / folder).rglob("*.html")
+    str(path.relative_to(HTML))
+    for folder in ("book", "notebooks")
+    for path in (HTML / folder).rglob("*.html")
+    if path.stem not in MOVED
 )
 NOTEBOOKS = [page for page in PAGES if page.startswith("notebooks/")]
 SPECIAL = ["index.html", "search.html"]
@@ -216,6 +220,15 @@ def test_colab_links_name_files_that_exist(survey):
             file = unquote(href).removeprefix(f"{prefix}/blob/main/")
             assert (ROOT / file).is_file(), href
             assert Path(file).stem == Path(path).stem
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_former_addresses_of_notebooks_lead_to_the_new_ones(visit, scripts):
+    require(NOTEBOOKS)
+    for old, new in MOVED.items():
+        page = visit(f"notebooks/{old}.html#main-content", java_script_enabled=scripts)
+        page.wait_for_url(f"**/notebooks/{new}.html" + ("#main-content" if scripts else "*"))
+        assert page.locator("article h1").first.inner_text().startswith(new[:2])
 
 
 def test_keyboard_reaches_the_skip_link_and_the_content_visibly(visit):

@@ -1,63 +1,55 @@
 """Notebook 06's checks: the stub and plausible wrong answers fail, the printed solution passes."""
 
-import numpy as np
 import pytest
+import torch
 
-from rrec_lib.evaluation.intervals import bootstrap_mean_interval
 from rrec_lib.exercises import nb06
 
-EXERCISES = {"my_difference": nb06.check_difference, "my_donors": nb06.check_donors}
+EXERCISES = {"my_loss_mask": nb06.check_loss_mask, "my_clip_fraction": nb06.check_clip_fraction}
 
 
 @pytest.mark.parametrize("name", EXERCISES)
 def test_stub_and_solution(name, exercises_of, verdict):
-    book = exercises_of("06_evaluation")
+    book = exercises_of("06_gpu_training")
     assert verdict(EXERCISES[name], book.stubs[name]).startswith("…")
     assert verdict(EXERCISES[name], book.solutions[name]).startswith("✓")
     assert book.checks[name] == f"nb06.{EXERCISES[name].__name__}({name});"
 
 
-def interval(values, owners, draws):
-    found = bootstrap_mean_interval(values, owners, draws, 1)
-    return found.mean, found.low, found.high
+WRONG_MASKS = {
+    "the appended marker too": (lambda total, sampled, width: torch.arange(width) < total[:, None], "appended marker"),
+    "one too many": (lambda total, sampled, width: torch.arange(width) <= sampled[:, None], "expected"),
+    "from the right": (lambda total, sampled, width: torch.arange(width) >= width - sampled[:, None], "first ones"),
+    "transposed": (lambda total, sampled, width: (torch.arange(width) < sampled[:, None]).T, "shape"),
+}
 
 
-def over_rows(a, b, users, draws, rng):
-    return interval(a - b, np.arange(len(users)), draws)
-
-
-def unpaired(a, b, users, draws, rng):
-    (mean_a, low_a, high_a), (mean_b, low_b, high_b) = interval(a, users, draws), interval(b, users, draws)
-    return mean_a - mean_b, low_a - high_b, high_a - low_b
-
-
-def backwards(a, b, users, draws, rng):
-    return interval(b - a, users, draws)
-
-
-def of_user_means(a, b, users, draws, rng):
-    means = np.array([(a - b)[users == user].mean() for user in np.unique(users)])
-    return interval(means, np.arange(len(means)), draws)
-
-
-@pytest.mark.parametrize(
-    ("answer", "hint"),
-    [(over_rows, "resampled rows"), (unpaired, "too wide"), (backwards, "mean difference"), (of_user_means, "mean")],
-)
-def test_wrong_differences(answer, hint, verdict):
-    said = verdict(nb06.check_difference, answer)
+@pytest.mark.parametrize("name", WRONG_MASKS)
+def test_wrong_masks(name, verdict):
+    answer, hint = WRONG_MASKS[name]
+    said = verdict(nb06.check_loss_mask, answer)
     assert said.startswith("✗")
     assert hint in said
 
 
-WRONG_DONORS = {
-    "the next row": lambda users: [(i + 1) % len(users) for i in range(len(users))],
-    "oneself": lambda users: list(range(len(users))),
-    "not around the end": lambda users: [i + 1 for i in range(len(users))],
-    "too few": lambda users: [0],
-}
+def either_side(logprobs, old, advantages, mask, eps):
+    return (((((logprobs - old).exp() - 1).abs() > eps) & mask).sum() / mask.sum()).item()
 
 
-@pytest.mark.parametrize("name", WRONG_DONORS)
-def test_wrong_donors(name, verdict):
-    assert verdict(nb06.check_donors, WRONG_DONORS[name]).startswith("✗")
+def with_padding(logprobs, old, advantages, mask, eps):
+    ratio, a = (logprobs - old).exp(), advantages[:, None]
+    return (((ratio > 1 + eps) & (a > 0)) | ((ratio < 1 - eps) & (a < 0))).double().mean().item()
+
+
+def upper_only(logprobs, old, advantages, mask, eps):
+    ratio, a = (logprobs - old).exp(), advantages[:, None]
+    return ((((ratio > 1 + eps) & (a > 0)) & mask).sum() / mask.sum()).item()
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"), [(either_side, "pushed back"), (with_padding, "padding"), (upper_only, "")]
+)
+def test_wrong_clip_fractions(answer, hint, verdict):
+    said = verdict(nb06.check_clip_fraction, answer)
+    assert said.startswith("✗")
+    assert hint in said

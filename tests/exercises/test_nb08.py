@@ -1,109 +1,138 @@
 """Notebook 08's checks: the stub and plausible wrong answers fail, the printed solution passes."""
 
-import numpy as np
 import pytest
+import torch
 
 from rrec_lib.exercises import nb08
+from rrec_lib.recpo.advantages import grpo_advantages, rloo_advantages
 
-EXERCISES = {
-    "my_tallies": nb08.check_tallies,
-    "my_clip_knobs": nb08.check_clip_knobs,
-    "my_impossible": nb08.check_impossible,
-}
+EXERCISES = {"my_token_loss": nb08.check_token_loss, "my_advantage_test": nb08.check_advantage_test}
 
 
 @pytest.mark.parametrize("name", EXERCISES)
 def test_stub_and_solution(name, exercises_of, verdict):
-    book = exercises_of("08_ablations")
+    book = exercises_of("08_reading_the_official_code")
     assert verdict(EXERCISES[name], book.stubs[name]).startswith("…")
+    assert verdict(EXERCISES[name], lambda *_: None).startswith("…")
     assert verdict(EXERCISES[name], book.solutions[name]).startswith("✓")
     assert book.checks[name] == f"nb08.{EXERCISES[name].__name__}({name});"
 
 
-def running(numbers, start=0):
-    sums = []
-    for number in numbers:
-        start = (start + number) % 8
-        sums.append(start)
-    return sums
+def clipped(ratio, a, eps):
+    return torch.minimum(ratio * a, ratio.clamp(1 - eps, 1 + eps) * a)
 
 
-def interleaved(history, classes, slots):
-    pairs = zip(running([classes[i] for i in history]), running([slots[i] for i in history]), strict=True)
-    return [number for pair in pairs for number in pair]
+def broken(logprobs, old, mask, advantages, eps):
+    gain = clipped((logprobs - logprobs.detach()).exp(), advantages[:, None, None], eps)
+    return -(gain * mask).sum() / mask.sum() / len(logprobs)
 
 
-def without_modulo(history, classes, slots):
-    return [sum(kind[i] for i in history[: n + 1]) for kind in (classes, slots) for n in range(4)]
+def ratio_of_one(logprobs, old, mask, advantages, eps):
+    return -(clipped((logprobs - logprobs.detach()).exp(), advantages[:, None], eps) * mask).sum() / mask.sum()
 
 
-def not_running(history, classes, slots):
-    return [kind[i] for kind in (classes, slots) for i in history]
+def divided_by_rows_too(logprobs, old, mask, advantages, eps):
+    return -(clipped((logprobs - old).exp(), advantages[:, None], eps) * mask).sum() / mask.sum() / len(logprobs)
 
 
-def slots_first(history, classes, slots):
-    return running([slots[i] for i in history]) + running([classes[i] for i in history])
+def axis_left_in(logprobs, old, mask, advantages, eps):
+    return -(clipped((logprobs - old).exp(), advantages[:, None, None], eps) * mask).sum() / mask.sum()
 
 
-def totals(history, classes, slots):
-    return [sum(classes[i] for i in history) % 8, sum(slots[i] for i in history) % 8]
+def no_clip(logprobs, old, mask, advantages, eps):
+    return -((logprobs - old).exp() * advantages[:, None] * mask).sum() / mask.sum()
 
 
-@pytest.mark.parametrize(
-    ("answer", "hint"),
-    [(interleaved, "come first"), (without_modulo, "modulo 8"), (not_running, "expected"), (slots_first, "expected"),
-     (totals, "make 8 numbers")],
-)  # fmt: skip
-def test_wrong_tallies(answer, hint, verdict):
-    said = verdict(nb08.check_tallies, answer)
-    assert said.startswith("✗")
-    assert hint in said
+def clip_without_minimum(logprobs, old, mask, advantages, eps):
+    return -((logprobs - old).exp().clamp(1 - eps, 1 + eps) * advantages[:, None] * mask).sum() / mask.sum()
 
 
-@pytest.mark.parametrize(
-    ("knobs", "hint"),
-    [({"clip_eps": 0.01}, "still 1"), ({"learning_rate": 0.05}, "still 1"), ({"group_size": 8}, "still 1"),
-     ({"steps": 10_000}, "knobs of RecPO only"), ({"updates_per_batch": 10**6}, "takes long"),
-     ({"estimator": "ppo"}, "raised ValueError")],
-)  # fmt: skip
-def test_wrong_clip_knobs(knobs, hint, verdict):
-    said = verdict(nb08.check_clip_knobs, lambda: knobs)
-    assert said.startswith("✗")
-    assert hint in said
+def padding_too(logprobs, old, mask, advantages, eps):
+    return -clipped((logprobs - old).exp(), advantages[:, None], eps).mean()
 
 
-def between(first_too=True, least=True, most=True, last=3, slack=1.0):
-    """A reader's answer with a part left out."""
-
-    def answer(row):
-        k0 = hit0 = ndcg0 = 0
-        for step, (k, hit, ndcg) in enumerate(zip((5, 10, 20), row[::2], row[1::2], strict=True)):
-            new, earned = hit - hit0, ndcg - ndcg0
-            low, high = new / np.log2(1 + k), new / np.log2(2 + k0)
-            outside = (least and earned < low - slack) or (most and earned > high + slack)
-            if new < 0 or ((step or first_too) and step < last and outside):
-                return True
-            k0, hit0, ndcg0 = k, hit, ndcg
-        return False
-
-    return answer
+def mean_of_means(logprobs, old, mask, advantages, eps):
+    gain = clipped((logprobs - old).exp(), advantages[:, None], eps) * mask
+    return -(gain.sum(1) / mask.sum(1)).mean()
 
 
-def above_hit(row):
-    return any(ndcg > hit for hit, ndcg in zip(row[::2], row[1::2], strict=True))
+def turned_round(logprobs, old, mask, advantages, eps):
+    return (clipped((logprobs - old).exp(), advantages[:, None], eps) * mask).sum() / mask.sum()
+
+
+def per_row(logprobs, old, mask, advantages, eps):
+    return -(clipped((logprobs - old).exp(), advantages[:, None], eps) * mask).sum(1) / mask.sum()
+
+
+def shifted(logprobs, old, mask, advantages, eps):
+    return 1 - (clipped((logprobs - old).exp(), advantages[:, None], eps) * mask).sum() / mask.sum()
+
+
+def detached(logprobs, old, mask, advantages, eps):
+    return divided_by_rows_too(logprobs.detach(), old, mask, advantages, eps)
 
 
 @pytest.mark.parametrize(
     ("answer", "hint"),
-    [(above_hit, "can't fall"), (between(least=False), "at least 1/log2(6)"),
-     (between(most=False), "an NDCG"),
-     (between(first_too=False), "above the Hit"), (between(last=2), "at most 1/log2(12)"),
-     (between(slack=0), "rounded"), (between(slack=5), "at least 1/log2(21)"),
-     (lambda row: True, "every hit may stand at rank 1"),
-     (lambda row: row[0] == 400 and row[1] != 400, "Table 1, Instruments, Caser"),
-     (between(slack=4), "Table 2, Instruments, without reasoning")],
-)  # fmt: skip
-def test_wrong_verdicts_on_published_rows(answer, hint, verdict):
-    said = verdict(nb08.check_impossible, answer)
+    [
+        (broken, "on policy, every token gets the same gradient"),
+        (ratio_of_one, "after the policy has moved"),
+        (divided_by_rows_too, "0.25 times"),
+        (axis_left_in, "same gradient"),
+        (no_clip, "past the clip"),
+        (clip_without_minimum, "smaller of the two"),
+        (padding_too, "padding"),
+        (mean_of_means, "counts the same"),
+        (turned_round, "sign"),
+        (per_row, "one number"),
+        (shifted, "the loss should be"),
+        (detached, "doesn't depend"),
+    ],
+)
+def test_wrong_token_losses(answer, hint, verdict):
+    said = verdict(nb08.check_token_loss, answer)
+    assert said.startswith("✗")
+    assert hint in said
+
+
+VARIED = torch.tensor([[0.9, 0.1, 0.4], [0.2, 0.2, 0.8]])
+
+
+def only_one_group(rule):
+    return bool(rule(VARIED[:1]).sum().abs() < 1e-5 and rule(torch.full((1, 3), 0.7)).abs().max() < 1e-5)
+
+
+def sum_of_the_batch(rule):
+    return bool(rule(VARIED).sum().abs() < 1e-5 and rule(torch.full((2, 3), 0.7)).abs().max() < 1e-5)
+
+
+def sums_alone(rule):
+    return bool(rule(VARIED).sum(1).abs().max() < 1e-5)
+
+
+def equal_rewards_alone(rule):
+    return bool(rule(torch.full((2, 3), 0.7)).abs().max() < 1e-5)
+
+
+def without_room_for_rounding(rule):
+    return bool((rule(VARIED).sum(1) == 0).all())
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (lambda rule: True, "lets through the rewards"),
+        (lambda rule: False, "refuses RLOO"),
+        (only_one_group, "mean of the whole batch"),
+        (sum_of_the_batch, "mean of the whole batch"),
+        (sums_alone, "ties broken by order"),
+        (equal_rewards_alone, "mean of the whole batch"),
+        (without_room_for_rounding, "rounding"),
+        (lambda rule: torch.allclose(rule(VARIED), rloo_advantages(VARIED)), "refuses GRPO"),
+        (lambda rule: torch.allclose(rule(VARIED), grpo_advantages(VARIED)), "refuses RLOO"),
+    ],
+)
+def test_tests_that_notice_too_little_or_too_much(answer, hint, verdict):
+    said = verdict(nb08.check_advantage_test, answer)
     assert said.startswith("✗")
     assert hint in said

@@ -94,7 +94,7 @@ def test_a_device_names_its_folder():
 
 def test_all_that_was_promised_is_a_stage(tmp_path):
     named = [stage.name for stage in gpu_run.stages("cpu", tmp_path, tmp_path)]
-    notebooks, benchmarks = ("01", "05", "06"), ("rollouts", "recpo_step", "item_encoding")
+    notebooks, benchmarks = ("01", "06", "07"), ("rollouts", "recpo_step", "item_encoding")
     assert sorted(named) == sorted(
         ["tests", "reference", *(f"notebook-{n}" for n in notebooks), *(f"benchmark-{b}" for b in benchmarks)]
     )

@@ -1,4 +1,4 @@
-"""Notebook 05 with ``keep``: a session that dies takes nothing along, and the same notebook goes on in the next."""
+"""Notebook 06 with ``keep``: a session that dies takes nothing along, and the same notebook goes on in the next."""
 
 import json
 import subprocess
@@ -26,8 +26,8 @@ resume_run.die_at("before the update", 3)"""
 
 
 def session(keep: Path, dies: bool = False) -> tuple[str, str]:
-    """Run notebook 05 on smoke where nothing else stays: its error and what it printed."""
-    notebook = json.loads((ROOT / "notebooks" / "05_gpu_training.ipynb").read_text(encoding="utf-8"))
+    """Run notebook 06 on smoke where nothing else stays: its error and what it printed."""
+    notebook = json.loads((ROOT / "notebooks" / "06_gpu_training.ipynb").read_text(encoding="utf-8"))
     tags = [cell["metadata"].get("tags", []) for cell in notebook["cells"]]
     parameters = notebook["cells"][place := tags.index(["parameters"])]
     parameters["source"] = "".join(parameters["source"]).replace("keep = None", f"keep = {str(keep)!r}")
@@ -56,7 +56,7 @@ def test_a_notebook_whose_session_died_goes_on_and_ends_as_if_it_had_not(tmp_pat
     error, printed = session(keep)
     assert error is None
     assert "resuming from checkpoint-2\n" in printed
-    figures = json.loads((keep / "results" / "05_gpu_training.json").read_text(encoding="utf-8"))["figures"]
+    figures = json.loads((keep / "results" / "06_gpu_training.json").read_text(encoding="utf-8"))["figures"]
     assert figures["went_on_from"] == "checkpoint-2"
 
     cfg = load_profile("smoke")

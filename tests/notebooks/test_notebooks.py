@@ -29,8 +29,10 @@ def tagged(notebook: dict, tag: str) -> list[dict]:
     return [cell for cell in notebook["cells"] if tag in cell["metadata"].get("tags", [])]
 
 
-def test_the_eight_notebooks_are_there():
-    assert [name[:2] for name in NAMES] == ["01", "02", "03", "04", "05", "06", "07", "08"]
+def test_the_notebooks_are_there_one_per_number():
+    numbers = [name[:2] for name in NAMES]
+    assert [number for number in numbers if number != "04"] == ["01", "02", "03", "05", "06", "07", "08", "09"]
+    assert numbers.count("04") <= 1  # policy gradients: not written yet
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -108,26 +110,26 @@ RECORDED: dict[str, dict[str, Any]] = {
         "ndcg_temporal.co-occurrence": 0.258457,
     },
     "03_model_architecture": {"films": 8, "largest_difference.by_hand": 0, "largest_difference.padding": 0},
-    "04_recpo_reward_design": {
+    "05_recpo_reward_design": {
         "toy_r_d": [[1, 1 / math.log2(5)], [1, 1 / 2], [1, (1 / math.log2(3) + 1 / 2) / 2]],  # ranks 1 4, 1 3, 1 2-or-3
         "toy_r_c": [[0.373141, 0.182367], [0.301227, 0.092918], [0.347795, 0.222744]],
         "toy_loss": {"token": -0.005892, "item": -0.388794},
         "group_size": 4,
     },
-    "05_gpu_training": {
+    "06_gpu_training": {
         "stage": "base",
         "steps": 4,
         "resume_gap": 0,
         "closes_marker.policy": 0,
         "held_out.people": 4,
     },
-    "06_evaluation": {
+    "07_evaluation": {
         "rows": 8,
         "final": "untrained",
         "untrue.untrained": 0,
         "reports.chance.metrics.hit@5.mean": 0.098105,
     },
-    "07_reading_the_official_code": {
+    "08_reading_the_official_code": {
         "token_gradient.paper": [-a / 17 for a in ADVANTAGES],
         "token_gradient.code": [0] * 6,
         "token_gradient.code, cut after 3": [-ADVANTAGES[2] / 3 / 9] * 3 + [ADVANTAGES[2] / 3 / 8] * 3,
@@ -149,7 +151,7 @@ RECORDED: dict[str, dict[str, Any]] = {
         "against_the_paper.3, leave-one-out.tokens": {"length": 1.074539, "cosine": 0.736812},
         "against_the_paper.all, GRPO.tokens": {"length": 0},
     },
-    "08_ablations": {
+    "09_ablations": {
         "known.the class": 1 / 8,
         "known.class and slot": 1,
         "lessons.steps": 20,
@@ -161,12 +163,12 @@ RECORDED: dict[str, dict[str, Any]] = {
 }
 
 
-def test_what_notebook_06_says_of_the_warm_up_is_in_its_log():
+def test_what_notebook_07_says_of_the_warm_up_is_in_its_log():
     log = ROOT / "results" / "adapters" / "movielens-smollm2-warmup" / "log.jsonl"
     losses = [json.loads(line)["token_loss"] for line in log.read_text(encoding="utf-8").splitlines()]
     bare = losses.count(0)  # no sentence in the step: the state stands right behind the prompt
     card = json.loads((log.parents[1] / "movielens-smollm2-recpo" / "adapter_card.json").read_text(encoding="utf-8"))
-    prose = " ".join(" ".join(source(cell) for cell in read("06_evaluation")["cells"]).split())
+    prose = " ".join(" ".join(source(cell) for cell in read("07_evaluation")["cells"]).split())
     said = f"bare prompt in {bare} of its {len(losses)} steps, and behind a sentence in {len(losses) - bare} (its log"
     assert said in prose
     assert f"the {card['steps']} steps of RecPO after it" in prose

@@ -51,6 +51,7 @@ def project(tmp_path):
     (tmp_path / "book" / "welcome.md").write_text("# Welcome\n\n```{include} _generated/times.md\n```\n")
     (tmp_path / "_config.yml").write_text(
         'title: T\nauthor: A\nonly_build_toc_files: true\nexecute: {execute_notebooks: "off"}\n'
+        "sphinx: {config: {html_extra_path: [book/_extra]}}\n"
     )
     (tmp_path / "_toc.yml").write_text(
         "format: jb-book\nroot: book/welcome\nchapters:\n- file: notebooks/01_first\n"

@@ -14,6 +14,8 @@ def test_render_skip_and_failure(executed, capsys):
     assert "3 s, 0.5 GB" in page.read_text()
     notebook = (executed / "_build" / "html" / "notebooks" / "01_first.html").read_text()
     assert 'alt="A pixel"' in notebook
+    former = executed / "_build" / "html" / "notebooks" / "05_gpu_training.html"
+    assert 'location.replace("06_gpu_training.html"' in former.read_text()
     capsys.readouterr()
     render.render(executed)
     assert "unchanged" in capsys.readouterr().out

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import stage
-from execute import BuildError
+from execute import BuildError, notebook_names
 
 
 def code(outputs=(), tags=()):
@@ -54,6 +54,12 @@ def test_staged_tree_has_pages_and_executed_notebooks(executed):
     first = sorted(path.read_bytes() for path in target.rglob("*") if path.is_file())
     stage.stage(executed, target)
     assert sorted(path.read_bytes() for path in target.rglob("*") if path.is_file()) == first
+
+
+def test_former_names_of_notebooks_lead_to_notebooks():
+    names = set(notebook_names())
+    assert set(stage.MOVED.values()) <= names
+    assert not names & set(stage.MOVED)
 
 
 def test_a_notebook_that_was_not_run_is_named(executed):
