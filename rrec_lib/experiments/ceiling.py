@@ -27,7 +27,7 @@ from rrec_lib.experiments.ablations import NOT_RUN
 from rrec_lib.experiments.reference import METRIC
 from rrec_lib.experiments.runner import SETTINGS, Options
 from rrec_lib.experiments.verdict import MARGIN
-from rrec_lib.model.frozen_states import FrozenStates
+from rrec_lib.model.frozen_states import FrozenStates, kept_frozen
 from rrec_lib.model.policy import Policy, load_policy
 from rrec_lib.model.prompts import MARKER, encode_items
 from rrec_lib.recommend.controls import cheat
@@ -66,23 +66,26 @@ def run_ceiling(options: Options, names: Sequence[str] = GIVEN, steps: int = 300
     profile = load_profile(options.profile, {**SETTINGS, **states_alone, **options.overrides})
     dataset = prepare_profile(profile)
     world = world_of(dataset)
-    for name in names:
-        path, settings = _report(options.out, profile, name, seed), settings_of(profile, steps=steps)
-        if path.is_file():
-            check_same(path, load_reports(path)[0].run.get("settings"), settings, "give the same ones, or move it away")
-            continue
-        folder = options.runs / profile.name / f"{_slug(name)}-{seed}"
-        policy, kept = load_policy(profile.model, seed), options.runs / "frozen"
-        text = text_of(name, world)
-        trainer = warm_up(
-            policy, dataset, profile, folder, seed, frozen=kept, texts=[text] if text else [], max_steps=steps
-        )
-        report, seconds = evaluate_given(policy, dataset, profile, trainer.frozen, name, text, seed)
-        spent = next(row for row in reversed(trainer.state.log_history) if TARGETS in row)
-        spent = {SPENT: spent[SPENT], TARGETS: spent[TARGETS]}
-        made = {"settings": settings, **spent, "evaluation_cpu_seconds": seconds}
-        save_reports(path, [report], profile.name, data_hash(dataset), seed, **made)
-        print(f"{name}: valid NDCG@20 {report.interval(METRIC):.3f}", flush=True)
+    with kept_frozen(options.runs) as kept:
+        for name in names:
+            path, settings = _report(options.out, profile, name, seed), settings_of(profile, steps=steps)
+            if path.is_file():
+                check_same(
+                    path, load_reports(path)[0].run.get("settings"), settings, "give the same ones, or move it away"
+                )
+                continue
+            folder = options.runs / profile.name / f"{_slug(name)}-{seed}"
+            policy = load_policy(profile.model, seed)
+            text = text_of(name, world)
+            trainer = warm_up(
+                policy, dataset, profile, folder, seed, frozen=kept, texts=[text] if text else [], max_steps=steps
+            )
+            report, seconds = evaluate_given(policy, dataset, profile, trainer.frozen, name, text, seed)
+            spent = next(row for row in reversed(trainer.state.log_history) if TARGETS in row)
+            spent = {SPENT: spent[SPENT], TARGETS: spent[TARGETS]}
+            made = {"settings": settings, **spent, "evaluation_cpu_seconds": seconds}
+            save_reports(path, [report], profile.name, data_hash(dataset), seed, **made)
+            print(f"{name}: valid NDCG@20 {report.interval(METRIC):.3f}", flush=True)
 
 
 def text_of(name: str, world: World) -> Text | None:

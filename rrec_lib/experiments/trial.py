@@ -22,6 +22,7 @@ from rrec_lib.experiments.ablations import ABLATIONS, WARMUP_ALONE
 from rrec_lib.experiments.reference import WITH, WITHOUT
 from rrec_lib.experiments.runner import SETTINGS, Options, Run, carry_out
 from rrec_lib.model.adapters import LOG, load_adapter
+from rrec_lib.model.frozen_states import kept_frozen
 from rrec_lib.model.policy import Policy
 from rrec_lib.training.callbacks import SPENT, TARGETS
 from rrec_lib.training.packed_sequences import successive_targets
@@ -85,14 +86,15 @@ def run_trial(
         ValueError: if a report or a folder is of a run with other settings.
     """
     print(describe_run(options.profile), flush=True)
-    for seed in seeds:
-        for budget in budgets:
-            for name in [one for one in arms if budget == EQUAL_TARGETS or one == WITHOUT]:
-                arm = ARMS[name]
-                profile = load_profile(options.profile, {**FOR_TRIAL, **options.overrides, **arm.knobs})
-                place = replace(options, out=options.out / budget)
-                own = Run(name, arm.control, seed, place, profile, 0.0, more={"steps": steps, "budget": budget})
-                carry_out(own, _Training(arm, budget, steps))
+    with kept_frozen(options.runs) as frozen:
+        for seed in seeds:
+            for budget in budgets:
+                for name in [one for one in arms if budget == EQUAL_TARGETS or one == WITHOUT]:
+                    arm = ARMS[name]
+                    profile = load_profile(options.profile, {**FOR_TRIAL, **options.overrides, **arm.knobs})
+                    place = replace(options, out=options.out / budget)
+                    own = Run(name, arm.control, seed, place, profile, 0.0, more={"steps": steps, "budget": budget})
+                    carry_out(own, _Training(arm, budget, steps, frozen))
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ class _Training:
     arm: Arm
     budget: str
     steps: tuple[int, int]
+    frozen: Path
 
     def __call__(self, run: Run, policy: Policy, dataset: DatasetDict) -> dict[str, Any]:
         source = run if self.arm.reads is None else replace(run, name=self.arm.reads)
@@ -112,7 +115,7 @@ class _Training:
             length = _as_long(run, length)
         taught = "+".join(run.profile.warmup.skills) or "bare"
         shared = source.below(run.options.runs).with_name(f"{taught}-{length}-{run.seed}")
-        logs = [_stage(run, "warmup", policy, dataset, shared, length)]
+        logs = [_stage(run, "warmup", policy, dataset, shared, length, frozen=self.frozen)]
         if self.arm.recpo:
             logs.append(_stage(run, "recpo", policy, dataset, source.below(run.options.runs), self.steps[1]))
         ends = [next(row for row in reversed(log) if TARGETS in row) for log in logs]
@@ -121,7 +124,7 @@ class _Training:
 
 
 def _stage(
-    run: Run, stage: str, policy: Policy, dataset: DatasetDict, folder: Path, steps: int
+    run: Run, stage: str, policy: Policy, dataset: DatasetDict, folder: Path, steps: int, **options: Any
 ) -> list[dict[str, Any]]:
     """Train a stage, or load its weights if another arm has trained it; the log's rows."""
     adapter = folder / f"{stage}-adapter"
@@ -129,9 +132,8 @@ def _stage(
     if stage == "warmup":
         profile = replace(profile, training=replace(profile.training, item_softmax="batch"))
     if not (adapter / LOG).is_file():
-        frozen = {"frozen": run.options.runs / "frozen"} if stage == "warmup" else {}
         train: Any = warm_up if stage == "warmup" else train_recpo
-        trainer = train(policy, dataset, profile, folder / stage, run.seed, max_steps=steps, **frozen)
+        trainer = train(policy, dataset, profile, folder / stage, run.seed, max_steps=steps, **options)
         save_stage(policy, trainer, adapter, dataset, profile, run.seed)
         log_lines(trainer.state.log_history, run.below(run.options.out, f"-{stage}.jsonl"))
     load_adapter(policy, adapter, catalogue_hash(dataset["items"]))

@@ -1,7 +1,9 @@
 """What the frozen layers make of ragged rows: computed once, kept on disk, shared by arms, seeds and epochs."""
 
 import hashlib
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -17,6 +19,13 @@ from rrec_lib.model.precision import check_finite
 from rrec_lib.model.ragged import Row, ragged_forward, ragged_hidden, ragged_row, ragged_rows
 
 LIMIT_GB = 8.0  # some 7 million tokens of SmolLM2-135M in bfloat16
+
+
+@contextmanager
+def kept_frozen(runs: Path) -> Iterator[Path]:
+    """The folder of what runs share, below theirs; deleted once all have ended well, so that a killed one goes on."""
+    yield runs / "frozen"
+    shutil.rmtree(runs / "frozen", ignore_errors=True)
 
 
 class FrozenStates:

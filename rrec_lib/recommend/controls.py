@@ -8,7 +8,6 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from rrec_lib.data.examples import Example
-from rrec_lib.model.prompts import item_name
 from rrec_lib.training.skills import SKILLS, World, labels
 
 
@@ -93,7 +92,7 @@ def swap_titles(texts: Sequence[str], examples: Sequence[Example], world: World)
     """
     order = np.random.default_rng(0).permutation(len(world.items)).tolist()
     place = {item: i for i, item in enumerate(order)}
-    longest = sorted(range(len(world.items)), key=lambda item: -len(item_name(world.items[item])))
+    longest = sorted(range(len(world.items)), key=lambda item: -len(world.names[item]))
     swaps = []
     for text, example in zip(texts, examples, strict=True):
         named, seen = _named(text, longest, world), set(example["seen"])
@@ -107,7 +106,7 @@ def swap_titles(texts: Sequence[str], examples: Sequence[Example], world: World)
         if added is None:
             swaps.append(TitleSwap(text))
             continue
-        old, new = (item_name(world.items[item]) for item in (removed, added))
+        old, new = (world.names[item] for item in (removed, added))
         swaps.append(TitleSwap(f"{text[:at]}{new}{text[at + len(old) :]}", removed, added))
     return swaps
 
@@ -116,7 +115,7 @@ def _named(text: str, longest: Sequence[int], world: World) -> list[tuple[int, i
     """Where a text names which item; of a title that holds another, the longer one counts."""
     found = []
     for item in longest:
-        name = item_name(world.items[item])
+        name = world.names[item]
         if (at := text.rfind(name)) >= 0:
             found.append((at, item))
             text = text[:at] + "\0" * len(name) + text[at + len(name) :]

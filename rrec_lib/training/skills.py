@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from datasets import DatasetDict
 
@@ -16,6 +17,7 @@ from rrec_lib.data.examples import Example, Item
 from rrec_lib.model.prompts import item_name
 
 LIST = r"[^.;:]+?"
+NAME_WORDS = 6  # of a title that no year ends: a shop's run to forty
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,21 @@ class World:
     items: Sequence[Item]
     neighbours: Sequence[Sequence[int]]
 
-    def named(self, name: str) -> int | None:
-        """The item of that name."""
-        return next((row for row, item in enumerate(self.items) if item_name(item) == name), None)
+    @cached_property
+    def names(self) -> list[str]:
+        """What texts call each item: title and year, or a title's first words where no other title begins so."""
+        whole = [item_name(item) for item in self.items]
+        short = [
+            name if item.get("year") else " ".join(name.split()[:NAME_WORDS]).rstrip(",;:-–|&( ")
+            for name, item in zip(whole, self.items, strict=True)
+        ]
+        alike = Counter(short)
+        return [name if alike[cut] > 1 or not cut else cut for name, cut in zip(whole, short, strict=True)]
+
+    @cached_property
+    def rows(self) -> dict[str, int]:
+        """Item of each name; of items with the same name the first."""
+        return {name: row for row, name in reversed(list(enumerate(self.names)))}
 
 
 @dataclass(frozen=True)
@@ -88,11 +102,11 @@ def _mostly_from(example: Example, world: World, era: str) -> bool:
 
 def _goes_with(example: Example, world: World, pair: str) -> bool:
     name, others = pair.split("\n")  # no title holds one
-    had = world.named(name)
+    had = world.rows.get(name)
     near = set(world.neighbours[had]) if had is not None and had in example["history"] else set()
     parts = others.split(" and ")  # without years, two names and one with an "and" look alike
     cuts = [(others,), *((" and ".join(parts[:i]), " and ".join(parts[i:])) for i in range(1, len(parts)))]
-    return any(all(world.named(name) in near for name in cut) for cut in cuts)
+    return any(all(world.rows.get(name) in near for name in cut) for cut in cuts)
 
 
 def _shift(example: Example, world: World) -> dict[str, float]:
@@ -131,8 +145,8 @@ def association(example: Example, world: World) -> str:
     for _, row in reversed(order):
         near = [other for other in world.neighbours[row] if other not in seen][:2]
         if near:
-            names = " and ".join(item_name(world.items[other]) for other in near)
-            return f"People who liked {item_name(world.items[row])} also liked {names}."
+            names = " and ".join(world.names[other] for other in near)
+            return f"People who liked {world.names[row]} also liked {names}."
     return idle(example, world)
 
 

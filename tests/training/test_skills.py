@@ -75,3 +75,17 @@ def test_titles_without_years_or_with_a_stroke_are_told_apart():
     for said, true in ((text, True), (text.replace("Glue", "Saw"), False), (text.replace(" and Glue", ""), True)):
         _, stated = read(said)
         assert [is_true(statement, example, world) for statement in stated] == [true]
+
+
+def test_long_titles_are_cut_where_they_stay_apart():
+    long = "Heavy duty packing tape, six rolls, clear, 2 inches wide"
+    same = ["One two three four five six left", "One two three four five six right"]
+    world = World([{"title": title} for title in (long, *same, "Glue")], [[1, 2], [0], [0], [0]])
+    assert world.names == ["Heavy duty packing tape, six rolls", *same, "Glue"]
+    example = {"history": [0], "history_ratings": [5.0], "seen": [0]}
+    text = SKILLS["association"](example, world)
+    assert text == f"People who liked {world.names[0]} also liked {same[0]} and {same[1]}."
+    _, stated = read(text)
+    assert [is_true(statement, example, world) for statement in stated] == [True]
+    films = World([{"title": "A film with a title of eight words", "year": 1999}], [[]])
+    assert films.names == ["A film with a title of eight words (1999)"]

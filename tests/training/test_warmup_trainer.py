@@ -180,3 +180,22 @@ def test_a_log_says_what_was_spent_on_how_many_targets(smoke_profile, smoke_data
     assert 0 < seconds[0] < seconds[1] < seconds[2]
     batches = [batch["successive"] for batch in trainer.get_train_dataloader()][:3]
     assert targets == [sum(len(row) for batch in batches[:n] for row in batch) for n in (1, 2, 3)]
+
+
+def test_what_runs_share_is_deleted_once_all_have_ended_well(tmp_path):
+    folder = tmp_path / "frozen"
+
+    def run(ends):
+        with frozen_states.kept_frozen(tmp_path) as shared:
+            assert shared == folder
+            folder.mkdir(exist_ok=True)
+            ends()
+
+    def killed():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(killed)
+    assert folder.is_dir()  # what was computed is there for the run that goes on
+    run(lambda: None)
+    assert not folder.exists()
