@@ -12,7 +12,7 @@ from execute import ROOT, notebook_names
 KINDS = ("code", "prediction", "investigation")
 HEADING = re.compile(r"^### (\d\d\.\d+) · (.+)$", re.MULTILINE)
 FOLDED = re.compile(r"<details>\s*<summary>(.*?)</summary>\s*(.*?)\s*</details>", re.DOTALL)
-CHECK = re.compile(r"\bnb(\d\d)\.check_\w+\(")
+CHECK = re.compile(r"\s*(nb\d\d|board)\.check_\w+\(")
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def source(cell: dict[str, Any]) -> str:
 
 
 def is_check(cell: dict[str, Any]) -> bool:
-    """Whether a cell checks an answer."""
-    return cell["cell_type"] == "code" and bool(CHECK.search(source(cell)))
+    """Whether a cell does nothing but check an answer."""
+    return cell["cell_type"] == "code" and bool(CHECK.match(source(cell)))
 
 
 def regions(cells: list[dict[str, Any]]) -> dict[str, range]:
@@ -72,10 +72,9 @@ def regions(cells: list[dict[str, Any]]) -> dict[str, range]:
     keeps neither a cell's id nor all of its metadata."""
     starts = []
     for place, cell in enumerate(cells):
-        if cell["cell_type"] == "markdown" and re.search(r"^##? ", source(cell), re.MULTILINE):
-            starts.append((place, ""))
-        if cell["cell_type"] == "markdown" and (match := HEADING.search(source(cell))):
-            starts.append((place, match[1]))
+        text = re.sub(r"^```.*?^```", "", source(cell), flags=re.DOTALL | re.MULTILINE)
+        if cell["cell_type"] == "markdown" and (match := re.search(r"^##? |" + HEADING.pattern, text, re.MULTILINE)):
+            starts.append((place, match[1] or ""))
     ends = [place for place, _ in starts[1:]] + [len(cells)]
     return {name: range(start, end) for (start, name), end in zip(starts, ends, strict=True) if name}
 
