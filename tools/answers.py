@@ -1,7 +1,7 @@
 """Run the cells of a returned notebook in this process, confined, and hand its answers to the one that marks them.
 
-Started by ``mark.py``. It is asked on standard input, in pickles of its trusted parent, and answers on standard output,
-in JSON: whatever the cells do here, they can only change their own answers.
+Started by ``asking.py``, its trusted parent, which asks on standard input, in pickles, and is answered on standard
+output, in JSON: whatever the cells do here, they can only change their own answers.
 """
 
 import json
@@ -38,6 +38,7 @@ class Host:
         signal.signal(signal.SIGALRM, self._late)
 
     def _late(self, *_: Any) -> None:
+        self.watch.refused.append(f"running for more than {self.seconds:g} s")
         raise Late(f"it ran for more than {self.seconds:g} s")
 
     def keep(self, thing: Any) -> int:
@@ -140,7 +141,8 @@ def serve(host: Host, questions: BinaryIO, answers: BinaryIO) -> None:
             reply, raised = ask(host.answer, question, *arguments).decode(), None
         except BaseException as problem:  # theirs, whatever it is: SystemExit too
             reply, raised = "null", in_words(problem)
-        head = json.dumps({"raised": raised, "refused": host.watch.refused})
+        head = json.dumps({"raised": raised, "refused": host.watch.refused[:20]})
+        host.watch.refused.clear()
         write(answers, f"{head}\n{reply}".encode())
 
 

@@ -4,6 +4,7 @@ import ast
 import json
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,7 @@ def regions(cells: list[dict[str, Any]]) -> dict[str, range]:
         text = re.sub(r"^```.*?^```", "", source(cell), flags=re.DOTALL | re.MULTILINE)
         if cell["cell_type"] == "markdown" and (match := re.search(r"^##? |" + HEADING.pattern, text, re.MULTILINE)):
             starts.append((place, match[1] or ""))
-    ends = [place for place, _ in starts[1:]] + [len(cells)]
-    return {name: range(start, end) for (start, name), end in zip(starts, ends, strict=True) if name}
+    return {name: range(start, end) for (start, name), (end, _) in pairwise([*starts, (len(cells), "")]) if name}
 
 
 def defined(code: str) -> tuple[str, ...]:

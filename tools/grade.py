@@ -22,9 +22,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from asking import Limits, caches
 from execute import OFFLINE, ROOT, BuildError
 from exercise_cells import companion_names, read_notebook, regions
-from mark import Key, Limits, Mark, caches, mark
+from mark import Key, Mark, mark
 
 LONG = 500  # characters of what a check or an error said
 
