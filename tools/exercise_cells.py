@@ -13,7 +13,7 @@ from execute import ROOT, notebook_names
 KINDS = ("code", "prediction", "investigation")
 HEADING = re.compile(r"^### (\d\d\.\d+) · (.+)$", re.MULTILINE)
 FOLDED = re.compile(r"<details>\s*<summary>(.*?)</summary>\s*(.*?)\s*</details>", re.DOTALL)
-CHECK = re.compile(r"\s*(nb\d\d|board)\.check_\w+\(")
+CHECK = re.compile(r"\s*nb\d\d\.check_\w+\(")
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,9 @@ def _read(name: str, cells: list[dict[str, Any]], places: range) -> Exercise:
     given = title["metadata"].get("exercise", {})
     if given.get("id") != name or given.get("kind") not in KINDS:
         raise ValueError(f"exercise {name}: its title cell's metadata should hold its id and kind, not {given}")
-    stubs = [source(cell) for cell in own if "exercise" in cell["metadata"].get("tags", [])]
-    checks = [source(cell) for cell in own if is_check(cell)]
+    code = [cell for cell in own if cell["cell_type"] == "code"]
+    stubs = [source(cell) for cell in code if "exercise" in cell["metadata"].get("tags", [])]
+    checks = [source(cell) for cell in code if "check_" in source(cell) and source(cell) not in stubs]
     prose = "\n\n".join(source(cell) for cell in own if cell["cell_type"] == "markdown")
     folded = dict(FOLDED.findall(prose))
     fence = re.search(r"```python\n(.*?)```", folded.get("Solution", ""), re.DOTALL)

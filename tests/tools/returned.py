@@ -53,7 +53,7 @@ SOLUTIONS = {
 def companion() -> dict:
     """The notebook of exercises, as the book would hold it."""
     code, text = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
-    head = "import math\n\nimport torch\n\nfrom rrec_lib.exercises import board, nb01, nb05, nb08"
+    head = "import math\n\nimport torch\n\nfrom rrec_lib.exercises import nb01, nb05, nb08, board as nb00"
     stubs = {
         "05.3": function("my_rloo", "rewards", STUB),
         "05.4": function("my_top", "scores, seen, k", STUB),
@@ -64,7 +64,7 @@ def companion() -> dict:
     checks = {
         "05.3": "nb05.check_rloo(my_rloo);",
         "05.4": "nb01.check_top_k(my_top);",
-        "05.5": "board.check_tie((my_ndcg, my_hit));",
+        "05.5": "nb00.check_tie((my_ndcg, my_hit));",
         "05.6": "nb08.check_token_loss(my_loss);",
         "05.7": "nb08.check_advantage_test(my_test);",
     }

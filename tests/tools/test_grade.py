@@ -8,6 +8,7 @@ from pathlib import Path
 import answer_values
 import exercise_cells
 import grade
+import handouts
 import numpy as np
 import pandas as pd
 import pytest
@@ -193,6 +194,22 @@ def test_other_things_are_refused_or_kept(value):
 def test_messages_that_no_answer_would_send_are_refused(message):
     with pytest.raises((ValueError, KeyError)):
         answer_values.loads(message.encode(), lambda n: n, lambda n, t: t)
+
+
+@pytest.mark.slow
+def test_the_books_own_solutions_get_full_marks_and_its_stubs_none(tmp_path):
+    kinds = {"solutions": handouts.for_teachers, "student": handouts.for_students}
+    for name in exercise_cells.companion_names():
+        for kind, make in kinds.items():
+            path = tmp_path / "in" / kind / f"{name}.ipynb"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(make(exercise_cells.read_notebook(name))), encoding="utf-8")
+    for one in grade.grade(tmp_path / "in", tmp_path / "out", SEED, "smoke", Limits(), 2):
+        assert one.marks
+        assert one.problems == (), one.path
+        assert one.points == (one.possible(by_hand=False) if one.identifier == "solutions" else 0), [
+            (mark.exercise.id, mark.said) for mark in one.marks if (mark.points == 0) == (one.identifier == "solutions")
+        ]
 
 
 @pytest.mark.slow
