@@ -4,14 +4,15 @@ Started by ``asking.py``, its trusted parent, which asks on standard input, in p
 output, in JSON: whatever the cells do here, they can only change their own answers.
 """
 
+import inspect
 import json
 import os
-import random
 import signal
 import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FunctionType
 from typing import Any, BinaryIO
 
 import answer_values
@@ -110,9 +111,15 @@ def state_of(argument: Any) -> Any:
             return argument.get_state()
         case np.random.Generator():
             return argument.bit_generator.state
-        case random.Random():
-            return argument.getstate()
+        case FunctionType():
+            return [state_of(part) for part in parts_of(argument)]
     return None
+
+
+def parts_of(function: FunctionType) -> list[Any]:
+    """What a function of ours may count in: its defaults, and what it closes over, other functions left out."""
+    held = [*(function.__defaults__ or ()), *inspect.getclosurevars(function).nonlocals.values()]
+    return [part for part in held if not isinstance(part, FunctionType)]
 
 
 def in_words(problem: BaseException) -> tuple[str, str]:

@@ -18,13 +18,14 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import answer_values
 import dill
 import numpy as np
 import torch
-from answers import wants_gradient
+from answers import parts_of, wants_gradient
 from execute import ROOT
 
 PROGRAM = Path(__file__).with_name("answers.py")
@@ -198,6 +199,9 @@ def put_back(argument: Any, state: Any) -> None:
             argument.set_state(state)
         case np.random.Generator():
             argument.bit_generator.state = state
+        case FunctionType():
+            for part, its in zip(parts_of(argument), state, strict=True):
+                put_back(part, its)
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -97,6 +97,7 @@ def test_where_nothing_folds_the_choices_stand_without_their_reasons(load):
 def test_a_notebook_gets_html_and_a_console_text(monkeypatch, load):
     shown = []
     monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
-    monkeypatch.setattr(quiz, "load_quiz", lambda chapter: load(QUESTIONS))
+    questions = load(QUESTIONS)
+    monkeypatch.setattr(quiz, "load_quiz", lambda chapter: questions)
     quiz.quiz("05")
     assert [sorted(data) for data in shown] == [["text/html", "text/plain"]]

@@ -1,6 +1,7 @@
 """Grading returned notebooks: what gets marks, what gets none, and what can't stop the others."""
 
 import csv
+import json
 import random
 from fractions import Fraction
 from pathlib import Path
