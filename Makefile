@@ -4,7 +4,7 @@ PROFILE ?= cpu
 PY := .venv/bin/python
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest
 .DEFAULT_GOAL := help
-.PHONY: help book test test-slow smoke notebooks lint links format test-browser env model colab-like test-versions lock colab-links wheel record-times reference-run gpu-run plan-page readme clean
+.PHONY: help book student solutions grade test test-slow smoke notebooks lint links format test-browser env model colab-like test-versions lock colab-links wheel record-times reference-run gpu-run plan-page readme clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,6 +14,16 @@ help: ## this list
 book: env ## run every notebook on the cpu profile and render the book to _build/html
 	@$(PY) tools/execute.py --profile cpu
 	@$(PY) tools/render.py
+
+student: env ## the notebooks without solutions, into _build/student
+	@$(PY) tools/handouts.py student
+
+solutions: env ## the notebooks with their stubs filled, into _build/solutions
+	@$(PY) tools/handouts.py solutions
+
+grade: env ## grade the returned notebooks in SUBMISSIONS=folder, into _build/grades (ARGS="--help": its options)
+	@test -n "$(SUBMISSIONS)$(findstring --help,$(ARGS))" || { echo "error: name the folder: make grade SUBMISSIONS=folder" >&2; exit 1; }
+	@$(PY) tools/grade.py $(if $(SUBMISSIONS),"$(SUBMISSIONS)") $(ARGS)
 
 test: env ## all tests, the notebooks on the smoke profile included
 	@$(PYTEST) -n 2 --dist loadfile

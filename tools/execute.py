@@ -58,6 +58,7 @@ def inputs(name: str, profile: str, root: Path = ROOT) -> list[Path]:
         and not path.relative_to(root / "rrec_lib").as_posix().startswith(UNREAD)
     ]
     library += root.glob("*.py")  # RecPO in one file
+    library += (root / "rrec_lib" / "exercises" / "quizzes").glob(f"{name[:2]}.yaml")
     shipped = [path for folder in ("data", "results") for path in (root / folder).rglob("*") if path.is_file()]
     unread = (root / "results" / "times.json", root / "results" / "gpu")  # of runs elsewhere; no notebook reads them
     shipped = [path for path in shipped if not any(path.is_relative_to(other) for other in unread)]

@@ -1,6 +1,7 @@
 """Put the pages and the executed notebooks together in _build/src, from which the book is rendered."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ def stage(source: Path, target: Path, profile: str = "cpu") -> None:
     for path in (source / "_config.yml", source / "_toc.yml", *source.glob("*.py")):  # pages show pieces of code
         shutil.copy(path, target / path.name)
     (target / "notebooks").mkdir()
+    (target / "_toc.yml").write_text(with_companions((source / "_toc.yml").read_text(), notebook_names(source)))
     for name in notebook_names(source):
         executed = source / "_build" / "executed" / profile / f"{name}.ipynb"
         if not executed.exists():
@@ -75,6 +77,16 @@ def stage(source: Path, target: Path, profile: str = "cpu") -> None:
     pages |= {f"baselines-{name}": baselines_table(source, name) for name in DATA_SETS}
     for name, text in pages.items():
         (generated / f"{name}.md").write_text(text, encoding="utf-8")
+
+
+def with_companions(contents: str, names: list[str]) -> str:
+    """The table of contents, where each chapter's notebook of exercises stands below the chapter."""
+
+    def place(match: re.Match[str]) -> str:
+        line, indent, name = match[0], match[1], f"{match[2]}_exercises"
+        return f"{line}\n{indent}  sections:\n{indent}  - file: notebooks/{name}" if name in names else line
+
+    return re.sub(r"^( *)- file: notebooks/(\w+)$", place, contents, flags=re.MULTILINE)
 
 
 def stage_notebook(notebook: dict[str, Any], name: str) -> dict[str, Any]:

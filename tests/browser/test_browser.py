@@ -23,6 +23,7 @@ PAGES = sorted(
     if path.stem not in MOVED
 )
 NOTEBOOKS = [page for page in PAGES if page.startswith("notebooks/")]
+COMPANIONS = [page for page in NOTEBOOKS if page.endswith("_exercises.html")]
 SPECIAL = ["index.html", "search.html"]
 MATHS = [page for page in PAGES if 'class="math' in (HTML / page).read_text(encoding="utf-8")]
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
@@ -189,7 +190,7 @@ def test_figures_have_alt_texts_and_load(survey):
             assert len(alt) >= 40, f"{path}: {src} has alt text {alt!r}"
             assert not re.search(r"\.(png|svg|jpg)$", alt)
             assert loaded, f"{path}: {src} did not load"
-        assert found["images"] or path not in NOTEBOOKS, f"{path} has no figure"
+        assert found["images"] or path not in NOTEBOOKS or path in COMPANIONS, f"{path} has no figure"
 
 
 def test_mathematics_is_typeset(survey):
@@ -268,6 +269,43 @@ def test_the_theme_button_changes_the_theme(visit):
         page.locator("button.theme-switch-button:visible").first.click()
         seen.add(page.evaluate("() => document.documentElement.dataset.theme"))
     assert seen == {"light", "dark"}
+
+
+CONTRAST = """element => {
+    const numbers = colour => colour.match(/[\\d.]+/g).map(Number);
+    const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
+        .map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+        .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
+    let ground = element;
+    while ((numbers(getComputedStyle(ground).backgroundColor)[3] ?? 1) === 0) ground = ground.parentElement;
+    const both = [getComputedStyle(element).color, getComputedStyle(ground).backgroundColor].map(numbers).map(light);
+    return (Math.max(...both) + .05) / (Math.min(...both) + .05); }"""
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+@pytest.mark.parametrize("viewport", [PHONE, DESKTOP])
+def test_a_quiz_unfolds_by_keyboard_without_scripts_and_can_be_read(visit, scheme, viewport):
+    require(COMPANIONS)
+    for path in COMPANIONS:
+        page = visit(path, color_scheme=scheme, viewport=viewport, java_script_enabled=False)
+        choices = page.locator(".rrec-quiz details")
+        assert choices.count() >= 15
+        assert page.locator(".rrec-quiz details[open]").count() == 0
+        choice, reason = choices.first, choices.first.locator("div")
+        assert not reason.is_visible()
+        choice.locator("summary").focus()
+        page.keyboard.press("Enter")
+        assert re.match(r"✓ Right\. \S|✗ No\. \S", reason.inner_text())
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_a_quiz_has_contrast(visit, scheme):
+    require(COMPANIONS)
+    page = visit(COMPANIONS[0], color_scheme=scheme)
+    for part in ("summary", "p", "details div"):
+        assert page.locator(f".rrec-quiz {part}").first.evaluate(CONTRAST) >= 4.5
+    page.add_style_tag(content=".rrec-quiz { color: #888; background: #777 }")
+    assert page.locator(".rrec-quiz p").first.evaluate(CONTRAST) < 4.5  # so the check can fail
 
 
 def luminance(page, selector: str) -> float:

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import execute
+import exercise_cells
 import pytest
 import setup_cell
 import stage
@@ -30,7 +31,7 @@ def tagged(notebook: dict, tag: str) -> list[dict]:
 
 
 def test_the_notebooks_are_there_one_per_number():
-    numbers = [name[:2] for name in NAMES]
+    numbers = [name[:2] for name in exercise_cells.chapter_names()]
     assert [number for number in numbers if number != "04"] == ["01", "02", "03", "05", "06", "07", "08", "09"]
     assert numbers.count("04") <= 1  # policy gradients: not written yet
 
@@ -55,7 +56,7 @@ class TestForm:
 
     def test_sizes(self, name):
         notebook = read(name)
-        assert len(notebook["cells"]) <= 40
+        assert len(notebook["cells"]) <= (49 if name.endswith("_exercises") else 40)
         for number, cell in enumerate(notebook["cells"], 1):
             lines = source(cell).splitlines()
             if cell["cell_type"] == "code":
@@ -72,12 +73,6 @@ class TestForm:
     def test_no_directives_that_colab_shows_raw(self, name):
         prose = [source(cell) for cell in read(name)["cells"] if cell["cell_type"] == "markdown"]
         assert [text for text in prose if DIRECTIVE.search(text)] == []
-
-    def test_two_exercises_with_hint_and_solution(self, name):
-        notebook = read(name)
-        assert len(tagged(notebook, "exercise")) >= 2
-        prose = "\n".join(source(cell) for cell in notebook["cells"] if cell["cell_type"] == "markdown")
-        assert prose.count("<details") == prose.count("</details>") >= 2 * len(tagged(notebook, "exercise"))
 
 
 def test_the_directive_check_sees_directives():
@@ -212,27 +207,31 @@ def test_smoke_run(smoke_run):
     assert record["cpu_seconds"] < 2 * 40  # the budget is 40 s on 2 cores; the clock would count what runs beside it
     assert record["peak_mb"] < 8000
 
-    recorded = json.loads((results / f"{name}.json").read_text(encoding="utf-8"))
-    assert recorded["profile"] == "smoke"
-    assert recorded["seed"] == 0
-    assert recorded["command"]
-    assert recorded["device"]
-    figures = list(numbers(recorded["figures"]))
-    assert figures
-    assert all(math.isfinite(figure) for figure in figures)
-    for path, expected in RECORDED.get(name, {}).items():
-        assert look_up(recorded["figures"], path) == close(expected), path
+    chapter = name in exercise_cells.chapter_names()
+    if chapter:
+        recorded = json.loads((results / f"{name}.json").read_text(encoding="utf-8"))
+        assert recorded["profile"] == "smoke"
+        assert recorded["seed"] == 0
+        assert recorded["command"]
+        assert recorded["device"]
+        figures = list(numbers(recorded["figures"]))
+        assert figures
+        assert all(math.isfinite(figure) for figure in figures)
+        for path, expected in RECORDED.get(name, {}).items():
+            assert look_up(recorded["figures"], path) == close(expected), path
 
     staged = stage.stage_notebook(executed, name)  # refuses stderr and figures without alt text
     shown = [cell["metadata"].get("mystnb", {}) for cell in staged["cells"]]
     alts = [cell["image"]["alt"] for cell in shown if "image" in cell]
-    assert alts
+    assert alts or not chapter
     assert all(len(alt) >= 40 and re.search(r"\d", alt) for alt in alts)
 
     printed = "\n".join(
         "".join(output.get("text", "")) for cell in executed["cells"] for output in cell.get("outputs", [])
     )
-    assert printed.count("nothing to check yet") == len(tagged(executed, "exercise"))
+    kinds = [cell["metadata"].get("exercise", {}).get("kind") for cell in executed["cells"]]
+    checked = len(tagged(executed, "exercise")) - kinds.count("investigation")
+    assert printed.count("nothing to check yet") == checked
     shown = [text for cell in executed["cells"] for output in cell.get("outputs", []) for text in texts(output)]
     assert [text for text in shown if re.search(r"\bNaN\b", text)] == []  # says nothing to a reader
 

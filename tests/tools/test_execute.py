@@ -66,6 +66,8 @@ def test_killed_kernel_is_a_failure_too(project):
         ("rrec_lib/experiments/ablations.py", True),
         ("rrec_lib/exercises/nb01.py", True),
         ("rrec_lib/exercises/nb02.py", False),
+        ("rrec_lib/exercises/quizzes/01.yaml", True),
+        ("rrec_lib/exercises/quizzes/02.yaml", False),
         ("data/ratings.csv", True),
         ("book/welcome.md", False),
         ("results/gpu/device/tests.json", False),

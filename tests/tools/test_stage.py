@@ -4,6 +4,7 @@ import json
 
 import pytest
 import stage
+import yaml
 from execute import BuildError, notebook_names
 
 
@@ -76,3 +77,10 @@ def test_times_say_where_they_are_from(executed):
     table = stage.times_table(executed)
     assert "| 10 s, 0.3 GB | 3 s, 0.5 GB |" in table
     assert "`smoke`: recorded run (`results/times.json`), 8 cores." in table
+
+
+def test_a_notebook_of_exercises_stands_below_its_chapter():
+    contents = "chapters:\n  - file: notebooks/01_first\n  - file: notebooks/02_second\n  - file: book/page\n"
+    staged = yaml.safe_load(stage.with_companions(contents, ["01_first", "01_first_exercises", "02_second"]))
+    below = {"file": "notebooks/01_first", "sections": [{"file": "notebooks/01_first_exercises"}]}
+    assert staged == {"chapters": [below, {"file": "notebooks/02_second"}, {"file": "book/page"}]}
