@@ -140,7 +140,7 @@ def test_the_sample_answer_finds_what_it_says(exercises_of, capsys):
     found = {rows: values.mean().item() for rows, values in names["draws"].items()}
     assert found[1] == pytest.approx(1)
     assert found[2] == pytest.approx(0.7, abs=0.05)
-    assert found[16] == pytest.approx(0.2, abs=0.05)
+    assert 0 < found[16] < 0.2
     assert found[32] == 0
     assert min(values.min() for values in names["draws"].values()) >= 0
     assert "4 rows: in order 0.00" in capsys.readouterr().out
