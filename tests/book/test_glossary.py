@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import exercise_cells
+import glossary
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -12,7 +13,6 @@ ASIDE = re.compile(  # citations, code, formulas, targets of links, HTML, addres
     r"\{cite[^`]*`[^`]*`|`[^`]+`|\$\$.*?\$\$|\$[^$]+\$|(?<=\])\([^)]*\)|<[^>]+>|https?://\S+", re.DOTALL
 )
 ABBREVIATION = re.compile(r"(?<![\w-])[A-Z]{2,}\d*(?![\w-])")
-LINKED = re.compile(r"\[((?!glossary\])[^\]]+)\]\((?:\.\./)?(?:\.\./)?(?:book/)?glossary\.md[^)]*\)")
 # Anybody's words, names of institutions, licences and files, and names of methods that the text only cites.
 EVERYDAY = set(re.split(r"\s+", """ACM AMD ARM ASCII BY CC CD CHANGELOG CITATION CONTRIBUTING CPU CSV CUDA GB GPT GPU
 HTML ISO JSON LICENSE LLM MB MIT NVIDIA PDF PNG RBO RTX SDPO SECURITY URL USB UTC UTF WSL YAML"""))  # fmt: skip
@@ -76,14 +76,7 @@ def without_code(text: str) -> str:
     return "\n".join(kept)
 
 
-def terms(page: str) -> set[str]:
-    """The glossary's terms, in small letters."""
-    block = re.search(r"^```\{glossary\}\n:sorted:\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
-    assert block
-    return {line.lower() for line in re.findall(r"^\S.*$", block.group(1), re.MULTILINE)}
-
-
-GLOSSARY = terms((ROOT / "book" / "glossary.md").read_text(encoding="utf-8"))
+GLOSSARY = glossary.terms((ROOT / "book" / "glossary.md").read_text(encoding="utf-8"))
 PAGES = [
     path
     for pattern in ("README.md", "book/**/*.md", "notebooks/*.ipynb")
@@ -92,28 +85,22 @@ PAGES = [
 ]
 
 
-def defined(word: str, glossary: set[str] = GLOSSARY) -> bool:
-    """Whether a term is in the glossary, in the plural too."""
-    word = " ".join(word.split()).lower()
-    return bool({word, word.removesuffix("s"), word.removesuffix("es")} & glossary)
-
-
-def missing(text: str, glossary: set[str] = GLOSSARY) -> list[str]:
+def missing(text: str, known: set[str] = GLOSSARY) -> list[str]:
     """What a text uses and the glossary lacks: abbreviations, words of the field, terms that are linked to it."""
     plain = ASIDE.sub(" ", without_code(text))
     found = {IN_FULL.get(word, word) for word in ABBREVIATION.findall(plain) if word not in EVERYDAY}
     found |= {IN_FULL.get(word, word) for word in INSIDE.findall(plain) if not {word, word[:-1]} & (NAMES | EVERYDAY)}
     found |= set(INTRODUCED.findall(plain))
     found |= {word for word in FIELD if re.search(rf"(?<![\w-]){re.escape(word)}s?(?![\w-])", plain)}
-    found |= set(LINKED.findall(text)) | set(USE.findall(text))
-    return sorted(" ".join(word.split()) for word in found if not defined(word, glossary))
+    found |= set(glossary.LINKED.findall(text)) | set(USE.findall(text))
+    return sorted(" ".join(word.split()) for word in found if not glossary.term(word, known))
 
 
 def assumed(notebook: str) -> list[str]:
     """The terms that a notebook's opening box lists as assumed, each a link to the glossary."""
     box = [line.removeprefix(">").strip() for line in notebook.splitlines() if line.startswith(">")]
     listed = re.search(r"\*\*Terms assumed\*\*(.*?)(?:\*\*|$)", " ".join(box))
-    return LINKED.findall(listed[1]) if listed else []
+    return glossary.LINKED.findall(listed[1]) if listed else []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -125,7 +112,7 @@ def test_every_term_of_a_page_is_in_the_glossary(page):
 def test_a_chapters_box_lists_the_terms_it_assumes(name):
     listed = assumed(prose(ROOT / "notebooks" / f"{name}.ipynb"))
     assert listed
-    assert [word for word in listed if not defined(word)] == []
+    assert [word for word in listed if not glossary.term(word, GLOSSARY)] == []
     assert len(set(listed)) == len(listed)
 
 
@@ -160,8 +147,17 @@ def test_the_check_sees_what_a_glossary_lacks(text, lacks):
     assert missing(text, {"policy"}) == lacks
 
 
+def test_links_become_references_to_terms():
+    known = glossary.terms("```{glossary}\n:sorted:\n\nratio\nimportance ratio\n    One over the other.\n```\n")
+    assert known == {"ratio", "importance ratio"}
+    text = "> [importance\n> ratio](../book/glossary.md), [Ratios](../book/glossary.md)"
+    changed = "> {term}`importance ratio <importance ratio>`, {term}`Ratios <ratio>`"
+    page = "[the glossary](../book/glossary.md)"
+    assert glossary.with_terms(f"{text}, {page}", known) == f"{changed}, {page}"
+
+
 def test_the_words_looked_for_are_terms_and_are_used():
     everything = "\n".join(prose(page) for page in PAGES)
     used = [word for word in FIELD if re.search(rf"(?<![\w-]){re.escape(word)}", everything, re.IGNORECASE)]
     assert len(used) > 140
-    assert [word for word in FIELD if not defined(word)] == []
+    assert [word for word in FIELD if not glossary.term(word, GLOSSARY)] == []
