@@ -1,6 +1,7 @@
 """Notebook 08's checks: the stub and plausible wrong answers fail, the printed solution passes."""
 
 import re
+from typing import Any
 
 import exercise_cells
 import pytest
@@ -135,7 +136,7 @@ def test_the_sample_answer_finds_what_it_says(exercises_of, capsys):
     code = exercises["08.7"].folded["A sample answer"].split("```python\n")[1].split("```")[0]
     generator = torch.Generator().manual_seed(0)
     batch = grpo_advantages(torch.rand(8, 4, generator=generator)).flatten()
-    names = {"torch": torch, "batch": batch, "generator": generator}
+    names: dict[str, Any] = {"torch": torch, "batch": batch, "generator": generator}
     exec(code, names)
     found = {rows: values.mean().item() for rows, values in names["draws"].items()}
     assert found[1] == pytest.approx(1)
