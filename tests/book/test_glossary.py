@@ -44,9 +44,9 @@ standard error, supervised, taught model, text similarity, token, tokenizer, TOS
 valid, variance, vocabulary, window""",
 )
 # Names in which capitals stand inside: institutions, file formats, programs, other works and models.
-NAMES = set(re.split(r"\s+", """CommonMark DeepSeekMath GiB GitHub GroupLens LLaRA LiGR MathJax MyST NeurIPS NumPy
-OneRec OpenOneRec PyTorch Qwen2 RRec RecBole RecTools TeX TiiS YRYangang arXiv macOS"""))  # fmt: skip
-INSIDE = re.compile(r"(?<![\w-])(?=\w*[a-z])\w*[^\W\d_]\w*[A-Z]\w*(?![\w-])")
+NAMES = set(re.split(r"\s+", """CommonMark DeepSeekMath GiB GitHub GroupLens JupyterLab LLaRA LiGR MathJax MyST NeurIPS
+NumPy OneRec OpenOneRec PyTorch Qwen2 RRec RecBole RecTools TeX TiiS YRYangang arXiv macOS"""))  # fmt: skip
+INSIDE = re.compile(r"(?<![\w-])(?=\w*[a-z])[A-Za-z0-9]*[A-Za-z][0-9]*[A-Z][A-Za-z0-9]*(?![\w-])", re.ASCII)
 INTRODUCED = re.compile(r"(?:\bcalled|\bknown as|(?:^|[.:]\s)An?)\s+\*([a-z][a-z\s-]+)\*(?!\*)", re.MULTILINE)
 USE = re.compile(r"\{term\}`(?:[^`<]*<)?([^`<>]+)>?`")
 
