@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from execute import ROOT, BuildError, measured_times, notebook_names, profile_names
+from glossary import terms, with_terms
 
 from rrec_lib.core.profiles import knobs_table
 from rrec_lib.data.faults import rules_table
@@ -51,6 +52,7 @@ def stage(source: Path, target: Path, profile: str = "cpu") -> None:
     shutil.copytree(source / "book", target / "book", ignore=shutil.ignore_patterns("_generated"))
     for path in (source / "_config.yml", source / "_toc.yml", *source.glob("*.py")):  # pages show pieces of code
         shutil.copy(path, target / path.name)
+    known = terms((source / "book" / "glossary.md").read_text(encoding="utf-8"))
     (target / "notebooks").mkdir()
     (target / "_toc.yml").write_text(with_companions((source / "_toc.yml").read_text(), notebook_names(source)))
     for name in notebook_names(source):
@@ -58,6 +60,9 @@ def stage(source: Path, target: Path, profile: str = "cpu") -> None:
         if not executed.exists():
             raise BuildError(f"{name} has not been run on {profile}: run `make notebooks PROFILE={profile}`")
         staged = stage_notebook(json.loads(executed.read_text(encoding="utf-8")), name)
+        for cell in staged["cells"]:
+            if cell["cell_type"] == "markdown":
+                cell["source"] = with_terms("".join(cell["source"]), known)
         text = json.dumps(staged, indent=1, ensure_ascii=False) + "\n"
         (target / "notebooks" / f"{name}.ipynb").write_text(text, encoding="utf-8")
     redirects = target / "book" / "_extra" / "notebooks"  # `html_extra_path` puts them among the pages

@@ -1,15 +1,16 @@
 """Checks for the exercises of notebook 09, ablations."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
-from rrec_lib.exercises.base import report
+from rrec_lib.exercises.base import draws, report
 from rrec_lib.experiments.published import contradictions, published_rows
 from rrec_lib.lab import LabConfig, make_world, run_arm
-from rrec_lib.lab.world import CLASS_DIGIT, HISTORY, SLOT_DIGIT, write_tallies
+from rrec_lib.lab.world import CLASS_DIGIT, HISTORY, N_ITEMS, SLOT_DIGIT, write_tallies
 
 TINY = LabConfig(
     steps=4, users=6, group_size=2, learning_rate=2e-2, warmup_steps=0, teach_steps=2, teach_mixed_steps=1,
@@ -19,6 +20,8 @@ RECPO_KNOBS = (
     "beta", "reward_k", "group_size", "estimator", "updates_per_batch", "best_only", "temperature",
     "item_temperature", "token_normalization", "learning_rate", "clip_eps",
 )  # fmt: skip
+
+Resample = Callable[[np.ndarray, np.ndarray, np.ndarray], Any]  # of hits (S, U), drawn runs and drawn users: a mean
 
 _IMPOSSIBLE = (
     ((400, 410, 500, 440, 600, 465), "an NDCG can't be above the Hit beside it"),
@@ -45,7 +48,7 @@ def check_tallies(answer: Callable[[Sequence[int], Sequence[int], Sequence[int]]
         answer: takes a history of four items, the class of every item and the slot of every item; returns the four
             class sums, then the four slot sums.
     """
-    world = make_world(seed=5, train=8, valid=1, test=1)
+    world = make_world(draws().initial_seed(), train=8, valid=1, test=1)
     classes, slots = world.classes.tolist(), world.slots.tolist()
     first = [CLASS_DIGIT] * HISTORY + [SLOT_DIGIT] * HISTORY
     for history, tokens in zip(world.train.histories, write_tallies(world, world.train.histories), strict=True):
@@ -83,6 +86,110 @@ def check_clip_knobs(answer: Callable[[], Mapping[str, Any]]) -> None:
 
 
 @report
+def check_ceilings(answer: Callable[[float], Sequence[float]]) -> None:
+    """Right: reasoning is worth what habits leave open, and luck is left to whoever knows nothing.
+
+    Args:
+        answer: takes p, the share of habit users; returns the Hit@1 of who knows habits and sums, and of who knows
+            habits alone.
+    """
+    shares = [0.0, 0.5, 1.0, *torch.rand(3, generator=draws(), dtype=torch.float64).tolist()]
+    for p in shares:
+        given = answer(p)
+        assert len(given) == 2, f"two figures, not {len(given)}"
+        most, habits = given
+        assert abs(most - 1) < 1e-6, f"p = {p:.2f}: who knows habits and sums is always right, you said {most:.3f}"
+        expected = p + (1 - p) / N_ITEMS
+        hint = ""
+        if abs(habits - p) < 1e-6:
+            hint = f"; for a sum user a guess still hits one time in {N_ITEMS}"
+        elif abs(habits - p - 1 / N_ITEMS) < 1e-6:
+            hint = "; only sum users are guessed for: at p = 1 yours is above 1"
+        elif abs(habits - (1 - p) - p / N_ITEMS) < 1e-6 or abs(habits - (1 - p)) < 1e-6:
+            hint = "; p is the share of habit users, not of sum users"
+        assert abs(habits - expected) < 1e-6, (
+            f"p = {p:.2f}: who knows habits alone hits {expected:.3f}, you said {habits:.3f}{hint}"
+        )
+
+
+def remembered(last: int) -> float:
+    """Hit@1 of a table that remembers what followed the ``last`` items of 100,000 histories, in a world with a chain of
+    three. Where it has never met those items it guesses."""
+    world = make_world(seed=0, valid=1, chain=3)
+    place = N_ITEMS ** torch.arange(last)
+    train, test = ((split.histories[:, -last:] * place).sum(1) for split in (world.train, world.test))
+    table = torch.full((N_ITEMS**last,), -1)
+    table[train] = world.train.targets
+    found = table[test]
+    return torch.where(found < 0, 1 / N_ITEMS, (found == world.test.targets).double()).mean().item()
+
+
+@report
+def check_memory(answer: tuple[float, float, float, str]) -> None:
+    """Right: memory serves where contexts come again, and needs just as much of them as decides the answer.
+
+    Args:
+        answer: Hit@1 of the table over the last two, three and four items, and the letter of the reason.
+    """
+    assert len(answer) == 4, f"four things, three numbers and a letter, not {len(answer)}"
+    *hits, letter = answer
+    hints = {
+        2: "the third item decides which of 64 it is, and this table doesn't look at it",
+        3: "of 64³ = 262,144 contexts only some were met by 100,000 users, and each met one is answered rightly",
+        4: "no history of four items occurs twice in this world, so there is nothing to look up",
+    }
+    for (last, hint), given in zip(hints.items(), hits, strict=True):
+        found = remembered(last)
+        assert abs(given - found) <= (0.08 if last == 3 else 0.03), (
+            f"the last {last}: you predicted {given:g}, this run found {found:.3f}; {hint}"
+        )
+    reasons = {
+        "a": "there is no noise to fit: the same last three items always have the same next one",
+        "c": "the order is kept in both tables, and sums don't ask for it",
+        "d": "luck is worth 1/64 with any table",
+    }
+    said = str(letter).strip().lower()
+    assert said in {*reasons, "b"}, f"the numbers are right; the reason is one letter from a to d, not {letter!r}"
+    assert said == "b", f"the numbers are right, the reason isn't: {reasons[said]}"
+
+
+@report
+def check_interval(answer: Callable[[np.ndarray, int, np.random.Generator], Sequence[float]]) -> None:
+    """Right: the interval knows that users differ and that trainings differ.
+
+    Args:
+        answer: takes a metric (S, U), S runs on the same U users, the number of resamples and a generator; returns the
+            bounds of a 95 % interval for the mean.
+    """
+    generator, samples = np.random.default_rng(draws().initial_seed()), 10_000
+    level = np.array([0.95, 0.05, 0.95, 0.1, 0.5])[:, None]
+    cases = {
+        "runs that differ a lot": (generator.random((5, 200)) < level).astype(float),
+        "five runs that do alike for each user": np.tile(generator.random(100) ** 3, (5, 1)),
+    }
+    wrong: dict[str, Resample] = {
+        "users alone are drawn, and runs differ, too": lambda h, s, u: h[:, u].mean(),
+        "runs alone are drawn, and users differ, too": lambda h, s, u: h[s].mean(),
+        "every run was tested on the same users: draw them once for all runs": lambda h, s, u: np.mean(
+            [generator.choice(h[run], h.shape[1]).mean() for run in s]
+        ),
+        "hits of one run, or of one user, hang together: draw runs and users, not single hits": lambda h, s, u: (
+            generator.choice(h.ravel(), h.size).mean()
+        ),
+    }
+    for name, hits in cases.items():
+        low, high = answer(hits.copy(), samples, np.random.default_rng(1))
+        wanted = _bounds(hits, samples, lambda h, s, u: h[s][:, u].mean())
+        assert low <= hits.mean() <= high, f"{name}: the mean {hits.mean():.3f} isn't in {low:.3f} to {high:.3f}"
+        if not _alike((low, high), wanted):
+            like = [hint for hint, rule in wrong.items() if _alike((low, high), _bounds(hits, samples, rule))]
+            raise AssertionError(
+                f"{name}: the interval is about {wanted[0]:.3f} to {wanted[1]:.3f}, yours {low:.3f} to {high:.3f}; "
+                + (like or ["take the percentiles 2.5 and 97.5 of the resampled means"])[0]
+            )
+
+
+@report
 def check_impossible(answer: Callable[[Sequence[float]], bool]) -> None:
     """Right: so 22 of the paper's 60 rows, as they were read, can't be right with one target per example.
 
@@ -94,7 +201,36 @@ def check_impossible(answer: Callable[[Sequence[float]], bool]) -> None:
         assert answer(list(row)), f"{row} passes, and can't be right: {hint}"
     for row, hint in _POSSIBLE:
         assert not answer(list(row)), f"{row} is refused, and can be right: {hint}"
-    for table, place, name, figures in published_rows():
+    made_up = (("made up", "by chance", f"row {number + 1}", row) for number, row in enumerate(_drawn_rows(40)))
+    for table, place, name, figures in (*made_up, *published_rows()):
         expected = contradictions(figures)
         why = "; ".join(expected.values()) or "nothing in it is impossible"
         assert bool(answer(list(figures))) == bool(expected), f"{table}, {place}, {name}, {list(figures)}: {why}"
+
+
+def _drawn_rows(rows: int) -> Iterator[list[int]]:
+    """Rows of figures that are clearly possible, or clearly off at one cutoff."""
+    generator = draws()
+    for _ in range(rows):
+        new = torch.randint(100, 500, (3,), generator=generator).numpy()
+        least, most = 1 / np.log2([6, 11, 21]), 1 / np.log2([2, 7, 12])
+        earned = new * (least + (0.2 + 0.6 * torch.rand(3, generator=generator).numpy()) * (most - least))
+        kind, place = (int(torch.randint(0, 3, (), generator=generator)) for _ in range(2))
+        if kind:
+            earned[place] = new[place] * most[place] * 1.1 + 3 if kind == 1 else new[place] * least[place] * 0.9 - 3
+        yield np.stack([new.cumsum(), earned.cumsum().round()], axis=1).astype(int).flatten().tolist()
+
+
+def _bounds(hits: np.ndarray, samples: int, mean_of: Resample) -> tuple[float, float]:
+    """Percentiles of resampled means, runs and users drawn with replacement."""
+    rng = np.random.default_rng(2)
+    runs, users = hits.shape
+    means = [mean_of(hits, rng.integers(0, runs, (runs,)), rng.integers(0, users, (users,))) for _ in range(samples)]
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _alike(found: tuple[float, float], wanted: tuple[float, float]) -> bool:
+    """Whether two intervals differ by no more than chance draws do."""
+    room = 0.055 * (wanted[1] - wanted[0])
+    return all(abs(a - b) <= room for a, b in zip(found, wanted, strict=True))

@@ -49,6 +49,7 @@ def project(tmp_path):
         (tmp_path / "rrec_lib" / name).write_text("x = 1\n")
     (tmp_path / "data" / "ratings.csv").write_text("1,2\n")
     (tmp_path / "book" / "welcome.md").write_text("# Welcome\n\n```{include} _generated/times.md\n```\n")
+    (tmp_path / "book" / "glossary.md").write_text("# Glossary\n\n```{glossary}\n:sorted:\n\narm\n    One side.\n```\n")
     (tmp_path / "_config.yml").write_text(
         'title: T\nauthor: A\nonly_build_toc_files: true\nexecute: {execute_notebooks: "off"}\n'
         "sphinx: {config: {html_extra_path: [book/_extra]}}\n"

@@ -57,6 +57,16 @@ def test_staged_tree_has_pages_and_executed_notebooks(executed):
     assert sorted(path.read_bytes() for path in target.rglob("*") if path.is_file()) == first
 
 
+def test_a_notebooks_links_to_the_glossary_lead_to_the_terms(executed):
+    path = executed / "_build" / "executed" / "cpu" / "01_first.ipynb"
+    notebook = json.loads(path.read_text())
+    notebook["cells"][0]["source"] = "Two [arms](../book/glossary.md), an [elbow](../book/glossary.md)"
+    path.write_text(json.dumps(notebook))
+    stage.stage(executed, executed / "_build" / "src")
+    staged = json.loads((executed / "_build" / "src" / "notebooks" / "01_first.ipynb").read_text())
+    assert staged["cells"][0]["source"] == "Two {term}`arms <arm>`, an [elbow](../book/glossary.md)"
+
+
 def test_former_names_of_notebooks_lead_to_notebooks():
     names = set(notebook_names())
     assert set(stage.MOVED.values()) <= names
