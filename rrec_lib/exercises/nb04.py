@@ -1,6 +1,7 @@
 """Checks for the exercises of notebook 04, policy gradients."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 
@@ -32,9 +33,8 @@ def check_direction(answer: Callable[[torch.Tensor, int], torch.Tensor]) -> None
         chances = logits.softmax(0)
         for word, own in enumerate(torch.eye(len(logits), dtype=torch.float64)):
             given = answer(logits.clone(), word)
-            assert isinstance(given, torch.Tensor) and given.shape == logits.shape, (
-                f"return one number per logit, a tensor of shape ({len(logits)},)"
-            )
+            shape = tuple(given.shape) if isinstance(given, torch.Tensor) else None
+            assert shape == (len(logits),), f"return one number per logit, a tensor of shape ({len(logits)},)"
             expected = own - chances
             mistakes = {
                 "that makes the word *less* likely: turn the sign": -expected,
@@ -85,7 +85,8 @@ def check_objective(answer: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
         logprobs.requires_grad_()
         advantages.requires_grad_()
         value = answer(logprobs, advantages)
-        assert isinstance(value, torch.Tensor) and value.shape == (), "return one number that autograd can go back from"
+        shape = tuple(value.shape) if isinstance(value, torch.Tensor) else None
+        assert shape == (), "return one number that autograd can go back from: a tensor without axes"
         assert value.requires_grad, "nothing is left to differentiate: only one side of the ratio may be detached"
         mine, theirs = torch.autograd.grad(value, (logprobs, advantages), allow_unused=True)
         assert mine is not None, "nothing reaches the log-probabilities: only one side of the ratio may be detached"
@@ -146,21 +147,22 @@ def check_prediction(answer: tuple[float, str]) -> None:
     Args:
         answer: the predicted b* of the trained policy, and the letter of the reason.
     """
-    assert isinstance(answer, (tuple, list)) and len(answer) == 2, "two things: a number and a letter"
-    number, letter = float(answer[0]), str(answer[1]).strip().lower()
+    parts: list[Any] = list(answer) if isinstance(answer, (tuple, list)) else []
+    assert len(parts) == 2, "two things: a number and a letter"
+    number, letter = float(parts[0]), str(parts[1]).strip().lower()
     world = three_words()
     late = climb(world, STEPS)[-1]
     best, expected = best_baseline(late, world.rewards), (late.softmax(0) @ world.rewards).item()
-    said = f"this run's b* is {best:.2f}, you said {number:g}"
-    assert number < 0.8, f"{said}: near J = {expected:.2f}, which the common word decides; but does that word make noise?"
-    assert number < best + 0.1, f"{said}: robots and crime still count too much; which words have long directions now?"
-    assert number > best - 0.1, f"{said}: law isn't the only rare word, crime is likelier and earns 1/2"
+    high, low = f"{number:g} is too high", f"{number:g} is too low"
+    assert number < 0.8, f"{high}: near J = {expected:.2f}, which the common word decides; does that word make noise?"
+    assert number < best + 0.1, f"{high}: robots count for next to nothing, and of the other two one earns nothing"
+    assert number > best - 0.1, f"{low}: law isn't the only rare word, crime is likelier and earns 1/2"
     reasons = {
         "a": "robots do come up most often, but their direction has almost no length: they make no noise",
         "c": "b* is no plain mean; with these three rewards that would be 0.5",
         "d": "J did rise, to almost 1, and b* fell",
     }
-    assert letter in {*reasons, "b"}, f"the number is right; the reason is one letter from a to d, not {answer[1]!r}"
+    assert letter in {*reasons, "b"}, f"the number is right; the reason is one letter from a to d, not {parts[1]!r}"
     assert letter == "b", f"the number is right, the reason isn't: {reasons[letter]}"
 
 

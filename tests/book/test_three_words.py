@@ -1,5 +1,7 @@
 """The policy of three words: numbers that a pencil gives, and training that goes where its pieces send it."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -27,7 +29,7 @@ def test_rewards_are_those_of_the_toy_world_and_chances_are_sixths():
 def test_the_climb_follows_the_gradient_of_the_expected_reward():
     world = three_words()
     path = climb(world, 2)
-    for here, there in zip(path[:-1], path[1:], strict=True):
+    for here, there in itertools.pairwise(path):
         gradient = torch.autograd.functional.jacobian(lambda x: x.softmax(0) @ world.rewards, here)
         torch.testing.assert_close(there - here, gradient)
     assert (path[1] - path[0]).tolist() == pytest.approx([1 / 9, 1 / 18, -1 / 6])
