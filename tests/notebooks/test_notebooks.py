@@ -225,27 +225,7 @@ def test_smoke_run(smoke_run):
     assert record["cpu_seconds"] < 2 * 40  # the budget is 40 s on 2 cores; the clock would count what runs beside it
     assert record["peak_mb"] < 8000
 
-    companion = name.endswith("_exercises")  # it asks, and records nothing
-    if not companion:
-        check_record(name, json.loads((results / f"{name}.json").read_text(encoding="utf-8")))
-
-    staged = stage.stage_notebook(executed, name)  # refuses stderr and figures without alt text
-    shown = [cell["metadata"].get("mystnb", {}) for cell in staged["cells"]]
-    alts = [cell["image"]["alt"] for cell in shown if "image" in cell]
-    assert alts or companion
-    assert all(len(alt) >= 40 and re.search(r"\d", alt) for alt in alts)
-
-    printed = "\n".join(
-        "".join(output.get("text", "")) for cell in executed["cells"] for output in cell.get("outputs", [])
-    )
-    checks = [cell for cell in executed["cells"] if re.match(r"nb\d\d\.check_", source(cell))]
-    assert printed.count("nothing to check yet") == len(checks) > 0
-    shown = [text for cell in executed["cells"] for output in cell.get("outputs", []) for text in texts(output)]
-    assert [text for text in shown if re.search(r"\bNaN\b", text)] == []  # says nothing to a reader
-
-
-def check_record(name: str, recorded: dict) -> None:
-    """A notebook's record says how it was made, and holds the figures that are known."""
+    recorded = json.loads((results / f"{name}.json").read_text(encoding="utf-8"))
     assert recorded["profile"] == "smoke"
     assert recorded["seed"] == 0
     assert recorded["command"]
@@ -255,6 +235,19 @@ def check_record(name: str, recorded: dict) -> None:
     assert all(math.isfinite(figure) for figure in figures)
     for path, expected in RECORDED.get(name, {}).items():
         assert look_up(recorded["figures"], path) == close(expected), path
+
+    staged = stage.stage_notebook(executed, name)  # refuses stderr and figures without alt text
+    shown = [cell["metadata"].get("mystnb", {}) for cell in staged["cells"]]
+    alts = [cell["image"]["alt"] for cell in shown if "image" in cell]
+    assert alts
+    assert all(len(alt) >= 40 and re.search(r"\d", alt) for alt in alts)
+
+    printed = "\n".join(
+        "".join(output.get("text", "")) for cell in executed["cells"] for output in cell.get("outputs", [])
+    )
+    assert printed.count("nothing to check yet") == len(tagged(executed, "exercise"))
+    shown = [text for cell in executed["cells"] for output in cell.get("outputs", []) for text in texts(output)]
+    assert [text for text in shown if re.search(r"\bNaN\b", text)] == []  # says nothing to a reader
 
 
 def texts(output: dict) -> list[str]:
