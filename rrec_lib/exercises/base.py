@@ -1,7 +1,7 @@
 """What every exercise check shares: run it, say what happened, never stop the notebook."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
@@ -60,3 +60,29 @@ def _given(value: Any) -> Any:
     if any(part is None or part is ... for part in parts):
         raise NotImplementedError
     return value
+
+
+def hint(signs: Mapping[str, bool]) -> str:
+    """The first sentence whose sign is there, to end a message with; nothing if none is."""
+    return next((f"; {sentence}" for sentence, there in signs.items() if there), "")
+
+
+def near(value: float, other: float) -> bool:
+    """Whether two numbers are the same up to rounding."""
+    return abs(value - other) < 1e-6
+
+
+def require_reason(letter: Any, right: str, wrong: Mapping[str, str]) -> None:
+    """Require the letter of the right reason for a prediction.
+
+    Args:
+        letter: the reader's.
+        right: the right one.
+        wrong: the others, each with what speaks against it.
+
+    Raises:
+        AssertionError: with a sentence for the reader.
+    """
+    said, known = str(letter).strip().lower(), ", ".join(sorted([right, *wrong]))
+    assert said in {right, *wrong}, f"the numbers are right; give the reason as one letter of {known}, not {letter!r}"
+    assert said == right, f"the numbers are right, the reason isn't: {wrong.get(said, '')}"
