@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 FOLDER = Path(__file__).with_name("quizzes")
+SUMMARY = "cursor: pointer; font-weight: normal"
 
 
 class Choice(BaseModel):
@@ -95,12 +96,12 @@ def as_html(questions: list[Question]) -> str:
 
 def _question_html(number: int, question: Question) -> str:
     choices = [
-        f'<details style="margin: .3em 0 .3em 1em"><summary style="cursor: pointer">{_marked_up(choice.text)}</summary>'
+        f'<details style="margin: .3em 0 .3em 1em"><summary style="{SUMMARY}">{_marked_up(choice.text)}</summary>'
         f'<div style="margin: .3em 0 .6em 1.2em"><b>{"✓ Right." if choice.right else "✗ No."}</b> '
         f"{_marked_up(choice.reason)}</div></details>"
         for choice in question.shuffled()
     ]
-    head = f'<p style="margin: 1em 0 .4em"><b>{number}.</b> {_marked_up(question.question)}</p>'
+    head = f'<p style="margin: 1em 0 .4em"><b>{number}. {_marked_up(question.question)}</b></p>'
     return "\n".join([f'<div id="quiz-{question.id.replace(".", "-")}">', head, *choices, "</div>"])
 
 
