@@ -1,11 +1,14 @@
 """What every exercise check shares: run it, say what happened, never stop the notebook."""
 
+import operator
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any
 
 import torch
+
+Trial = tuple[str, Any, Any, Mapping[str, Any]]
 
 
 def draws() -> torch.Generator:
@@ -60,3 +63,47 @@ def _given(value: Any) -> Any:
     if any(part is None or part is ... for part in parts):
         raise NotImplementedError
     return value
+
+
+def near(value: Any, other: Any) -> bool:
+    """Whether two numbers, of whatever library, are the same up to rounding."""
+    return abs(float(value) - float(other)) < 1e-6
+
+
+def require(
+    trials: Sequence[Trial], same: Callable[[Any, Any], bool] = operator.eq, show: Callable[[Any], Any] = str
+) -> None:
+    """Require an answer to be right in every trial, or say what it looks like.
+
+    A known mistake is named if it gives what the answer gives in all trials: in a single one it may be chance.
+
+    Args:
+        trials: each what went in, what came out, what should have, and what known mistakes give, by the sentence that
+            names them.
+        same: whether two results are the same.
+        show: a result in words.
+
+    Raises:
+        AssertionError: with the first trial that failed, and the mistake if it is known.
+    """
+    failed = next((trial for trial in trials if not same(trial[1], trial[2])), None)
+    if failed:
+        shown, given, expected, known = failed
+        named = [name for name in known if all(name in t[3] and same(t[1], t[3][name]) for t in trials)]
+        raise AssertionError("; ".join([f"{shown}: expected {show(expected)}, got {show(given)}", *named[:1]]))
+
+
+def require_reason(letter: Any, right: str, wrong: Mapping[str, str]) -> None:
+    """Require the letter of the right reason for a prediction.
+
+    Args:
+        letter: the reader's.
+        right: the right one.
+        wrong: the others, each with what speaks against it.
+
+    Raises:
+        AssertionError: with a sentence for the reader.
+    """
+    said, known = str(letter).strip().lower(), ", ".join(sorted([right, *wrong]))
+    assert said in {right, *wrong}, f"the numbers are right; give the reason as one letter of {known}, not {letter!r}"
+    assert said == right, f"the numbers are right, the reason isn't: {wrong.get(said, '')}"
