@@ -19,7 +19,8 @@ def control_box(kind: str, rng: np.random.Generator) -> Box:
         rng: of users, rows and noise.
 
     Returns:
-        A function from ``"own"``, ``"none"`` or ``"other"`` to a metric (E,) and the users (E,) of the same rows.
+        A function from ``"own"``, ``"none"`` or ``"other"`` to a metric (E,), in a unit of its own, and the users (E,) of
+        the same rows.
     """
     if kind not in DIAGNOSES:
         raise ValueError(f"kind is {kind!r}, expected one of {', '.join(DIAGNOSES)}")
@@ -28,5 +29,6 @@ def control_box(kind: str, rng: np.random.Generator) -> Box:
     values = {"own": own}
     for control, matters in {"none": kind != "ignores", "other": kind == "reads"}.items():
         noise = rng.normal(0, 0.07, USERS)[users] + rng.normal(0, 0.07, len(users))
-        values[control] = own - (noise - noise.mean()) - (0.12 if matters else 0.0) - 0.006
+        gap = rng.uniform(0.10, 0.14) if matters else rng.uniform(0.003, 0.008)
+        values[control] = own - (noise - noise.mean()) - gap
     return lambda control: (scale * values[control], users.copy())
