@@ -1,11 +1,14 @@
 """What every exercise check shares: run it, say what happened, never stop the notebook."""
 
+import operator
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any
 
 import torch
+
+Trial = tuple[str, Any, Any, Mapping[str, Any]]
 
 
 def draws() -> torch.Generator:
@@ -67,9 +70,32 @@ def hint(signs: Mapping[str, bool]) -> str:
     return next((f"; {sentence}" for sentence, there in signs.items() if there), "")
 
 
-def near(value: float, other: float) -> bool:
-    """Whether two numbers are the same up to rounding."""
-    return abs(value - other) < 1e-6
+def near(value: Any, other: Any) -> bool:
+    """Whether two numbers, of whatever library, are the same up to rounding."""
+    return abs(float(value) - float(other)) < 1e-6
+
+
+def require(
+    trials: Sequence[Trial], same: Callable[[Any, Any], bool] = operator.eq, show: Callable[[Any], Any] = str
+) -> None:
+    """Require an answer to be right in every trial, or say what it looks like.
+
+    A known mistake is named if it gives what the answer gives in all trials: in a single one it may be chance.
+
+    Args:
+        trials: each what went in, what came out, what should have, and what known mistakes give, by the sentence that
+            names them.
+        same: whether two results are the same.
+        show: a result in words.
+
+    Raises:
+        AssertionError: with the first trial that failed, and the mistake if it is known.
+    """
+    failed = next((trial for trial in trials if not same(trial[1], trial[2])), None)
+    if failed:
+        shown, given, expected, known = failed
+        named = [name for name in known if all(name in t[3] and same(t[1], t[3][name]) for t in trials)]
+        raise AssertionError("; ".join([f"{shown}: expected {show(expected)}, got {show(given)}", *named[:1]]))
 
 
 def require_reason(letter: Any, right: str, wrong: Mapping[str, str]) -> None:

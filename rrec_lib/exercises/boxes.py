@@ -1,0 +1,34 @@
+"""Recommenders behind a curtain, for exercise 07.8: their controls tell what they do with a reasoning."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+Box = Callable[[str], tuple[np.ndarray, np.ndarray]]
+DIAGNOSES = ("reads", "any text", "ignores")
+USERS = 60
+
+
+def control_box(kind: str, rng: np.random.Generator) -> Box:
+    """Make a recommender of which only the controls can be seen.
+
+    Users differ more than controls do, and differences that are none are about as large as luck makes them.
+
+    Args:
+        kind: one of :data:`DIAGNOSES`.
+        rng: of users, rows and noise.
+
+    Returns:
+        A function from ``"own"``, ``"none"`` or ``"other"`` to a metric (E,), in a unit of its own, and the users (E,) of
+        the same rows.
+    """
+    if kind not in DIAGNOSES:
+        raise ValueError(f"kind is {kind!r}, expected one of {', '.join(DIAGNOSES)}")
+    users = np.repeat(np.arange(USERS), rng.integers(1, 9, USERS))
+    scale, own = rng.uniform(0.3, 2.0), rng.normal(0.5, 0.3, USERS)[users] + rng.normal(0, 0.07, len(users))
+    values = {"own": own}
+    for control, matters in {"none": kind != "ignores", "other": kind == "reads"}.items():
+        noise = rng.normal(0, 0.07, USERS)[users] + rng.normal(0, 0.07, len(users))
+        gap = rng.uniform(0.10, 0.14) if matters else rng.uniform(0.003, 0.008)
+        values[control] = own - (noise - noise.mean()) - gap
+    return lambda control: (scale * values[control], users.copy())
