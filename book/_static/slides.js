@@ -14,10 +14,11 @@ function stored() {
 }
 
 async function begin() {
-  if (asked.has("print") || narrow.matches) {
+  const phone = narrow.matches && window.parent === window;  // the speaker's window has small frames of the show
+  if (asked.has("print") || phone) {
     root.dataset.deck = asked.has("print") ? "print" : "page";
     root.dataset.notes = asked.get("print") === "notes" ? "shown" : "hidden";
-    if (!asked.has("print")) narrow.addEventListener("change", () => location.reload(), {once: true});
+    if (phone) narrow.addEventListener("change", () => location.reload(), {once: true});
     return;
   }
   document.querySelector(".deck").classList.add("reveal");
@@ -26,8 +27,8 @@ async function begin() {
     transition: "none", backgroundTransition: "none", scrollActivationWidth: null, plugins: [RevealNotes],
   });
   Reveal.addKeyBinding({keyCode: 68, key: "D", description: "Light or dark"}, () => {
-    const dark = getComputedStyle(document.body).colorScheme.startsWith("dark");
-    paint(dark ? "light" : "dark");
+    const now = root.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+    paint(now === "dark" ? "light" : "dark");
   });
   narrow.addEventListener("change", () => location.reload(), {once: true});
   root.dataset.deck = "show";

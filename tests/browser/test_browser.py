@@ -396,8 +396,9 @@ def test_the_speakers_window_has_the_notes(visit):
     page.wait_for_selector("html[data-deck=show]", state="attached")
     with page.expect_popup() as opened:
         page.keyboard.press("s")
-    notes = opened.value.locator(".speaker-controls-notes .value")
-    notes.get_by_text("2 min.").first.wait_for()
+    opened.value.locator(".speaker-controls-notes .value").get_by_text("2 min.").first.wait_for()
+    coming = opened.value.frame_locator("#upcoming-slide iframe")
+    coming.locator("html[data-deck=show]").wait_for(state="attached")
 
 
 def test_pdfs_have_a_page_for_each_slide():
