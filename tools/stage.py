@@ -8,6 +8,7 @@ from typing import Any
 
 from execute import ROOT, BuildError, measured_times, notebook_names, profile_names
 from glossary import terms, with_terms
+from slides import decks_table, write_decks
 
 from rrec_lib.core.profiles import knobs_table
 from rrec_lib.data.faults import rules_table
@@ -55,17 +56,20 @@ def stage(source: Path, target: Path, profile: str = "cpu") -> None:
     known = terms((source / "book" / "glossary.md").read_text(encoding="utf-8"))
     (target / "notebooks").mkdir()
     (target / "_toc.yml").write_text(with_companions((source / "_toc.yml").read_text(), notebook_names(source)))
+    notebooks = {}
     for name in notebook_names(source):
         executed = source / "_build" / "executed" / profile / f"{name}.ipynb"
         if not executed.exists():
             raise BuildError(f"{name} has not been run on {profile}: run `make notebooks PROFILE={profile}`")
-        staged = stage_notebook(json.loads(executed.read_text(encoding="utf-8")), name)
-        for cell in staged["cells"]:
+        notebooks[name] = stage_notebook(json.loads(executed.read_text(encoding="utf-8")), name)
+        for cell in notebooks[name]["cells"]:
             if cell["cell_type"] == "markdown":
                 cell["source"] = with_terms("".join(cell["source"]), known)
-        text = json.dumps(staged, indent=1, ensure_ascii=False) + "\n"
+        text = json.dumps(notebooks[name], indent=1, ensure_ascii=False) + "\n"
         (target / "notebooks" / f"{name}.ipynb").write_text(text, encoding="utf-8")
-    redirects = target / "book" / "_extra" / "notebooks"  # `html_extra_path` puts them among the pages
+    extra = target / "book" / "_extra"  # `html_extra_path` puts what it holds among the pages
+    write_decks(source, notebooks, extra / "slides", profile)
+    redirects = extra / "notebooks"
     redirects.mkdir(parents=True)
     for old, new in MOVED.items():
         (redirects / f"{old}.html").write_text(REDIRECT.format(new=new), encoding="utf-8")
@@ -76,6 +80,7 @@ def stage(source: Path, target: Path, profile: str = "cpu") -> None:
         "benchmarks": benchmarks_table(source),
         "faults": rules_table(),
         "knobs": knobs_table(),
+        "slides": decks_table(source),
     }
     pages |= {"published": published_tables(), "reference": reference_tables(source, generated)}
     pages |= {f"when-{name}": text for name, text in verdict_fragments(source, generated).items()}

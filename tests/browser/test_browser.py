@@ -25,8 +25,10 @@ PAGES = sorted(
 NOTEBOOKS = [page for page in PAGES if page.startswith("notebooks/")]
 COMPANIONS = [page for page in NOTEBOOKS if page.endswith("_exercises.html")]
 SPECIAL = ["index.html", "search.html"]
+DECKS = sorted(str(path.relative_to(HTML)) for path in (HTML / "slides").glob("[0-9]*.html"))
 MATHS = [page for page in PAGES if 'class="math' in (HTML / page).read_text(encoding="utf-8")]
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+PROJECTOR = {"width": 1280, "height": 720}
 PATIENCE = 120_000  # ms, for a machine that is busy with other tests
 
 pytestmark = pytest.mark.browser
@@ -312,3 +314,135 @@ def luminance(page, selector: str) -> float:
     """Mean of the background's red, green and blue, from 0 (black) to 1 (white)."""
     colour = page.eval_on_selector(selector, "element => getComputedStyle(element).backgroundColor")
     return sum(float(part) for part in re.findall(r"[\d.]+", colour)[:3]) / (3 * 255)
+
+
+MEASURE = """() => {
+    const slide = document.querySelector("section.present"), frame = slide.getBoundingClientRect();
+    const visible = e => e.getClientRects().length && !e.closest(".notes, mjx-assistive-mml");
+    const name = e => e.tagName + " " + e.textContent.slice(0, 30);
+    const all = [...slide.querySelectorAll("*")].filter(visible);
+    const beyond = e => { const r = e.getBoundingClientRect();
+        return Math.min(r.left - frame.left, r.top - frame.top, frame.right - r.right, frame.bottom - r.bottom) < -1; };
+    const own = [...slide.children].filter(e => visible(e) && !e.matches(".source"))
+        .map(e => e.getBoundingClientRect());
+    return {
+        outside: all.filter(beyond).map(name),
+        cut: all.filter(e => e.matches("pre, table, .output") && e.scrollWidth > e.clientWidth + 1).map(name),
+        over: own.slice(1).filter((r, i) => r.top < own[i].bottom - 1).length,
+        small: all.filter(e => e.matches("p, li, td, th, pre, h1, h2") && !e.matches(".source")
+            && parseFloat(getComputedStyle(e).fontSize) < 18).map(name),
+        figures: [...slide.querySelectorAll("img")].map(i => [i.alt, i.naturalWidth, i.getBoundingClientRect().height]),
+        notes: slide.querySelector("aside.notes").textContent.trim().length,
+    };
+}"""
+
+
+def open_deck(page, path: str) -> int:
+    """Open a deck, wait until reveal.js shows it, and return how many slides it has."""
+    page.goto(page.site + path, wait_until="load")
+    page.wait_for_selector("html[data-deck=show]", state="attached")
+    return page.evaluate("() => Reveal.getTotalSlides()")
+
+
+def measure(page, number: int) -> dict:
+    """Go to a slide, show all of its steps, and measure it."""
+    page.evaluate(
+        "n => { Reveal.slide(n);"
+        " document.querySelectorAll('.present .fragment').forEach(step => step.classList.add('visible')); }",
+        number,
+    )
+    return page.evaluate(MEASURE)
+
+
+def test_every_slide_fits_its_frame_and_its_figures_can_be_seen(visit):
+    require(DECKS)
+    page = visit("slides/index.html", viewport=PROJECTOR)
+    for path in DECKS:
+        for number in range(open_deck(page, path)):
+            found, where = measure(page, number), f"{path}, slide {number + 1}"
+            assert [found["outside"], found["cut"], found["over"]] == [[], [], 0], where
+            assert not found["small"], f"{where} has small print: {found['small']}"
+            assert found["notes"], f"{where} has no notes"
+            for alt, width, height in found["figures"]:
+                assert len(alt) >= 40, f"{where}: {alt!r}"
+                assert width > 0
+                assert height >= 250, f"{where} shows a figure {height} pixels high"
+        assert page.locator("mjx-merror").count() == 0
+        assert "\\(" not in page.locator("main").inner_text()
+
+
+def test_the_measure_sees_what_does_not_fit(visit):
+    """Control of the test above."""
+    require(DECKS)
+    page = visit("slides/index.html", viewport=PROJECTOR)
+    open_deck(page, DECKS[0])
+    assert not any(measure(page, 1)[fault] for fault in ("outside", "cut", "small"))
+    page.evaluate(
+        "() => document.querySelector('section.present').insertAdjacentHTML('beforeend',"
+        " '<pre style=\"width: 99px; overflow-x: auto\">' + 'wide '.repeat(20) + '</pre>'"
+        " + '<p style=\"font-size: 9px\">small</p>' + '<p>more</p>'.repeat(30))"
+    )
+    found = measure(page, 1)
+    assert found["outside"]
+    assert found["cut"]
+    assert found["small"]
+
+
+def test_a_deck_on_a_phone_is_a_page_that_scrolls(visit):
+    require(DECKS)
+    page = visit("slides/index.html", viewport=PHONE)
+    for path in DECKS:
+        page.goto(page.site + path, wait_until="load")
+        page.wait_for_selector("html[data-deck=page]", state="attached")
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"] + 1, path
+        assert page.locator(".slides > section h2").last.is_visible()
+        assert page.evaluate("() => parseFloat(getComputedStyle(document.querySelector('section p')).fontSize)") >= 16
+
+
+FAINT = """() => {
+    const parts = colour => (colour.match(/[\\d.]+/g) || []).map(Number);
+    const linear = c => c <= .04045 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4;
+    const light = c => c.slice(0, 3).map(part => linear(part / 255))
+        .reduce((sum, c, i) => sum + c * [.2126, .7152, .0722][i], 0);
+    const ground = e => { for (; e; e = e.parentElement) { const c = parts(getComputedStyle(e).backgroundColor);
+        if (c.length === 3 || c[3] > 0) return light(c); } return 1; };
+    const words = e => [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
+    return [...document.querySelectorAll(".slides *")].filter(e => words(e) && !e.closest(".notes, mjx-container"))
+        .map(e => [light(parts(getComputedStyle(e).color)), ground(e), e.tagName + " " + e.textContent.slice(0, 30)])
+        .filter(([a, b]) => (Math.max(a, b) + .05) / (Math.min(a, b) + .05) < 4.5).map(([a, b, name]) => name);
+}"""
+
+
+@pytest.mark.parametrize(("scheme", "dark"), [("dark", True), ("light", False)])
+def test_a_deck_can_be_read_in_light_and_in_dark(visit, scheme, dark):
+    require(DECKS)
+    page = visit("slides/index.html", viewport=PROJECTOR, color_scheme=scheme)
+    for path in DECKS:
+        open_deck(page, path)
+        assert (luminance(page, "body") < 0.2) is dark
+        assert luminance(page, "section img") == 1.0, "figures keep their white ground"
+        assert page.evaluate(FAINT) == [], path
+    page.keyboard.press("d")
+    assert (luminance(page, "body") < 0.2) is not dark
+    page.add_style_tag(content=".deck li, .deck p { color: #888 !important; background: #999 }")
+    assert page.evaluate(FAINT)  # so the check can fail
+
+
+def test_the_speakers_window_has_the_notes(visit):
+    require(DECKS)
+    page = visit(DECKS[0], viewport=PROJECTOR)
+    page.wait_for_selector("html[data-deck=show]", state="attached")
+    with page.expect_popup() as opened:
+        page.keyboard.press("s")
+    opened.value.locator(".speaker-controls-notes .value").get_by_text("2 min.").first.wait_for()
+    coming = opened.value.frame_locator("#upcoming-slide iframe")
+    coming.locator("html[data-deck=show]").wait_for(state="attached")
+
+
+def test_pdfs_have_a_page_for_each_slide():
+    printed = [HTML / path for path in DECKS if (HTML / path).with_suffix(".pdf").exists()]
+    if not printed:
+        pytest.skip("no PDFs: run `make slides` first")
+    for path in printed:
+        pages = len(re.findall(rb"/Type\s*/Page\b", path.with_suffix(".pdf").read_bytes()))
+        assert pages == path.read_text(encoding="utf-8").count("<section>"), path.name
