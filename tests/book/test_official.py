@@ -105,6 +105,8 @@ def test_the_longest_row_loses_its_last_token_and_is_read_early(case):
     torch.testing.assert_close(read, torch.tensor(case["official"]["last_hidden"]))
 
 
-def test_nothing_in_the_library_uses_it():
+def test_nothing_in_the_library_uses_it_but_the_exercises_about_it():
     for path in Path(official.__file__).parents[1].rglob("*.py"):
+        if path.name == "nb08.py":
+            continue
         assert not re.search(r"^\s*(from|import)\b.*\bbook\b.*\bofficial\b", path.read_text(), re.MULTILINE), path
