@@ -191,6 +191,16 @@ def measured_times(profile: str, root: Path = ROOT) -> dict[str, Any]:
     return {"device": "; ".join(sorted({record["device"] for record in records.values()})), "notebooks": times}
 
 
+def by_row(times: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """The rows of a table of times: a chapter each, and the notebooks of exercises in one."""
+    rows = {name: figures for name, figures in times.items() if not name.endswith("_exercises")}
+    rest = [figures for name, figures in times.items() if name not in rows]
+    if rest:
+        seconds, peak = sum(figures["seconds"] for figures in rest), max(figures["peak_mb"] for figures in rest)
+        rows[f"exercises and quizzes, {len(rest)} notebooks"] = {"seconds": seconds, "peak_mb": peak}
+    return rows
+
+
 def write_times(profile: str, root: Path = ROOT) -> None:
     """Write ``_build/executed/PROFILE/times.json``."""
     path = root / "_build" / "executed" / profile / "times.json"

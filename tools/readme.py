@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from execute import ROOT, BuildError, record_times
+from execute import ROOT, BuildError, by_row, record_times
 
 from rrec_lib.evaluation.compare import Arm, arm_interval, compare
 from rrec_lib.experiments.reference import ARMS, METRIC, WITH, WITHOUT, reference_arms, tuned_baselines
@@ -43,7 +43,8 @@ def times_section(recorded: dict[str, Any]) -> str:
     seconds = sum(times["seconds"] for times in notebooks.values())
     peak = max(times["peak_mb"] for times in notebooks.values())
     rows = [
-        f"| {name} | {t['seconds']:.0f} s | {t['peak_mb'] / 1000:.1f} GB |" for name, t in sorted(notebooks.items())
+        f"| {name} | {t['seconds']:.0f} s | {t['peak_mb'] / 1000:.1f} GB |"
+        for name, t in by_row(dict(sorted(notebooks.items()))).items()
     ]
     unmeasured = " and ".join(f"`{name}`" for name in ("t4", "paper") if name not in recorded)
     return "\n".join(

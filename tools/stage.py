@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from execute import ROOT, BuildError, measured_times, notebook_names, profile_names
+from execute import ROOT, BuildError, by_row, measured_times, notebook_names, profile_names
 from glossary import terms, with_terms
 from slides import decks_table, write_decks
 
@@ -153,14 +153,17 @@ def times_table(source: Path) -> str:
     columns, notes = {}, []
     for profile in profiles:
         here, kept = measured_times(profile, source), recorded.get(profile, {"notebooks": {}, "device": ""})
-        columns[profile] = {**kept["notebooks"], **here["notebooks"]}
+        columns[profile] = by_row({**kept["notebooks"], **here["notebooks"]})
         words = [f"this run, {here['device']}"] if here["notebooks"] else []
         if set(kept["notebooks"]) - set(here["notebooks"]):
             words.append(f"recorded run (`results/times.json`), {kept['device']}")
         notes += [f"- `{profile}`: {'; '.join(words)}."] if words else []
+    names = [name for name in notebook_names(source) if not name.endswith("_exercises")]
+    links = {name: f"[{name}](../notebooks/{name}.ipynb)" for name in names}
+    others = {name: name for column in columns.values() for name in column if name.startswith("exercises")}
     rows = [
-        f"| [{name}](../notebooks/{name}.ipynb) | " + " | ".join(_cell(columns[p].get(name)) for p in profiles) + " |"
-        for name in notebook_names(source)
+        f"| {link} | " + " | ".join(_cell(columns[profile].get(name)) for profile in profiles) + " |"
+        for name, link in {**links, **others}.items()
     ]
     head = ["| notebook | " + " | ".join(f"`{p}`" for p in profiles) + " |", "|---|" + "---|" * len(profiles)]
     legend = ["", "Seconds of wall clock and peak resident memory of the notebook's own process. Measured on:", ""]

@@ -123,3 +123,10 @@ def test_a_foreign_kernel_of_the_same_name_is_not_started(project, tmp_path, mon
     write_notebook(project / "notebooks" / "01_first.ipynb", source)
     execute.execute_all(["01_first"], "smoke", root=project)
     assert (project / "_build" / "results" / "smoke" / "r").read_text() == sys.executable
+
+
+def test_the_notebooks_of_exercises_share_a_row_of_a_table():
+    times = {"01_a": (9, 500), "01_a_exercises": (2, 300), "02_b": (8, 400), "02_b_exercises": (3, 200)}
+    rows = execute.by_row({name: {"seconds": s, "peak_mb": mb} for name, (s, mb) in times.items()})
+    assert list(rows) == ["01_a", "02_b", "exercises and quizzes, 2 notebooks"]
+    assert rows["exercises and quizzes, 2 notebooks"] == {"seconds": 5, "peak_mb": 300}
