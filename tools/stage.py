@@ -52,16 +52,15 @@ def stage(source: Path, target: Path, profile: str = "cpu") -> None:
     for path in (source / "_config.yml", source / "_toc.yml", *source.glob("*.py")):  # pages show pieces of code
         shutil.copy(path, target / path.name)
     (target / "notebooks").mkdir()
-    notebooks = {}
     for name in notebook_names(source):
         executed = source / "_build" / "executed" / profile / f"{name}.ipynb"
         if not executed.exists():
             raise BuildError(f"{name} has not been run on {profile}: run `make notebooks PROFILE={profile}`")
-        notebooks[name] = stage_notebook(json.loads(executed.read_text(encoding="utf-8")), name)
-        text = json.dumps(notebooks[name], indent=1, ensure_ascii=False) + "\n"
+        staged = stage_notebook(json.loads(executed.read_text(encoding="utf-8")), name)
+        text = json.dumps(staged, indent=1, ensure_ascii=False) + "\n"
         (target / "notebooks" / f"{name}.ipynb").write_text(text, encoding="utf-8")
     extra = target / "book" / "_extra"  # `html_extra_path` puts what it holds among the pages
-    write_decks(source, notebooks, extra / "slides", profile)
+    write_decks(source, target / "notebooks", extra / "slides", profile)
     redirects = extra / "notebooks"
     redirects.mkdir(parents=True)
     for old, new in MOVED.items():

@@ -272,12 +272,6 @@ def test_the_theme_button_changes_the_theme(visit):
     assert seen == {"light", "dark"}
 
 
-def luminance(page, selector: str) -> float:
-    """Mean of the background's red, green and blue, from 0 (black) to 1 (white)."""
-    colour = page.eval_on_selector(selector, "element => getComputedStyle(element).backgroundColor")
-    return sum(float(part) for part in re.findall(r"[\d.]+", colour)[:3]) / (3 * 255)
-
-
 MEASURE = """() => {
     const slide = document.querySelector("section.present"), frame = slide.getBoundingClientRect();
     const visible = e => e.getClientRects().length && !e.closest(".notes, mjx-assistive-mml");
@@ -408,3 +402,9 @@ def test_pdfs_have_a_page_for_each_slide():
     for path in printed:
         pages = len(re.findall(rb"/Type\s*/Page\b", path.with_suffix(".pdf").read_bytes()))
         assert pages == path.read_text(encoding="utf-8").count("<section>"), path.name
+
+
+def luminance(page, selector: str) -> float:
+    """Mean of the background's red, green and blue, from 0 (black) to 1 (white)."""
+    colour = page.eval_on_selector(selector, "element => getComputedStyle(element).backgroundColor")
+    return sum(float(part) for part in re.findall(r"[\d.]+", colour)[:3]) / (3 * 255)
