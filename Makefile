@@ -4,7 +4,7 @@ PROFILE ?= cpu
 PY := .venv/bin/python
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest
 .DEFAULT_GOAL := help
-.PHONY: help book student solutions grade slides test test-slow smoke notebooks lint links format test-browser env model colab-like test-versions lock colab-links wheel record-times reference-run gpu-run plan-page readme clean
+.PHONY: help book student solutions grade test test-slow smoke notebooks lint links format test-browser env model colab-like test-versions lock colab-links wheel record-times reference-run gpu-run plan-page readme clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,7 @@ format: env ## let ruff put the code in form
 test-browser: env ## open the rendered book in headless Chromium (after make book)
 	@RREC_BROWSER=required $(PYTEST) tests/browser
 
+.PHONY: slides
 slides: env ## the slides: HTML beside the rendered book, and a PDF of each by Chromium (after make book)
 	@$(PY) tools/render.py
 	@$(PY) tools/slides.py

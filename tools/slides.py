@@ -8,6 +8,7 @@ that id, a fence ``output ID`` what the cell printed, so that slides show what t
 import base64
 import hashlib
 import html
+import json
 import re
 import sys
 from collections.abc import Iterable
@@ -184,12 +185,12 @@ def _one_by_one(found: re.Match[str]) -> str:
     return found[1] + found[2].replace("<li>", '<li class="fragment">') + found[3]
 
 
-def write_decks(root: Path, notebooks: dict[str, dict[str, Any]], out: Path, profile: str = "cpu") -> None:
+def write_decks(root: Path, notebooks: Path, out: Path, profile: str = "cpu") -> None:
     """Write every deck and the list of them into ``out``.
 
     Args:
         root: the repository.
-        notebooks: the notebooks as executed on ``profile``, by name.
+        notebooks: folder of the notebooks as executed on ``profile``, each figure with its alt text.
         out: folder of the decks; the book's ``_static`` lies beside it.
 
     Raises:
@@ -198,9 +199,10 @@ def write_decks(root: Path, notebooks: dict[str, dict[str, Any]], out: Path, pro
     out.mkdir(parents=True)
     found = decks(root)
     for name, slides in found.items():
-        if name not in notebooks:
+        if not (notebooks / f"{name}.ipynb").exists():
             raise BuildError(f"{DECKS / name}.md is about no notebook: there is no notebooks/{name}.ipynb")
-        page = deck_html(name, slides, notebooks[name], out / f"{name}_figures", profile)
+        notebook = json.loads((notebooks / f"{name}.ipynb").read_text(encoding="utf-8"))
+        page = deck_html(name, slides, notebook, out / f"{name}_figures", profile)
         (out / f"{name}.html").write_text(page, encoding="utf-8")
     write_list(out, found)
 

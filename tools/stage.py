@@ -56,19 +56,18 @@ def stage(source: Path, target: Path, profile: str = "cpu") -> None:
     known = terms((source / "book" / "glossary.md").read_text(encoding="utf-8"))
     (target / "notebooks").mkdir()
     (target / "_toc.yml").write_text(with_companions((source / "_toc.yml").read_text(), notebook_names(source)))
-    notebooks = {}
     for name in notebook_names(source):
         executed = source / "_build" / "executed" / profile / f"{name}.ipynb"
         if not executed.exists():
             raise BuildError(f"{name} has not been run on {profile}: run `make notebooks PROFILE={profile}`")
-        notebooks[name] = stage_notebook(json.loads(executed.read_text(encoding="utf-8")), name)
-        for cell in notebooks[name]["cells"]:
+        staged = stage_notebook(json.loads(executed.read_text(encoding="utf-8")), name)
+        for cell in staged["cells"]:
             if cell["cell_type"] == "markdown":
                 cell["source"] = with_terms("".join(cell["source"]), known)
-        text = json.dumps(notebooks[name], indent=1, ensure_ascii=False) + "\n"
+        text = json.dumps(staged, indent=1, ensure_ascii=False) + "\n"
         (target / "notebooks" / f"{name}.ipynb").write_text(text, encoding="utf-8")
     extra = target / "book" / "_extra"  # `html_extra_path` puts what it holds among the pages
-    write_decks(source, notebooks, extra / "slides", profile)
+    write_decks(source, target / "notebooks", extra / "slides", profile)
     redirects = extra / "notebooks"
     redirects.mkdir(parents=True)
     for old, new in MOVED.items():

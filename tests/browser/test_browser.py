@@ -310,12 +310,6 @@ def test_a_quiz_has_contrast(visit, scheme):
     assert page.locator(".rrec-quiz p").first.evaluate(CONTRAST) < 4.5  # so the check can fail
 
 
-def luminance(page, selector: str) -> float:
-    """Mean of the background's red, green and blue, from 0 (black) to 1 (white)."""
-    colour = page.eval_on_selector(selector, "element => getComputedStyle(element).backgroundColor")
-    return sum(float(part) for part in re.findall(r"[\d.]+", colour)[:3]) / (3 * 255)
-
-
 MEASURE = """() => {
     const slide = document.querySelector("section.present"), frame = slide.getBoundingClientRect();
     const visible = e => e.getClientRects().length && !e.closest(".notes, mjx-assistive-mml");
@@ -446,3 +440,9 @@ def test_pdfs_have_a_page_for_each_slide():
     for path in printed:
         pages = len(re.findall(rb"/Type\s*/Page\b", path.with_suffix(".pdf").read_bytes()))
         assert pages == path.read_text(encoding="utf-8").count("<section>"), path.name
+
+
+def luminance(page, selector: str) -> float:
+    """Mean of the background's red, green and blue, from 0 (black) to 1 (white)."""
+    colour = page.eval_on_selector(selector, "element => getComputedStyle(element).backgroundColor")
+    return sum(float(part) for part in re.findall(r"[\d.]+", colour)[:3]) / (3 * 255)

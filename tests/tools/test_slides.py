@@ -140,14 +140,14 @@ def test_a_deck_without_a_notebook_is_named(executed):
     (executed / slides.DECKS).mkdir()
     (executed / slides.DECKS / "02_second.md").write_text("# 02 · Second\n\nNote:\n2 min.\n")
     with pytest.raises(BuildError, match=r"02_second\.md is about no notebook"):
-        slides.write_decks(executed, {}, executed / "_build" / "slides")
+        slides.write_decks(executed, executed / "notebooks", executed / "_build" / "slides")
 
 
 def test_decks_are_listed_with_their_pdfs_and_without_chromium_a_sentence_says_so(executed, monkeypatch):
     (executed / slides.DECKS).mkdir()
     (executed / slides.DECKS / "01_first.md").write_text("# 01 · First\n\nNote:\n2 min.\n")
     out = executed / "_build" / "slides"
-    slides.write_decks(executed, {"01_first": {"cells": []}}, out)
+    slides.write_decks(executed, executed / "notebooks", out)
     assert '<a href="01_first.html">01 · First</a></li>' in (out / "index.html").read_text()
     assert '<a href="../../slides/01_first.html">01 · First</a> | 1 | 2 |' in slides.decks_table(executed)
     monkeypatch.setattr(slides, "chromium", lambda: None)
