@@ -203,3 +203,25 @@ def test_staging_shows_a_diagram_in_the_readers_theme():
     cell = {"cell_type": "markdown", "source": [text], "metadata": {}}
     assert stage.stage_cell(cell, "")["source"] == staged
     assert stage.themed("<svg></svg>") == {}
+
+
+def shown_on_pages() -> list[tuple[str, str, str]]:
+    """Page, diagram and alt text of each picture that stands on a page."""
+    pages = [(path, path.read_text(encoding="utf-8")) for path in (ROOT / "book").rglob("*.md")]
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        pages += [(path, "".join(cell["source"])) for cell in cells if cell["cell_type"] == "markdown"]
+    found = [(path, *match.groups()) for path, text in pages for match in stage.DIAGRAM.finditer(text)]
+    for path, _, folder, name in found:
+        assert (path.parent / folder / f"{name}.svg").is_file(), f"{path.name} shows {name}, which is not there"
+    return [(path.name, name, " ".join(alt.split())) for path, alt, _, name in found]
+
+
+def test_each_stands_on_one_page_with_an_alt_text():
+    shown = shown_on_pages()
+    assert sorted(name for _, name, _ in shown) == sorted(path.stem for path in FILES)
+    for page, name, alt in shown:
+        assert len(alt) >= 40, f"{page}: {name}"
+        description = ElementTree.fromstring(read(name)).findtext(f"{SVG}desc") or ""
+        numbers = set(re.findall(r"\d+\.\d\d+", alt))
+        assert numbers <= set(re.findall(r"\d+\.\d\d+", description + " ".join(words(name)))), f"{page}: {name}"
