@@ -10,9 +10,9 @@ from rrec_lib.book.toy import toy_world
 BOOK = Path(__file__).resolve().parent.parent / "book"
 
 
-@pytest.mark.parametrize("shade", ["light", "dark"])
-def test_the_diagram_scores_as_the_library_does(shade):
-    drawing = (BOOK / "_figures" / f"rrec-{shade}.svg").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["rrec", "heads"])
+def test_the_diagrams_score_as_the_library_does(name):
+    drawing = (BOOK / "_figures" / f"{name}.svg").read_text(encoding="utf-8")
     words = " ".join(re.sub(r"<[^>]+>", "", drawing).split())
     assert "score of film v = cos(hT, HV [v]) / τ" in words  # `scoring.score_items`, not an inner product
 

@@ -17,6 +17,8 @@ from rrec_lib.experiments.tables import DATA_SETS, baselines_table, benchmarks_t
 from rrec_lib.experiments.verdict_page import verdict_fragments
 
 IMAGES = ("image/png", "image/jpeg", "image/svg+xml")
+DIAGRAM = re.compile(r"^!\[([^\]]+)\]\((\S*_figures/)([\w-]+)\.svg\)$", re.MULTILINE)
+DARK_RULES = re.compile(r"@media \(prefers-color-scheme: dark\) \{\n(.*?)\n\}\n", re.DOTALL)
 PROFILE_ORDER = ("smoke", "cpu", "t4", "paper")
 MOVED = {  # the notebooks' former names, whose pages were linked to
     "04_recpo_reward_design": "05_recpo_reward_design",
@@ -54,6 +56,11 @@ def stage(source: Path, target: Path, profile: str = "cpu") -> None:
     for path in (source / "_config.yml", source / "_toc.yml", *source.glob("*.py")):  # pages show pieces of code
         shutil.copy(path, target / path.name)
     known = terms((source / "book" / "glossary.md").read_text(encoding="utf-8"))
+    for path in (target / "book" / "_figures").glob("*.svg"):
+        for theme, svg in themed(path.read_text(encoding="utf-8")).items():
+            path.with_name(f"{path.stem}-{theme}.svg").write_text(svg, encoding="utf-8")
+    for path in (target / "book").rglob("*.md"):
+        path.write_text(in_both_themes(path.read_text(encoding="utf-8")), encoding="utf-8")
     (target / "notebooks").mkdir()
     (target / "_toc.yml").write_text(with_companions((source / "_toc.yml").read_text(), notebook_names(source)))
     for name in notebook_names(source):
@@ -107,6 +114,8 @@ def stage_notebook(notebook: dict[str, Any], name: str) -> dict[str, Any]:
 
 def stage_cell(cell: dict[str, Any], where: str) -> dict[str, Any]:
     """Stage one cell; see :func:`stage_notebook`."""
+    if cell["cell_type"] == "markdown":
+        cell = {**cell, "source": in_both_themes("".join(cell["source"]))}
     dropped = ("papermill", "execution", "collapsed", "jupyter")
     metadata = {key: value for key, value in cell["metadata"].items() if key not in dropped}
     tags = list(metadata.get("tags", []))
@@ -127,6 +136,27 @@ def stage_cell(cell: dict[str, Any], where: str) -> dict[str, Any]:
                 f"{where} wrote to stderr, which no page shows: {text[-1] if text else ''!r}; mend its cause"
             )
     return {**cell, "metadata": {**metadata, "tags": tags} if tags else metadata}
+
+
+def in_both_themes(text: str) -> str:
+    """Each diagram that stands on a line of its own, twice: the book's stylesheet shows that of the reader's theme.
+
+    Elsewhere the one file follows the system, so text and notebooks stay plain Markdown.
+    """
+
+    def twice(found: re.Match[str]) -> str:
+        alt, folder, name = " ".join(found[1].split()), found[2], found[3]  # a line's end would be lost
+        themes = ("light", "dark")
+        return "\n".join(f"![{alt}]({folder}{name}-{theme}.svg){{.only-{theme} .diagram}}" for theme in themes)
+
+    return DIAGRAM.sub(twice, text)
+
+
+def themed(svg: str) -> dict[str, str]:
+    """The light and the dark picture of a file that holds both; nothing of one that holds one."""
+    if not DARK_RULES.search(svg):
+        return {}
+    return {"light": DARK_RULES.sub("", svg), "dark": DARK_RULES.sub(lambda found: found[1] + "\n", svg)}
 
 
 def is_image(output: dict[str, Any]) -> bool:
