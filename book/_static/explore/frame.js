@@ -24,7 +24,7 @@
  */
 "use strict";
 
-globalThis.explore = (() => {
+globalThis.explore ??= (() => {
   const parts = {};
 
   function add(name, part) {
@@ -166,6 +166,7 @@ globalThis.explore = (() => {
       field.addEventListener("blur", () => (field.value = slider.value));
       const show = (value, now) => {
         slider.max = field.max = now.max;
+        setText(label, now.label);
         slider.value = value;
         if (field !== document.activeElement || field.valueAsNumber !== value) field.value = value;
       };
@@ -239,5 +240,26 @@ globalThis.explore = (() => {
     `class="${style}" ${attributes}/>`;
   const round = (value) => Math.round(value * 100) / 100;
 
-  return { add, parts, still, escape, clamp, number, text, line, rect, round };
+  // ---- arithmetic that several share: rrec_lib.recpo.advantages
+
+  /** Rewards minus their mean; minus the first beforehand, so that equal rewards give exact zeros. */
+  function centred(rewards) {
+    const offsets = rewards.map((reward) => reward - rewards[0]);
+    const mean = offsets.reduce((sum, offset) => sum + offset, 0) / offsets.length;
+    return offsets.map((offset) => offset - mean);
+  }
+
+  function grpoAdvantages(rewards, eps = 1e-4) {
+    const offsets = centred(rewards);
+    const spread = Math.sqrt(offsets.reduce((sum, offset) => sum + offset ** 2, 0) / (offsets.length - 1));
+    return offsets.map((offset) => offset / (spread + eps));
+  }
+
+  function rlooAdvantages(rewards) {
+    return centred(rewards).map((offset) => (rewards.length / (rewards.length - 1)) * offset);
+  }
+
+  return {
+    add, parts, data: {}, still, escape, clamp, number, text, line, rect, round, grpoAdvantages, rlooAdvantages,
+  };
 })();
