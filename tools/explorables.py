@@ -12,7 +12,7 @@ from execute import ROOT
 from readme import chromium
 from stage import EXPLORE
 
-from rrec_lib.experiments.reference import METRIC, WITH, WITHOUT, reference_arms, tuned_baselines
+from rrec_lib.experiments.reference import ARMS, METRIC, WITH, WITHOUT, reference_arms, tuned_baselines
 
 PLACE = "movielens-cpu"
 WIDTH = 680  # of a still picture, as on a desktop's page
@@ -23,9 +23,13 @@ def interval_data(root: Path = ROOT) -> str:
     """Script with the metric of every test row, by recommender and user, the users in the order of their indices."""
     arms = reference_arms(PLACE, root)
     baselines = {report.name: report for report in tuned_baselines(PLACE, root)}
-    reports = [arms[WITH][0], arms[WITHOUT][0], baselines["eSASRec"], baselines["popularity"]]
-    values = {report.name: _by_user(report.metric(METRIC), report.users) for report in reports}
-    lines = [f"  {json.dumps(name)}: {json.dumps(rows, separators=(',', ':'))}," for name, rows in values.items()]
+    shown = {ARMS[arm]: arms[arm][0] for arm in (WITH, WITHOUT)}
+    shown |= {name: baselines[name] for name in ("eSASRec", "popularity")}
+    values = {name: _by_user(report.metric(METRIC), report.users) for name, report in shown.items()}
+    lines = [
+        f"  {json.dumps(name, ensure_ascii=False)}: {json.dumps(rows, separators=(',', ':'))},"
+        for name, rows in values.items()
+    ]
     head = f"// {METRIC} of each test row of {PLACE} by user, seed 0, from results/: tools/explorables.py wrote it."
     return "\n".join([head, "explore.data.interval = { values: {", *lines, "} };", ""])
 

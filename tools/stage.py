@@ -88,8 +88,6 @@ def stage_notebook(notebook: dict[str, Any], name: str) -> dict[str, Any]:
 
 def stage_cell(cell: dict[str, Any], where: str) -> dict[str, Any]:
     """Stage one cell; see :func:`stage_notebook`."""
-    if cell["cell_type"] == "markdown":
-        return {**cell, "source": with_explorable("".join(cell["source"]), where)}
     dropped = ("papermill", "execution", "collapsed", "jupyter")
     metadata = {key: value for key, value in cell["metadata"].items() if key not in dropped}
     tags = list(metadata.get("tags", []))
@@ -109,7 +107,8 @@ def stage_cell(cell: dict[str, Any], where: str) -> dict[str, Any]:
             raise BuildError(
                 f"{where} wrote to stderr, which no page shows: {text[-1] if text else ''!r}; mend its cause"
             )
-    return {**cell, "metadata": {**metadata, "tags": tags} if tags else metadata}
+    source = with_explorable("".join(cell["source"]), where) if cell["cell_type"] == "markdown" else cell["source"]
+    return {**cell, "source": source, "metadata": {**metadata, "tags": tags} if tags else metadata}
 
 
 def with_explorable(text: str, where: str, static: str = "../_static/explore") -> str:

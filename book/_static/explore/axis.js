@@ -56,7 +56,7 @@
   }
 
   function geometry(width) {
-    const left = width < 520 ? 92 : 230, top = 34, high = 46;
+    const left = width < 520 ? 96 : 246, top = 34, high = 46;
     return { left, top, high, wide: Math.min(110, (width - left) / TOKENS) };
   }
 
@@ -65,12 +65,12 @@
     const { left, top, high, wide } = geometry(width), narrow = width < 520;
     let svg = text(0, 18, narrow ? "reasoning, A" : "reasoning and its advantage A", 'class="small muted"');
     for (let t = 0; t < TOKENS; t += 1) svg += text(left + (t + 0.5) * wide, 18, `token ${t + 1}`, 'class="small muted middle"');
-    const reach = 44, zero = left - 62, largest = Math.max(1e-9, ...advantages.map(Math.abs));
+    const reach = 46, zero = left - 58, largest = Math.max(1e-9, ...advantages.map(Math.abs));
     if (!narrow) svg += line(zero, top, zero, top + 6 * high, "grid");
     advantages.forEach((advantage, row) => {
       const y = top + row * high, user = Math.floor(row / GROUP) + 1, own = (row % GROUP) + 1;
       const weight = row === state.row ? 'class="strong"' : "";
-      svg += text(0, y + (narrow ? 19 : 27), narrow ? `user ${user}, no. ${own}` : `user ${user}, no. ${own}`, weight);
+      svg += text(0, y + (narrow ? 19 : 27), `user ${user}, no. ${own}`, weight);
       if (narrow) svg += text(0, y + 37, `A ${number(advantage, 2, true)}`, 'class="small muted"');
       else {
         const size = (Math.abs(advantage) / largest) * reach;
@@ -90,15 +90,15 @@
           svg += rect(x + 2, y + 2, wide - 4, high - 4, value < 0 ? "blue" : "orange", style);
         }
         svg += rect(x + 2.5, y + 2.5, wide - 5, high - 5, `${extraAt(row, t) ? "axis dash" : "grid"}`, 'rx="4" fill="none"');
-        const arrow = flat ? "" : value < 0 ? "↑ " : "↓ ";
-        svg += text(x + wide / 2, y + 28, arrow + number(value, 3), `class="middle ${flat ? "muted" : ""} ${wide < 80 ? "small" : ""}"`);
+        const arrow = flat || narrow ? "" : value < 0 ? "↑ " : "↓ ";
+        svg += text(x + wide / 2, y + 28, arrow + number(value, 3, true), `class="middle ${flat ? "muted" : ""} ${wide < 80 ? "small" : ""}"`);
       }
     });
     for (let cut = state.size; cut < 6; cut += state.size) svg += line(0, top + cut * high, left + TOKENS * wide, top + cut * high, "axis s-text");
     const [cx, cy] = [left + state.token * wide, top + state.row * high];
     svg += rect(cx + 1.5, cy + 1.5, wide - 3, high - 3, "curve s-text", 'rx="5" fill="none"');
     const foot = top + 6 * high + 20;
-    svg += text(0, foot, "↑ made more likely   ↓ made less likely   – no token", 'class="small muted"');
+    svg += text(0, foot, narrow ? "− more likely, + less likely, – no token" : "↑ made more likely, ↓ made less likely, – no token", 'class="small muted"');
     const choose = (now, x, y) => {
       const row = Math.floor((y - top) / high), token = Math.floor((x - left) / wide);
       if (row >= 0 && row < 6 && token >= -9 && token < TOKENS) select(now, row, Math.max(0, token));

@@ -36,7 +36,7 @@
       for (const edge of edges) svg += line(x(edge), from, x(edge), to, "axis dash");
     }
     svg += line(left, y(0), right, y(0), "axis") + line(left, z(0), right, z(0), "axis");
-    if (cut) svg += text(clamp((x(cut[0]) + x(cut[1])) / 2, left + 42, right - 42), top + 18, "gradient cut", 'class="middle strong small"');
+    if (cut) svg += text(clamp((x(cut[0]) + x(cut[1])) / 2, left + 42, right - 42), middle - 14, "gradient cut", 'class="middle strong small"');
     svg += text(left, top - 12, "gain ℓ(r, A)", 'class="strong"');
     svg += text(left, lower - 12, "gradient dℓ/dr", 'class="strong"');
     for (const [value, style] of [[signs[0], ""], [signs[1], ""]]) svg += text(left - 6, y(value) + 4, number(value, 1), `class="end small muted ${style}"`);

@@ -80,7 +80,7 @@
     const found = follow(state), { user, chosen } = state;
     const side = Math.min(width, 400), beside = width >= 640;
     const listX = beside ? side + 36 : 0, listY = beside ? 8 : side + 14;
-    const listWidth = beside ? width - listX : width;
+    const listWidth = beside ? width - listX : width, step = beside ? 52 : 34;
     const scale = side / 11.4, middle = [side / 2, side * 0.56];
     const x = (value) => middle[0] + value * scale, y = (value) => middle[1] - value * scale;
     let svg = rect(0, 0, side, side, "panel", 'rx="6"');
@@ -97,16 +97,16 @@
         ? `<path d="M${x(a)} ${y(b) - 9}l9 9l-9 9l-9 -9z" class="green"/>`
         : rect(x(a) - 5, y(b) - 5, 10, 10, seen ? "ground axis" : "grey");
       const [dx, dy, anchor] = LABELS[row];
-      const words = name + (wanted ? ", target" : seen ? ", seen" : "");
-      svg += text(x(a) + dx, y(b) + dy, words, `class="small ${anchor} ${wanted ? "strong" : ""}" paint-order="stroke" stroke-width="4" stroke-linejoin="round" style="stroke:var(--ex-panel)"`);
+      svg += text(x(a) + dx, y(b) + dy, name, `class="small ${anchor} ${wanted ? "strong" : ""}" paint-order="stroke" stroke-width="4" stroke-linejoin="round" style="stroke:var(--ex-panel)"`);
     });
+    svg += text(10, side - 12, "◆ target   □ seen", 'class="small muted"');
     const handles = state.states.slice(0, state.size).map(([a, b], g) => ({ g, a, b }));
     for (const { g, a, b } of [...handles.filter((h) => h.g !== chosen), handles[chosen]]) {
       svg += line(x(0), y(0), x(a), y(b), `curve s-${SHAPES[g]}`);
       svg += `<circle cx="${x(a)}" cy="${y(b)}" r="${g === chosen ? 14 : 11}" class="${SHAPES[g]}" style="stroke:var(--ex-panel);stroke-width:2"/>`;
       svg += text(x(a), y(b) + 4.5, g + 1, 'class="middle strong" style="fill:var(--ex-ground)"');
     }
-    svg += list(found, state, listX, listY, listWidth);
+    svg += list(found, state, listX, listY, listWidth, step);
     const move = (g) => (now, px, py) => {
       const snap = (value) => Math.round(value * 4) / 4; // quarters, so that ties can be met
       now.states[g] = [
@@ -116,7 +116,7 @@
     };
     return {
       svg,
-      height: beside ? side : listY + 6 * 30 + 34,
+      height: beside ? side : listY + 6 * step + 30,
       alt: sentence(state, found),
       handles: handles.map(({ g, a, b }) => ({
         id: `state-${g}`,
@@ -130,29 +130,29 @@
     };
   }
 
-  const LABELS = [[8, 16, ""], [10, 4, ""], [2, -12, "middle"], [0, -10, "middle"], [0, -12, "middle"], [-4, 18, "end"]];
+  const LABELS = [[10, 18, ""], [0, 24, "middle"], [2, -12, "middle"], [0, -10, "middle"], [0, -12, "middle"], [-4, 18, "end"]];
 
   /** The six items in the order of the chosen reasoning, with their cosines. */
-  function list(found, state, left, top, width) {
+  function list(found, state, left, top, width, step) {
     const scores = found.scores[state.chosen], target = TARGETS[state.user], tau = state.tau;
     const order = ITEMS.map((_, row) => row).sort((a, b) => scores[b] - scores[a] || a - b || 0);
     if (scores.includes(-Infinity)) order.sort((a, b) => (scores[a] === -Infinity) - (scores[b] === -Infinity));
-    const nameX = left + 52, barX = left + 146, numberX = left + width, zero = barX + (numberX - 52 - barX) / 2;
+    const nameX = left + 52, barX = left + 146, numberX = left + width, zero = barX + (numberX - 58 - barX) / 2;
     let svg = text(left, top + 12, "place", 'class="muted small"');
     svg += text(nameX, top + 12, `list of reasoning ${state.chosen + 1}`, 'class="muted small"');
     svg += text(numberX, top + 12, "cosine", 'class="muted small end"');
-    svg += line(zero, top + 20, zero, top + 26 + 30 * ITEMS.length, "grid");
+    svg += line(zero, top + 20, zero, top + 22 + step * ITEMS.length, "grid");
     order.forEach((row, index) => {
-      const at = top + 26 + 30 * index, masked = scores[row] === -Infinity, cosine = scores[row] * tau;
+      const at = top + 26 + step * index, middle = at + step / 2, masked = scores[row] === -Infinity, cosine = scores[row] * tau;
       const [greater, equal] = targetRank(scores, row);
-      if (row === target) svg += rect(left - 4, at, width + 4, 28, "green faint", 'rx="4"');
+      if (row === target) svg += rect(left, at + 2, width, step - 4, "green faint", 'rx="4"');
       const words = masked ? "seen" : equal > 1 ? `${greater + 1}–${greater + equal} =` : `${greater + 1}`;
-      svg += text(left + 2, at + 19, words, `class="${masked ? "muted" : equal > 1 ? "strong" : ""}"`);
-      svg += text(nameX, at + 19, ITEMS[row], `class="${masked ? "muted" : row === target ? "strong" : ""}"`);
+      svg += text(left + 6, middle + 4.5, words, `class="${masked ? "muted" : equal > 1 ? "strong" : ""}"`);
+      svg += text(nameX, middle + 4.5, ITEMS[row], `class="${masked ? "muted" : row === target ? "strong" : ""}"`);
       if (masked) return;
-      const reach = (numberX - 52 - barX) / 2;
-      svg += rect(zero + Math.min(0, cosine) * reach, at + 8, Math.abs(cosine) * reach, 12, row === target ? "green" : "grey half");
-      svg += text(numberX, at + 19, number(cosine, 3), 'class="end"');
+      const reach = (numberX - 58 - barX) / 2;
+      svg += rect(zero + Math.min(0, cosine) * reach, middle - 7, Math.abs(cosine) * reach, 14, row === target ? "green" : "grey half");
+      svg += text(numberX - 4, middle + 4.5, number(cosine, 3), 'class="end"');
     });
     return svg;
   }
@@ -174,12 +174,12 @@
     const found = follow(state);
     const rows = found.fused.map((reward, g) => {
       const cells = [place(found.ranks[g]), number(found.ranking[g], 3), number(found.similarity[g], 3),
-        number(reward, 3), number(found.grpo[g], 2, true), number(found.rloo[g], 3, true)];
+        number(reward, 3), number(found.grpo[g], 2, true), number(found.rloo[g], 2, true)];
       const chosen = g === state.chosen ? ' class="chosen"' : "";
       return `<tr${chosen}><td>${g + 1}</td>${cells.map((cell) => `<td>${escape(cell)}</td>`).join("")}</tr>`;
     });
     const heads = ["", "place", "R<sub>d</sub>", "R<sub>c</sub>", "R", "A, GRPO", "A, RLOO"];
-    const head = heads.map((words) => `<th scope="col">${words || "reasoning"}</th>`).join("");
+    const head = heads.map((words) => `<th scope="col">${words || "no."}</th>`).join("");
     return `<table><thead><tr>${head}</tr></thead><tbody>${rows.join("")}</tbody></table>`;
   }
 
@@ -202,6 +202,6 @@
     draw,
     say: (state) => sentence(state, follow(state)),
     details,
-    functions: { scoreItems, targetRank, rankingReward, similarityReward, grpoAdvantages, rlooAdvantages, group },
+    functions: { rankingReward, similarityReward, group, WORLD: { ITEMS, ITEM_STATES, USER_STATES, HISTORIES, TARGETS } },
   });
 })();

@@ -7,7 +7,8 @@
  *   start()    a fresh state, a plain object
  *   controls   a list, or a function of the state that gives one, of
  *              {kind: "range", key, label, min, max, step}            a slider beside a field to type in
- *              {kind: "choice", key, label, options: [[value, text]]} one of a few
+ *              {kind: "choice", key, label, options: [[value, text]]} one of a few with short names
+ *              {kind: "list", key, label, options: [[value, text]]}   one of more, or with long names
  *              {kind: "check", key, label}                            on or off
  *              {kind: "button", label, act(state, api)}
  *              any of them with get(state) and set(state, value, api) in place of key, and hidden(state)
@@ -90,7 +91,7 @@ globalThis.explore ??= (() => {
         knobs.get(key).node.hidden = spec.hidden ? spec.hidden(state) : false;
         knobs.get(key).show(read(spec), spec);
       }
-      setText(said, part.say ? part.say(state) : "");
+      words(said, part.say ? part.say(state) : "");
       const html = part.details ? part.details(state) : "";
       if (shown !== html) details.innerHTML = shown = html;
     }
@@ -139,6 +140,7 @@ globalThis.explore ??= (() => {
     const heading = element("p", { class: "explore-title" }, part.title);
     root.replaceChildren(heading, picture, said, controls, details);
     root.classList.add("live");
+    root.state = () => state; // for tests
     root.setAttribute("role", "group");
     root.setAttribute("aria-label", part.title);
     let width = 0;
@@ -156,8 +158,8 @@ globalThis.explore ??= (() => {
     range(spec, id, write) {
       const slider = element("input", { type: "range", id, min: spec.min, max: spec.max, step: spec.step });
       const field = element("input", { type: "number", min: spec.min, max: spec.max, step: spec.step });
-      const label = element("label", { for: id }, spec.label);
-      field.setAttribute("aria-label", `${spec.label}, typed`);
+      const label = element("label", { for: id });
+      field.setAttribute("aria-label", `${spec.label.replace("_", "")}, typed`);
       slider.addEventListener("input", () => write(Number(slider.value)));
       field.addEventListener("input", () => {
         const value = field.valueAsNumber;
@@ -166,7 +168,7 @@ globalThis.explore ??= (() => {
       field.addEventListener("blur", () => (field.value = slider.value));
       const show = (value, now) => {
         slider.max = field.max = now.max;
-        setText(label, now.label);
+        words(label, now.label);
         slider.value = value;
         if (field !== document.activeElement || field.valueAsNumber !== value) field.value = value;
       };
@@ -183,6 +185,13 @@ globalThis.explore ??= (() => {
       const boxes = inputs.map(([, input, label]) => element("span", {}, input, label));
       const show = (value) => inputs.forEach(([own, input]) => (input.checked = own === value));
       return { node: element("fieldset", { class: "explore-choice" }, legend, ...boxes), show };
+    },
+
+    list(spec, id, write) {
+      const select = element("select", { id }, ...spec.options.map(([, text]) => element("option", {}, text)));
+      select.addEventListener("change", () => write(spec.options[select.selectedIndex][0]));
+      const show = (value) => (select.selectedIndex = spec.options.findIndex(([own]) => own === value));
+      return { node: element("div", { class: "explore-check" }, element("label", { for: id }, spec.label), select), show };
     },
 
     check(spec, id, write) {
@@ -206,8 +215,10 @@ globalThis.explore ??= (() => {
     return node;
   }
 
-  function setText(node, text) {
-    if (node.textContent !== text) node.textContent = text;
+  /** Put plain text into a node, R_d with its subscript; nothing is touched, or announced, where nothing changed. */
+  function words(node, text) {
+    if (node.dataset.words === text) return;
+    node.innerHTML = escape((node.dataset.words = text)).replace(/_([a-z])\b/g, "<sub>$1</sub>");
   }
 
   /** Put a drawing into a file of its own, in the light theme: the still picture. */

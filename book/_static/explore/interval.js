@@ -9,12 +9,13 @@
 
   /** Mean of a metric over rows for each draw, a list of users who each bring all their rows. */
   function drawnMeans(rowsOfUsers, draws) {
-    const sums = rowsOfUsers.map((rows) => rows.reduce((sum, value) => sum + value, 0));
+    const sums = Float64Array.from(rowsOfUsers, (rows) => rows.reduce((sum, value) => sum + value, 0));
+    const counts = Int32Array.from(rowsOfUsers, (rows) => rows.length);
     return draws.map((users) => {
       let sum = 0, rows = 0;
       for (const user of users) {
         sum += sums[user];
-        rows += rowsOfUsers[user].length;
+        rows += counts[user];
       }
       return sum / rows;
     });
@@ -53,7 +54,7 @@
 
   function drawUsers(size, count, seed) {
     const next = random(seed);
-    return Array.from({ length: count }, () => Int32Array.from({ length: size }, () => Math.floor(next() * size)));
+    return Array.from({ length: count }, () => new Int32Array(size).map(() => next() * size));
   }
 
   // ---- the page
@@ -92,8 +93,8 @@
     const found = follow(state), beside = width >= 640, gap = 34;
     const part = beside ? (width - gap) / 2 : width;
     return {
-      svg: people(state, found, 0, 0, part) + histogram(state, found, beside ? part + gap : 0, beside ? 0 : 300, part),
-      height: beside ? 300 : 600,
+      svg: people(state, found, 0, 0, part) + histogram(state, found, beside ? part + gap : 0, beside ? 0 : 316, part),
+      height: beside ? 302 : 600,
       alt: sentence(state),
     };
   }
@@ -105,12 +106,15 @@
     const low = Math.min(0, ...means), high = Math.max(0.1, ...means);
     const x = (count) => x0 + Math.sqrt(count / MOST) * (x1 - x0);
     const y = (value) => y0 - ((value - low) / (high - low)) * (y0 - y1);
-    let svg = text(left, top + 16, "The users, as the last draw took them", 'class="strong"');
+    let svg = text(left, top + 16, "Each user's mean, and the last draw", 'class="strong"');
     svg += rect(x0, y1 - 6, x1 - x0 + 8, y0 - y1 + 12, "panel");
     for (const count of [1, 10, 50, 100]) {
       svg += line(x(count), y1 - 6, x(count), y0 + 6, "grid") + text(x(count), y0 + 22, count, 'class="small muted middle"');
     }
-    for (const value of [0, low < -0.05 ? low : high]) svg += text(x0 - 6, y(value) + 4, number(value, 1), 'class="small muted end"');
+    for (let tick = Math.ceil(low / 0.2); tick * 0.2 <= high; tick += 1) {
+      svg += line(x0, y(tick * 0.2), x1 + 8, y(tick * 0.2), "grid");
+      svg += text(x0 - 6, y(tick * 0.2) + 4, number(tick * 0.2, 1), 'class="small muted end"');
+    }
     svg += line(x0, y(0), x1 + 8, y(0), "axis");
     svg += line(x0, y(over[0]), x1 + 8, y(over[0]), "axis s-blue") + line(x0, y(last), x1 + 8, y(last), "axis s-pink dash");
     means.forEach((mean, user) => {
@@ -120,7 +124,7 @@
         : `<circle ${at} r="2.5" class="axis"/>`;
     });
     svg += text((x0 + x1) / 2, y0 + 40, "rows of the user", 'class="small middle"');
-    return svg + text(left, y0 + 58, "○ not drawn   ● drawn, larger when more often", 'class="small muted"');
+    return svg + text(left, y0 + 58, "○ not drawn ● drawn, larger if more often; dashed: this draw's mean", 'class="small muted"');
   }
 
   /** Means of the draws, and both intervals. */
@@ -159,13 +163,13 @@
 
   function sentence(state) {
     const { over, alone, rows, all, share, equal } = follow(state);
-    const what = state.minus === "none" ? `NDCG@20 of ${state.system}` : `${state.system} minus ${state.minus}, NDCG@20`;
-    const ratio = (over[2] - over[1]) / (alone[1] - alone[0]);
+    const what = `NDCG@20 of ${state.system}${state.minus === "none" ? "" : ` minus ${state.minus}`}`;
+    const ratio = (alone[1] - alone[0]) / (over[2] - over[1]);
     return (
-      `${what}: ${number(over[0], 3)}, between ${number(over[1], 3)} and ${number(over[2], 3)} over users. ` +
-      `Taking the ${all.toLocaleString("en")} rows for independent would give an interval ${number(1 / ratio, 2)} times as wide. ` +
+      `${what}: ${number(over[0], 3)}, with 95 % of the draws between ${number(over[1], 3)} and ${number(over[2], 3)}. ` +
+      `If its ${all.toLocaleString("en")} rows were independent, the interval would be ${number(ratio)} times as wide. ` +
       `Five of the ${rows.length} users own ${number(100 * share, 0)} % of the rows; ` +
-      `all together weigh like ${number(equal, 0)} equally busy ones.`
+      `together all weigh like ${number(equal, 0)} equally busy ones.`
     );
   }
 
@@ -175,21 +179,21 @@
     start,
     controls: (state) => [
       {
-        kind: "choice", key: "system", label: "NDCG@20 of", options: SYSTEMS.map(one),
+        kind: "list", key: "system", label: "NDCG@20 of", options: SYSTEMS.map(one),
         set: (now, system) => Object.assign(now, { system, minus: now.minus === system ? "none" : now.minus }),
       },
       {
-        kind: "choice", key: "minus", label: "minus", options: [["none", "nothing"], ...SYSTEMS.map(one)],
+        kind: "list", key: "minus", label: "minus", options: [["none", "nothing"], ...SYSTEMS.map(one)],
         set: (now, minus) => (now.minus = minus === now.system ? "none" : minus),
       },
-      { kind: "range", key: "cap", label: "most rows of one user", min: 1, max: MOST, step: 1 },
+      { kind: "range", key: "cap", label: "most rows per user", min: 1, max: MOST, step: 1 },
       { kind: "button", label: "Draw from the start", act: (now) => (now.count = 1) },
       { kind: "button", label: "Draw once more", act: (now) => (now.count = Math.min(2000, now.count + 1)) },
       {
-        kind: "button", label: "Draw 1,000", key: "thousand",
+        kind: "button", label: "Draw 1,000",
         act: (now, api) => {
-          const goal = now.count < 1000 ? 1000 : 2000, step = Math.max(1, Math.round((goal - now.count) / 25));
-          api.every(60, () => (now.count = Math.min(goal, now.count + step)) < goal);
+          if (now.count >= 1000) now.count = 1;
+          api.every(60, () => (now.count = Math.min(1000, now.count + Math.ceil(now.count / 3))) < 1000);
         },
       },
     ],
