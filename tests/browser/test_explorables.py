@@ -300,7 +300,7 @@ def test_a_cap_on_busy_users_and_a_difference_are_drawn(visit):
     view = visit("interval")
     said = view.locator(".explore-say")
     assert "2,546 rows" in said.inner_text()
-    view.get_by_label("most rows per user, typed").fill("1")
+    view.get_by_label("rows per user ≤, typed").fill("1")
     assert "104 rows" in said.inner_text()
     assert "weigh like 104 equally busy" in said.inner_text()
     view.get_by_label("minus").select_option("popularity")
@@ -315,10 +315,12 @@ def test_a_cap_on_busy_users_and_a_difference_are_drawn(visit):
 @pytest.mark.parametrize("name", explorables.STILLS)
 def test_themes_a_phone_and_no_scripts(visit, name):
     view = visit(name, viewport=test_browser.PHONE)
+    assert "The sentence." in view.locator(".explore").inner_text()
+    assert not view.locator("img").is_visible()
     wide = "() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
     assert view.evaluate(wide)[0] <= view.evaluate(wide)[1] + 1
     inside = """() => { const box = document.querySelector('.explore-picture').getBoundingClientRect();
-        return [...document.querySelectorAll('.explore-picture text, .explore-controls *')].filter(t => {
+        return [...document.querySelectorAll('.explore-picture text, .explore-controls :not(option)')].filter(t => {
             const own = t.getBoundingClientRect(); return own.right > box.right + 2 || own.left < box.left - 2;
         }).map(t => t.textContent || t.tagName); }"""
     assert view.evaluate(inside) == []

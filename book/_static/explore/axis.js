@@ -153,7 +153,7 @@
       { kind: "choice", key: "rule", label: "Advantages", options: [["rloo", "RLOO"], ["grpo", "GRPO"], ["left", "the code's leave-one-out"]] },
       { kind: "choice", key: "size", label: "Mini-batch", options: [[6, "all 6"], [3, "3 + 3"], [2, "2 + 2 + 2"]] },
       {
-        kind: "range", key: "reward", label: `R of ${name(state.row)}`, min: 0, max: 1, step: 0.001,
+        kind: "range", key: "reward", label: `R, ${name(state.row)}`, min: 0, max: 1, step: 0.001,
         get: (now) => now.rewards[now.row],
         set: (now, reward) => (now.rewards[now.row] = reward),
       },

@@ -78,9 +78,9 @@
 
   function draw(state, width) {
     const found = follow(state), { user, chosen } = state;
-    const side = Math.min(width, 400), beside = width >= 640;
-    const listX = beside ? side + 36 : 0, listY = beside ? 8 : side + 14;
-    const listWidth = beside ? width - listX : width, step = beside ? 52 : 34;
+    const beside = width >= 640, side = Math.min(400, beside ? width * 0.5 : width);
+    const listX = beside ? side + 28 : 0, listY = beside ? 8 : side + 14;
+    const listWidth = beside ? width - listX : width, step = beside ? (side - 40) / 6 : 34;
     const scale = side / 11.4, middle = [side / 2, side * 0.56];
     const x = (value) => middle[0] + value * scale, y = (value) => middle[1] - value * scale;
     let svg = rect(0, 0, side, side, "panel", 'rx="6"');

@@ -138,7 +138,9 @@ globalThis.explore ??= (() => {
     controls.append(reset);
     picture.append(svg);
     const heading = element("p", { class: "explore-title" }, part.title);
-    root.replaceChildren(heading, picture, said, controls, details);
+    root.querySelectorAll("img").forEach((image) => image.remove());
+    root.prepend(heading); // the sentence stays below it
+    root.append(picture, said, controls, details);
     root.classList.add("live");
     root.state = () => state; // for tests
     root.setAttribute("role", "group");

@@ -124,7 +124,7 @@
         : `<circle ${at} r="2.5" class="axis"/>`;
     });
     svg += text((x0 + x1) / 2, y0 + 40, "rows of the user", 'class="small middle"');
-    return svg + text(left, y0 + 58, "○ not drawn ● drawn, larger if more often; dashed: this draw's mean", 'class="small muted"');
+    return svg + text(left, y0 + 58, "○ not drawn ● drawn; dashed: mean of this draw", 'class="small muted"');
   }
 
   /** Means of the draws, and both intervals. */
@@ -186,7 +186,7 @@
         kind: "list", key: "minus", label: "minus", options: [["none", "nothing"], ...SYSTEMS.map(one)],
         set: (now, minus) => (now.minus = minus === now.system ? "none" : minus),
       },
-      { kind: "range", key: "cap", label: "most rows per user", min: 1, max: MOST, step: 1 },
+      { kind: "range", key: "cap", label: "rows per user ≤", min: 1, max: MOST, step: 1 },
       { kind: "button", label: "Draw from the start", act: (now) => (now.count = 1) },
       { kind: "button", label: "Draw once more", act: (now) => (now.count = Math.min(2000, now.count + 1)) },
       {
