@@ -16,6 +16,7 @@ from rrec_lib.experiments.published import published_tables
 from rrec_lib.experiments.tables import DATA_SETS, baselines_table, benchmarks_table, reference_tables
 from rrec_lib.experiments.verdict_page import verdict_fragments
 
+EXPLORE = ROOT / "book" / "_static" / "explore"
 IMAGES = ("image/png", "image/jpeg", "image/svg+xml")
 DIAGRAM = re.compile(r"^!\[([^\]]+)\]\((\S*_figures/)([\w-]+)\.svg\)$", re.MULTILINE)
 DARK_RULES = re.compile(r"@media \(prefers-color-scheme: dark\) \{\n(.*?)\n\}\n", re.DOTALL)
@@ -135,7 +136,42 @@ def stage_cell(cell: dict[str, Any], where: str) -> dict[str, Any]:
             raise BuildError(
                 f"{where} wrote to stderr, which no page shows: {text[-1] if text else ''!r}; mend its cause"
             )
-    return {**cell, "metadata": {**metadata, "tags": tags} if tags else metadata}
+    source = with_explorable("".join(cell["source"]), where) if cell["cell_type"] == "markdown" else cell["source"]
+    return {**cell, "source": source, "metadata": {**metadata, "tags": tags} if tags else metadata}
+
+
+def with_explorable(text: str, where: str, static: str = "../_static/explore") -> str:
+    """Give ``<div class="explore" data-explore="NAME">`` its still picture, and after the ``</div>`` its scripts.
+
+    A notebook holds the sentence alone, so that JupyterLab, Colab and GitHub, which run no script of a text, show that.
+
+    Args:
+        text: a cell; most are returned as they are. One holds one explorable, and nothing else.
+        where: named in the error.
+        static: address of ``book/_static/explore``, seen from the page.
+
+    Raises:
+        BuildError: if there is no such explorable.
+    """
+    found = re.match(r'<div class="explore" data-explore="([a-z-]+)">\n', text)
+    if not found:
+        return text
+    name = found[1]
+    if not (EXPLORE / f"{name}.js").is_file() or not (EXPLORE / f"{name}.svg").is_file():
+        raise BuildError(f"{where} embeds {name!r}, but {EXPLORE} has no {name}.js with its still picture {name}.svg")
+    picture = (EXPLORE / f"{name}.svg").read_text(encoding="utf-8")
+    alt = picture.partition("<title>")[2].partition("</title>")[0].replace('"', "&quot;")
+    scripts = ["frame", *([f"{name}-data"] if (EXPLORE / f"{name}-data.js").is_file() else []), name]
+    body = text[found.end() :].strip().removesuffix("</div>").strip()
+    return "\n".join(
+        [
+            f'<link rel="stylesheet" href="{static}/frame.css">',
+            found[0].strip(),
+            f'<img src="{static}/{name}.svg" alt="{alt}">',
+            f"\n{body}\n\n</div>",
+            *(f'<script src="{static}/{script}.js"></script>' for script in scripts),
+        ]
+    )
 
 
 def in_both_themes(text: str) -> str:
