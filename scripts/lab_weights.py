@@ -23,11 +23,10 @@ from rrec_lib.evaluation.scoring import score_items
 from rrec_lib.lab import LabConfig, LabRun, World, make_world, run_arm
 from rrec_lib.lab.model import LabModel, read_out, sample
 
-PAGE = Path(__file__).resolve().parents[1] / "book/_static/explore/lab_weights.js"
+PAGE = Path(__file__).resolve().parents[1] / "book/_static/explore/lab-data.js"
 USERS = 200  # test users that the page has; the test compares all of them with PyTorch
-OPENING = (
-    "// Written by scripts/lab_weights.py: arm full of the lab, and its weights in half precision.\nvar labWeights = "
-)
+OPENING = """// Written by scripts/lab_weights.py: the lab's arm full, its weights in half precision, and users to try.
+explore.data.lab = """
 
 
 def write_weights(run: LabRun, path: Path) -> None:
@@ -98,7 +97,7 @@ def main() -> None:
     forgive_terminals()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
-    parser.add_argument("--out", type=Path, default=PAGE, help="(default: book/_static/explore/lab_weights.js)")
+    parser.add_argument("--out", type=Path, default=PAGE, help="(default: book/_static/explore/lab-data.js)")
     parser.add_argument("--set", nargs="*", default=[], metavar="KNOB=VALUE", help="knobs of LabConfig")
     parser.add_argument("--threads", type=int, default=1)
     chosen = parser.parse_args()
