@@ -24,7 +24,7 @@ from rrec_lib.recpo import advantages, losses, rewards
 
 FOLDER = ROOT / "book" / "_figures"
 WIDTH = 380  # about a phone's column, so that letters keep their size there
-# Ground, letters, quiet letters; then fill and line of each tone: Okabe–Ito's hues, so dark or light that they read.
+# Ground (the page's), letters, quiet letters; then fill and line of each tone: Okabe–Ito's hues, dark or light enough.
 LIGHT = {
     "": ("#ffffff", "#1a1a1a", "#555555"),
     "grey": ("#eef1f4", "#6b757f"),
@@ -34,7 +34,7 @@ LIGHT = {
     "pink": ("#f8e4f0", "#9A3D78"),
 }
 DARK = {
-    "": ("#14181d", "#f0f3f6", "#b4bdc6"),
+    "": ("#121212", "#f0f3f6", "#b4bdc6"),
     "grey": ("#2a323a", "#8b96a1"),
     "blue": ("#16364a", "#7cc4ee"),
     "green": ("#0f3a2e", "#5fd3ae"),
@@ -249,14 +249,14 @@ def clip() -> Drawing:
         if a > 0:
             draw.text(365, top + 106, "flat: no gradient,", "s e orange-f")
             draw.text(365, top + 122, "raised enough", "s e orange-f")
-            draw.text(58, top + 112, "gradient A,", "s blue-f")
-            draw.text(58, top + 128, "also if it fell", "s blue-f")
+            draw.text(58, top + 90, "gradient A,", "s blue-f")
+            draw.text(58, top + 106, "also if it fell", "s blue-f")
         else:
             draw.text(58, top + 106, "flat: no gradient,", "s orange-f")
             draw.text(58, top + 122, "lowered enough", "s orange-f")
             draw.text(365, top + 58, "gradient A,", "s e blue-f")
             draw.text(365, top + 74, "also if it rose", "s e blue-f")
-        draw.text(34, top + 100, "gain", "s c quiet")
+        draw.text(34, top + (136 if a > 0 else 60), "gain", "s c quiet")
     draw.text(clip_x(1), 200, f"ratio r = new / old probability; grey: 1 ± {eps:g}", "s c quiet")
     draw.text(clip_x(1), 410, "gain = min(r A, clip(r, 1 − ε, 1 + ε) A)", "c")
     return draw
@@ -358,7 +358,7 @@ def cache() -> Drawing:
                 kind = tone_of(who) + (" thick" if ends else "")
                 draw.box(x0 + cell * column, y, cell - 3, 23, kind, who or "p", "s c" + (" b" if when == step else ""))
                 if when < step:
-                    draw.parts[-2:] = [f'<g opacity=".5">{"".join(draw.parts[-2:])}</g>']
+                    draw.parts[-2:] = [f'<g opacity=".6">{"".join(draw.parts[-2:])}</g>']
     bottom = 40 + 32 * (max(steps) + 1)
     draw.text(x0 - 8, bottom + 12, "position", "s e quiet")
     for column, position in enumerate(positions):

@@ -211,10 +211,12 @@ def shown_on_pages() -> list[tuple[str, str, str]]:
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         pages += [(path, "".join(cell["source"])) for cell in cells if cell["cell_type"] == "markdown"]
-    found = [(path, *match.groups()) for path, text in pages for match in stage.DIAGRAM.finditer(text)]
-    for path, _, folder, name in found:
-        assert (path.parent / folder / f"{name}.svg").is_file(), f"{path.name} shows {name}, which is not there"
-    return [(path.name, name, " ".join(alt.split())) for path, alt, _, name in found]
+    shown = []
+    for path, text in pages:
+        for alt, folder, name in stage.DIAGRAM.findall(text):
+            assert (path.parent / folder / f"{name}.svg").is_file(), f"{path.name} shows {name}, which is not there"
+            shown.append((path.name, name, " ".join(alt.split())))
+    return shown
 
 
 def test_each_stands_on_one_page_with_an_alt_text():
