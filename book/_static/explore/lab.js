@@ -243,13 +243,9 @@
       const [left, top] = corner(item);
       return rect(left + inset, top + inset, cell - 2 * inset, cell - 2 * inset, `curve ${style}`);
     };
-<<<<<<< HEAD
-    let svg = text(x, 12, "64 items: class downwards, slot to the right", 'class="small muted"');
-=======
     // four items may share a cell, so their handles are small
     let svg = `<style>.explore-handle[data-handle^="item-"] { width: 28px; height: 28px; margin: -14px 0 0 -14px; }</style>`;
     svg += text(x, 12, "64 items: class downwards, slot to the right", 'class="small muted"');
->>>>>>> h-lablive
     for (let digit = 0; digit < BASE; digit += 1) {
       svg += text(x + (digit + 0.5) * cell, y - 7, `s${digit}`, 'class="small middle"');
       svg += text(x - 6, y + (digit + 0.5) * cell + 4, `c${digit}`, 'class="small end"');
@@ -351,11 +347,7 @@
     const stands = `the next item by the sums, #${next}, stands at place ${order.indexOf(next) + 1}`;
     if (!tokens.length) return `Nothing is written, and the marker follows the history at once. ${list}; ${stands}.`;
     const count = tokens.length, good = tokens.filter((token, i) => token === right[i]).length;
-<<<<<<< HEAD
-    const sums = count === 1 ? `The token is ${good ? "" : "not "}the sum` : `${good === count ? "All" : `${good} of`} ${count} tokens are sums`;
-=======
     const sums = count === 1 ? `The token is ${good ? "right" : "wrong"}` : `${good === count ? "All" : `${good} of`} ${count} tokens ${good === 1 ? "is" : "are"} right`;
->>>>>>> h-lablive
     const opening = `${sums}${state.mine.length ? `, with ${state.mine.length} put in by you` : ""}.`;
     if (tokens.length < REASONING) return `${opening} Were it to answer now: ${list.replace("The", "the")}; ${stands}.`;
     if (first === next) return `${opening} ${list}, which is the next item.`;
