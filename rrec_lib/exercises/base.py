@@ -65,6 +65,11 @@ def _given(value: Any) -> Any:
     return value
 
 
+def hint(signs: Mapping[str, bool]) -> str:
+    """The first sentence whose sign is there, to end a message with; nothing if none is."""
+    return next((f"; {sentence}" for sentence, there in signs.items() if there), "")
+
+
 def near(value: Any, other: Any) -> bool:
     """Whether two numbers, of whatever library, are the same up to rounding."""
     return abs(float(value) - float(other)) < 1e-6

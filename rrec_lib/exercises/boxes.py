@@ -19,7 +19,7 @@ def control_box(kind: str, rng: np.random.Generator) -> Box:
         rng: of users, rows and noise.
 
     Returns:
-        A function from ``"own"``, ``"none"`` or ``"other"`` to a metric (E,), in a unit of its own, and the users (E,) of
+        A function from ``"own"``, ``"none"`` or ``"other"`` to a metric (E,), in any unit, and the users (E,) of
         the same rows.
     """
     if kind not in DIAGNOSES:
