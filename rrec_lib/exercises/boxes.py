@@ -19,8 +19,8 @@ def control_box(kind: str, rng: np.random.Generator) -> Box:
         rng: of users, rows and noise.
 
     Returns:
-        A function from ``"own"``, ``"none"`` or ``"other"`` to a metric (E,), in a unit of its own, and the users (E,)
-        of the same rows.
+        A function from ``"own"``, ``"none"`` or ``"other"`` to a metric (E,), in any unit, and the users (E,) of
+        the same rows.
     """
     if kind not in DIAGNOSES:
         raise ValueError(f"kind is {kind!r}, expected one of {', '.join(DIAGNOSES)}")
