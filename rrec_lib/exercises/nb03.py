@@ -101,7 +101,7 @@ def check_marker_end(answer: Callable[[list[str]], int]) -> None:
         (["<", "answer", ">", "Alien", "<", "answer", ">"], "the first marker ends the reasoning, not the last"),
         (["Likes", " noir", "."], "no marker was written: -1"),
         (["answer", ">", "<", "answer"], "parts of a marker are none"),
-        (["so ", "<ans", "wer>"], "other tokens than the usual three can make up the same text"),
+        (["so ", "<answ", "er>"], "other tokens than the usual three can make up the same text"),
         (["so ", "<answer>\n", "x"], "one token may hold the whole marker, and more than it"),
     ]
     generator = draws()

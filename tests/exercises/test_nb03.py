@@ -1,5 +1,7 @@
 """Notebook 03's checks: the stub and plausible wrong answers fail, the printed solution passes."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch.nn.functional import normalize
@@ -154,11 +156,11 @@ def test_sides(holds):
         "my_sides",
         nb03.check_sides,
         {
-            "the whole, twice": (lambda *given: sides(*given, keep=(False, False)), "detach the other side"),
-            "the films' part whole": (lambda *given: sides(*given, keep=(True, False)), "films' side"),
+            "the whole, twice": (partial(sides, keep=(False, False)), "detach the other side"),
+            "the films' part whole": (partial(sides, keep=(True, False)), "films' side"),
             "the wrong way round": (lambda *given: sides(*given)[::-1], "wrong way round"),
-            "the sign": (lambda *given: sides(*given, sign=-1), "sign"),
-            "inner products": (lambda *given: sides(*given, inner=True), "inner products"),
+            "the sign": (partial(sides, sign=-1), "sign"),
+            "inner products": (partial(sides, inner=True), "inner products"),
             "one number": (lambda *given: tuple(part.sum() for part in sides(*given)), "weights' shape"),
             "one gradient": (lambda *given: sides(*given)[:1], "two gradients"),
         },
@@ -188,10 +190,10 @@ def test_packed_mask(holds):
         "my_packed_mask",
         nb03.check_packed_mask,
         {
-            "the usual causal mask": (lambda *given: packed(*given, blind=True), "another reasoning"),
-            "no order inside": (lambda *given: packed(*given, open_end=True), "stands later"),
-            "without the prompt": (lambda *given: packed(*given, no_prompt=True), "if it stood alone"),
-            "positions that run on": (lambda *given: packed(*given, running=True), "run on through the row"),
+            "the usual causal mask": (partial(packed, blind=True), "another reasoning"),
+            "no order inside": (partial(packed, open_end=True), "stands later"),
+            "without the prompt": (partial(packed, no_prompt=True), "if it stood alone"),
+            "positions that run on": (partial(packed, running=True), "run on through the row"),
             "one row alone": (lambda p, lengths: (packed(p, lengths)[0][0], packed(p, lengths)[1]), "the mask of"),
         },
         packed,

@@ -1,6 +1,7 @@
 """Notebook 06's checks: the stub and plausible wrong answers fail, the printed solution passes."""
 
 import json
+from functools import partial
 from statistics import mean
 
 import pytest
@@ -174,14 +175,14 @@ def test_memory(holds):
             "all in full": (change(0, lambda total, *_: 4 * total), "frozen weights are kept in bfloat16"),
             "the adapter alone": (change(0, lambda total, trained, *_: 4 * trained), "frozen weights are in memory"),
             "all gradients": (change(1, lambda total, *_: 4 * total), "only what is trained has a gradient"),
-            "half a gradient": (lambda *case: memory(*case, gradient=2), "gradients are float32"),
-            "one moment": (lambda *case: memory(*case, moments=4), "two moments"),
+            "half a gradient": (partial(memory, gradient=2), "gradients are float32"),
+            "one moment": (partial(memory, moments=4), "two moments"),
             "all moments": (change(2, lambda total, *_: 8 * total), "only what is trained has moments"),
-            "keys alone": (lambda *case: memory(*case, cache=2), "keys and values are two"),
-            "a wide cache": (lambda *case: memory(*case, cache=8), "they are kept in bfloat16"),
+            "keys alone": (partial(memory, cache=2), "keys and values are two"),
+            "a wide cache": (partial(memory, cache=8), "they are kept in bfloat16"),
             "one layer": (change(3, lambda *case: memory(*case)[3] // case[2]), "every layer"),
             "one sequence": (change(3, lambda *case: memory(*case)[3] // case[5]), "every sequence"),
-            "numbers": (lambda *case: memory(*case, gradient=1), "numbers, not bytes"),
+            "numbers": (partial(memory, gradient=1), "numbers, not bytes"),
             "three": (lambda *case: memory(*case)[:3], "four numbers"),
         },
         memory,
