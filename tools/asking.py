@@ -215,5 +215,11 @@ def caches(folder: Path) -> dict[str, str]:
     """Variables that keep everything that is written in ``folder``, without a screen, and on one thread."""
     places = {"HOME": "", "TMPDIR": "", "RREC_CACHE": "cache", "RREC_RESULTS_DIR": "results", "MPLCONFIGDIR": "plots"}
     places |= {"IPYTHONDIR": "ipython", "HF_HOME": "hub", "TORCHINDUCTOR_CACHE_DIR": "inductor"}
-    fixed = {"MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "RREC_PROGRESS": "off"}
+    fixed = {
+        "CUDA_VISIBLE_DEVICES": "",
+        "MPLBACKEND": "Agg",
+        "OMP_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "RREC_PROGRESS": "off",
+    }
     return {**{name: str(folder / place) for name, place in places.items()}, **fixed}

@@ -53,7 +53,7 @@ def test_what_is_written_is_read(load):
         (lambda question, choices: (choices[1].update(right=True), choices[1].pop("misconception")), "has 2 right"),
         (lambda question, choices: choices.pop(), "at least 3 items"),
         (lambda question, choices: choices[0].pop("reason"), "reason"),
-        (lambda question, choices: choices[1].update(reson="x"), "reson"),
+        (lambda question, choices: choices[1].update(why="x"), "why"),
         (lambda question, choices: question.update(id="05.q3"), "05.q1, 05.q3; expected 05.q1, 05.q2"),
         (lambda question, choices: question.update(id="06.q2"), "expected 05.q1, 05.q2"),
     ],
@@ -84,7 +84,7 @@ def test_each_choice_folds_its_reason_and_nothing_asks_for_anything(load):
 def test_choices_are_shuffled_and_always_in_the_same_way(load):
     orders = [[choice.text for choice in question.shuffled()] for question in load(QUESTIONS)]
     assert orders == [[choice.text for choice in question.shuffled()] for question in load(QUESTIONS)]
-    many = [quiz.Question(**{**QUESTIONS[0], "id": f"05.q{number}"}) for number in range(10)]
+    many = [quiz.Question.model_validate({**QUESTIONS[0], "id": f"05.q{number}"}) for number in range(10)]
     assert len({question.shuffled()[0].text for question in many}) == 3
 
 
