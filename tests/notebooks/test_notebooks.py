@@ -53,6 +53,16 @@ class TestForm:
     def test_one_set_up_cell_the_same_everywhere(self, name):
         assert [source(cell).strip() for cell in tagged(read(name), "setup")] == [setup_cell.source(ROOT)]
 
+    def test_no_level_of_headings_is_left_out(self, name):
+        texts = [source(cell) for cell in read(name)["cells"] if cell["cell_type"] == "markdown"]
+        levels = [
+            len(mark)
+            for text in texts
+            for mark in re.findall(r"^(#+) ", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.M)
+        ]
+        assert levels[0] == 1
+        assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+
     def test_sizes(self, name):
         notebook = read(name)
         counted = [cell for cell in notebook["cells"] if "data-explore=" not in source(cell)]
