@@ -263,6 +263,14 @@ def test_the_page_follows_the_readers_colour_scheme(visit, scheme, dark):
     assert image.is_visible()
 
 
+def test_what_frames_hints_leaves_the_table_of_contents_alone(visit):
+    require(COMPANIONS)
+    page = visit(COMPANIONS[0])
+    width = "element => getComputedStyle(element).borderTopWidth"
+    assert page.locator(".bd-sidebar-primary details").first.evaluate(width) == "0px"
+    assert page.locator(".bd-article details").first.evaluate(width) == "1px"
+
+
 def test_the_theme_button_changes_the_theme(visit):
     require(PAGES)
     page = visit(PAGES[0])
