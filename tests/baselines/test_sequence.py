@@ -60,10 +60,13 @@ def test_same_seed_same_scores(rows):
 def test_the_best_weights_are_kept(rows):
     train, valid = cycle(rows, N, 0), cycle(rows, N, 100)
     settings = SequenceSettings(**{**vars(TINY), "epochs": 12, "learning_rate": 0.3})  # far too large: it wanders
-    model = SequenceRecommender("sasrec", N, settings).fit(train, valid)
-    curve = [row["valid_ndcg@20"] for row in model.history]
-    assert mean_ndcg(model, valid) == pytest.approx(max(curve))
-    assert max(curve) != curve[-1]
+    for seed in range(6):  # on some processors one of them happens to end at its best
+        model = SequenceRecommender("sasrec", N, settings, seed).fit(train, valid)
+        curve = [row["valid_ndcg@20"] for row in model.history]
+        assert mean_ndcg(model, valid) == pytest.approx(max(curve))
+        if max(curve) != curve[-1]:
+            return
+    pytest.fail("every run ended at its best, so that nothing was shown")
 
 
 def test_windows_hold_every_target_once(rows):
