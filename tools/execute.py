@@ -79,10 +79,13 @@ def key_of(name: str, profile: str, root: Path = ROOT) -> str:
 
 
 def device() -> str:
-    """The machine in words: cores, memory, and the GPU if there is one."""
+    """The machine in words: cores, memory, what slows it down, and the GPU if there is one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     words = f"{cores} cores, {memory:.0f} GiB memory"
+    processor = Path("/proc/cpuinfo")
+    if processor.exists() and "_bf16" not in processor.read_text(encoding="utf-8"):
+        words += ", no bfloat16 in hardware"
     if shutil.which("nvidia-smi"):
         query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
         names = subprocess.run(query, capture_output=True, text=True, check=False).stdout.split("\n")
