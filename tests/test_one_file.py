@@ -3,13 +3,13 @@
 import ast
 import importlib.util
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from fresh_process import run_script
 
 from rrec_lib.core.profiles import load_profile
 from rrec_lib.data.examples import prepare_profile
@@ -73,8 +73,7 @@ def tiny(tmp_path_factory, smoke_profile):
 
 
 def call(*arguments):
-    command = [sys.executable, str(FILE), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return run_script(FILE, *arguments)
 
 
 def test_it_runs(tiny):

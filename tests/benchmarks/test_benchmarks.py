@@ -2,15 +2,13 @@
 
 import importlib
 import json
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from fresh_process import run_script
 from torch.utils.flop_counter import FlopCounterMode
 
 from rrec_lib.model.lora import language_model
@@ -26,16 +24,15 @@ def common(monkeypatch):
 
 
 def last_line(script, *arguments):
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, str(ROOT / "benchmarks" / script), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}, cwd=ROOT)
+    done = run_script(ROOT / "benchmarks" / script, *arguments)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout.strip().splitlines()[-1]
 
 
-@pytest.mark.parametrize(
-    "name", ["rollouts", "recpo_step", "item_encoding", "memory", "prepare", "evaluation", "states"]
-)
+MEMORY = pytest.param("memory", marks=pytest.mark.slow)  # four processes that import everything afresh
+
+
+@pytest.mark.parametrize("name", ["rollouts", "recpo_step", "item_encoding", MEMORY, "prepare", "evaluation", "states"])
 def test_the_last_line_is_json_and_a_quick_run_is_written_only_where_it_is_asked_for(name, tmp_path):
     recorded = ROOT / "results" / "benchmarks" / f"{name}.json"
     before = recorded.read_bytes() if recorded.exists() else None

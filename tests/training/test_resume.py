@@ -1,15 +1,13 @@
 """A run that is killed anywhere and started again ends as if nothing had happened."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from datasets import DatasetDict
+from fresh_process import run_script
 from safetensors.torch import load_file
 
 from rrec_lib.model.policy import load_policy, weights_hash
@@ -30,10 +28,9 @@ WARMUP = {"max_steps": 4, "save_steps": 2}
 
 
 def run(folder: Path, place: str = "never", stage: str = "recpo") -> int:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[2])}
-    settings = json.dumps(SETTINGS if stage == "recpo" else WARMUP)
-    command = [sys.executable, str(SCRIPT), place, str(folder), settings, stage]
-    return subprocess.run(command, env=environment, timeout=600, check=False).returncode
+    done = run_script(SCRIPT, place, folder, json.dumps(SETTINGS if stage == "recpo" else WARMUP), stage)
+    print(done.stderr)
+    return done.returncode
 
 
 def log(folder: Path) -> list[dict[str, float]]:
