@@ -17,7 +17,7 @@ from datasets import DatasetDict
 from torch import Tensor
 
 from rrec_lib.core.console import forgive_terminals, say
-from rrec_lib.core.profiles import available_profiles, load_profile, parse_overrides
+from rrec_lib.core.profiles import Profile, available_profiles, load_profile, parse_overrides
 from rrec_lib.core.results import plain, provenance, write_json
 from rrec_lib.data.examples import Example, prepare_profile
 from rrec_lib.evaluation.evaluate import sample_examples
@@ -119,14 +119,17 @@ def shown(dataset: DatasetDict, model: ReasoningRecommender, world: World, count
 
     rows = [person(i, example) for i, example in enumerate(people)]
     films = [[items[row]["title"], int(items[row].get("year") or 0), list(items[row]["genres"])] for row in catalogue]
-    reward = profile.reward
-    about = {
-        "profile": profile.name, "dtype": str(model.policy.compute_dtype).removeprefix("torch."),
-        "temperature": profile.rollouts.temperature, "tau": reward.temperature, "k": reward.ndcg_k,
-        "beta": reward.beta, "catalogue": len(items), "test_rows": len(dataset["test"]),
+    return {"about": _about(dataset, profile, model.policy.compute_dtype), "films": films, "people": rows}
+
+
+def _about(dataset: DatasetDict, profile: Profile, dtype: torch.dtype) -> dict[str, Any]:
+    """What the numbers rest on."""
+    return {
+        "profile": profile.name, "dtype": str(dtype).removeprefix("torch."),
+        "temperature": profile.rollouts.temperature, "tau": profile.reward.temperature, "k": profile.reward.ndcg_k,
+        "beta": profile.reward.beta, "catalogue": len(dataset["items"]), "test_rows": len(dataset["test"]),
         "test_users": len(set(dataset["test"]["user_id"])),
     }  # fmt: skip
-    return {"about": about, "films": films, "people": rows}
 
 
 def figures(content: dict[str, Any]) -> dict[str, dict[str, float]]:
