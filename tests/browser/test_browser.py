@@ -199,16 +199,15 @@ def test_figures_have_alt_texts_and_load(survey):
 
 
 def test_a_page_has_less_than_a_megabyte_and_a_half_of_its_own(survey):
-    """But for the theme's and MathJax's files, which a browser fetches once for all pages."""
-    heavy = {}
+    """But for what all pages share, and MathJax, which a browser fetches once for all that have formulas."""
+    shared = set.intersection(*(found["asked"] for found in survey.values()))
+    sizes = {}
     for path, found in survey.items():
-        own = [name for name in found["asked"] if not name.startswith("_static/") or "/explore/" in name]
+        own = [name for name in found["asked"] - shared if "/mathjax/" not in name]
         assert path in own
-        if (size := sum((HTML / name).stat().st_size for name in own if (HTML / name).is_file())) >= 1_500_000:
-            heavy[path] = size
-    assert heavy == {}
-    live = [name for found in survey.values() for name in found["asked"] if name.endswith("explore/lab-data.js")]
-    assert live  # so explorables are weighed
+        sizes[path] = sum((HTML / name).stat().st_size for name in own if (HTML / name).is_file())
+    assert {path: size for path, size in sizes.items() if size >= 1_500_000} == {}
+    assert max(sizes.values()) > 1_000_000  # the page with the lab's weights: so explorables are weighed
 
 
 def test_mathematics_is_typeset(survey):
