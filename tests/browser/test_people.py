@@ -73,6 +73,12 @@ def listed(view) -> list[str]:
     return re.split(r"; \d+ ", re.search(r"Top ten: 1 (.*?)\. Behind ", words)[1])
 
 
+def signs(value: float, digits: int) -> str:
+    """A number as the page writes it: with a sign, unless it is a nought when rounded."""
+    text = f"{value:+.{digits}f}".replace("-", "−")
+    return text if float(f"{value:.{digits}f}") else text[1:]
+
+
 def ten(shipped, person, key):
     own = shipped["people"][person]
     order = sorted(zip(own["behind"][key]["places"], own["films"], strict=True))[:10]
@@ -88,10 +94,8 @@ def test_the_table_has_the_librarys_numbers(visit, shipped):
         similarity = np.exp(one["score"] - one["total"])
         fused[g] = rewards.fused_reward(torch.tensor(ranking), torch.tensor(similarity), about["beta"])
         right.append([f"{ranking:.3f}", f"{similarity:.3f}", f"{fused[g]:.3f}"])
-    signed = [
-        [f"{value:+.2f}".replace("-", "−") for value in rule(fused[None])[0].tolist()]
-        for rule in (advantages.grpo_advantages, advantages.rloo_advantages)
-    ]
+    rules = (advantages.grpo_advantages, 2), (advantages.rloo_advantages, 3)
+    signed = [[signs(value, digits) for value in rule(fused[None])[0].tolist()] for rule, digits in rules]
     shown = rows(view)
     assert [row[2:5] for row in shown] == right
     assert [[row[5] for row in shown], [row[6] for row in shown]] == signed
@@ -103,9 +107,9 @@ def test_another_text_moves_the_films(visit, shipped, motion):
     assert listed(view) == ten(shipped, 0, "own-0")
     text = shipped["people"][0]["texts"][0]
     assert text in " ".join(view.locator(".explore-details").inner_text().split())
-    before = view.get_by_label("Before the marker")
+    before = view.get_by_label("Before the marker", exact=True)
     before.select_option("another person's reasoning")
-    view.get_by_label("Whose").select_option("person 3's")
+    view.get_by_label("Whose", exact=True).select_option("person 3's")
     view.wait_for_function("() => document.querySelector('.explore').state().turned === 1")
     assert listed(view) == ten(shipped, 0, "other-2")
     assert shipped["people"][2]["texts"][0] in view.locator(".explore-details").inner_text()
@@ -115,7 +119,7 @@ def test_another_text_moves_the_films(visit, shipped, motion):
     kept = len(set(ten(shipped, 0, "other-2")) & set(ten(shipped, 0, "own-0")))
     assert f"{'all' if kept == 10 else kept} stay" in view.locator(".explore-say").inner_text()
     before.select_option("nothing")
-    assert not view.get_by_label("Whose").is_visible()
+    assert not view.get_by_label("Whose", exact=True).is_visible()
     view.wait_for_function("() => document.querySelector('.explore').state().turned === 1")
     assert listed(view) == ten(shipped, 0, "none")
     view.get_by_role("button", name="Start again").click()

@@ -93,10 +93,14 @@
     return lines;
   }
 
-  /** A film's name within a width: the title loses its end, never the year. */
+  /** A film's name within a width: a long title loses words in its midst, where films of a series are alike. */
   function cut(film, width) {
-    const [title, year] = films[film], tail = year ? ` (${year})` : "", room = Math.floor(width / wide) - tail.length;
-    return (title.length <= room ? title : `${title.slice(0, Math.max(1, room - 1)).trimEnd()}…`) + tail;
+    const [title, year] = films[film], end = year ? ` (${year})` : "", room = Math.floor(width / wide) - end.length;
+    if (title.length <= room) return title + end;
+    const words = title.split(" "), head = words.splice(0, 2).join(" ");
+    let tail = "";
+    while (words.length && head.length + tail.length + words.at(-1).length + 3 <= room) tail = ` ${words.pop()}${tail}`;
+    return (tail ? `${head} …${tail}` : `${title.slice(0, Math.max(1, room - 1)).trimEnd()}…`) + end;
   }
 
   function draw(state, width) {
@@ -113,7 +117,8 @@
   /** Who it is, what came next, what stands before the marker, and what their four reasonings earned. */
   function drawPerson(state, { person, key, own }, width) {
     let y = 12, svg = text(0, y, `Person ${state.person + 1}`, 'class="strong"');
-    svg += text(width, y, `has seen ${person.seen} of the ${about.catalogue}; the last:`, 'class="small muted end"');
+    const last = person.history.length, all = person.seen === last;
+    svg += text(width, y, all ? `has seen ${last} of ${about.catalogue} films:` : `the last ${last} of ${person.seen} films:`, 'class="small muted end"');
     person.history.forEach(([film, rating, ago]) => {
       y += 24;
       svg += text(0, y, cut(film, width - 44)) + text(width, y, `★ ${rating}`, 'class="end"');
@@ -130,7 +135,7 @@
     svg += text(0, (y += box + 24), "Advantage (GRPO) of their own reasonings", 'class="small muted"');
     const bars = y + 4, zero = y + 36, cell = width / GROUP.length;
     GROUP.forEach((g) => {
-      const advantage = own.grpo[g], reach = Math.abs(advantage) * 14, middle = (g + 0.5) * cell, chosen = key === `own-${g}`;
+      const advantage = own.grpo[g], reach = Math.abs(advantage) * 18, middle = (g + 0.5) * cell, chosen = key === `own-${g}`;
       svg += rect(g * cell + 2, bars, cell - 4, 82, "panel", 'rx="5" style="cursor:pointer"');
       if (chosen) svg += rect(g * cell + 2, bars, cell - 4, 82, "curve s-blue", 'rx="5"');
       svg += rect(middle - 9, advantage < 0 ? zero : zero - reach, 18, reach, advantage < 0 ? "orange" : "blue", 'pointer-events="none"');
@@ -155,6 +160,7 @@
     let svg = text(x, y + 12, `Top ten behind ${nameOf(keyOf(state))}`, 'class="strong"');
     svg += text(x, y + 29, `Lines come from the list behind ${nameOf(state.against)}.`, 'class="small muted"');
     for (let at = 1; at <= TEN; at += 1) svg += text(x + 14, middle(at) + 4.5, at, 'class="small muted end"');
+    svg += text(x + 14, middle(BELOW) + 4.5, `${TEN + 1}+`, 'class="small muted end"');
     const films_ = [...now.keys()].map((film) => ({ film, at: glide(film), p: base.get(film), q: now.get(film) }));
     for (const { film, at: [goal, seen], p, q } of films_) {
       if (p > TEN && seen < 0.02) continue;
@@ -169,7 +175,7 @@
       svg += row + (wanted ? rect(x + gutter + 4, goal - STEP / 2 + 2, width - gutter - 4, STEP - 4, "green faint", 'rx="4"') : "");
       svg += text(x + gutter + 26, goal + 4.5, q <= TEN ? q : "", 'class="end strong"');
       svg += text(titles, goal + 4.5, (wanted ? "◆ " : "") + cut(film, right - titles - 74 - (wanted ? 16 : 0)), wanted ? 'class="strong"' : "");
-      svg += text(right - 4, goal + 4.5, moved(p, q), `class="small end ${p === q ? "muted" : q < p ? "blue" : "orange"}" style="fill:var(${p === q ? "--ex-muted" : q < p ? "--ex-blue" : "--ex-orange"})"`) + "</g>";
+      svg += text(right - 4, goal + 4.5, moved(p, q), `class="small end ${p === q ? "muted" : q < p ? "blue" : "orange"}"`) + "</g>";
     }
     const bottom = middle(BELOW) + 26, q = now.get(person.target), p = base.get(person.target);
     svg += line(x, bottom - 14, right, bottom - 14, "grid");
@@ -193,7 +199,7 @@
   function say(state) {
     const { person, key, behind, alone, kept, now, base } = follow(state);
     const p = base.get(person.target), q = now.get(person.target);
-    const went = key === state.against ? "" : p === q ? ", where it was" : `, from ${p}`;
+    const went = key === state.against ? "" : `, and behind ${nameOf(state.against)} at ${p}`;
     const earned = `R_d ${number(alone.ranking[0], 3)}, R_c ${number(alone.similarity[0], 3)}, R ${number(alone.fused[0], 3)}`;
     const words = `Behind ${nameOf(key)} the film that person ${state.person + 1} saw next, ${filmName(person.target)}, stands at place ${place(behind)}${went}: ${earned}.`;
     if (key === state.against) return `${words} This is the list that others are held against.`;
@@ -216,7 +222,7 @@
     };
     const rows = GROUP.map((g) => {
       const words = `“${textOf(state.person, `own-${g}`)}”${person.closed[g] ? "" : " (not closed by the model)"}`;
-      const advantages = [own.grpo, own.rloo].map((values) => number(values[g], 2, true));
+      const advantages = [number(own.grpo[g], 2, true), number(own.rloo[g], 3, true)];
       return row(g + 1, words, person.behind[`own-${g}`], own, g, advantages, key === `own-${g}`);
     });
     if (!isOwn(key)) {
