@@ -149,3 +149,14 @@ def test_the_shipped_scores_are_the_shipped_models(script, shipped, profile, dat
     kept = torch.tensor([person["behind"]["none"]["score"] for person in shipped["people"][:2]])
     assert torch.allclose(scores, kept, atol=2e-3)
     assert not torch.allclose(scores.roll(1), kept, atol=0.1)
+
+
+def test_the_notebook_says_what_the_run_found(script):
+    notebook = json.loads((script.ROOT / "notebooks" / "07_evaluation.ipynb").read_text(encoding="utf-8"))
+    [cell] = ["".join(c["source"]) for c in notebook["cells"] if 'data-explore="people"' in "".join(c["source"])]
+    found = {kind: f"{row['in common']:.1f}" for kind, row in read_recorded("results/people.json")["figures"].items()}
+    said = (
+        f"{found['other']} stay on average behind another person's, {found['own']} behind another of their own, "
+        f"{found['none']} behind nothing"
+    )
+    assert said in " ".join(cell.split())
