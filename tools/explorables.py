@@ -16,7 +16,7 @@ from rrec_lib.experiments.reference import ARMS, METRIC, WITH, WITHOUT, referenc
 
 PLACE = "movielens-cpu"
 WIDTH = 680  # of a still picture, as on a desktop's page
-STILLS = ("drag", "clip", "axis", "interval", "lab")
+STILLS = ("drag", "clip", "axis", "interval", "people", "lab")
 
 
 def interval_data(root: Path = ROOT) -> str:

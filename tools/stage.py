@@ -8,6 +8,7 @@ from typing import Any
 
 from execute import ROOT, BuildError, by_row, measured_times, notebook_names, profile_names
 from glossary import terms, with_terms
+from pictures import with_smaller_pictures
 from slides import decks_table, write_decks
 
 from rrec_lib.core.profiles import knobs_table
@@ -115,6 +116,7 @@ def stage_notebook(notebook: dict[str, Any], name: str) -> dict[str, Any]:
 
 def stage_cell(cell: dict[str, Any], where: str) -> dict[str, Any]:
     """Stage one cell; see :func:`stage_notebook`."""
+    cell = with_smaller_pictures(cell)
     if cell["cell_type"] == "markdown":
         cell = {**cell, "source": in_both_themes("".join(cell["source"]))}
     dropped = ("papermill", "execution", "collapsed", "jupyter")

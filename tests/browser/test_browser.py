@@ -122,11 +122,12 @@ def survey(browser, site):
     for path in [*SPECIAL, *PAGES]:
         page = browser.new_page(viewport=DESKTOP)
         page.set_default_timeout(PATIENCE)
-        problems = watch(page, site)
+        problems, asked = watch(page, site), set()
+        page.on("request", lambda request, asked=asked: asked.add(unquote(urlparse(request.url).path).lstrip("/")))
         page.goto(site + path, wait_until="networkidle")
         if path in MATHS:
             page.wait_for_selector("mjx-container", state="attached")
-        seen[path] = {**page.evaluate(look), "problems": problems}
+        seen[path] = {**page.evaluate(look), "problems": problems, "asked": asked}
         page.close()
     return seen
 
@@ -195,6 +196,18 @@ def test_figures_have_alt_texts_and_load(survey):
             assert not re.search(r"\.(png|svg|jpg)$", alt)
             assert loaded, f"{path}: {src} did not load"
         assert found["images"] or path not in NOTEBOOKS or path in COMPANIONS, f"{path} has no figure"
+
+
+def test_a_page_has_less_than_a_megabyte_and_a_half_of_its_own(survey):
+    """But for what all pages share, and MathJax, which a browser fetches once for all that have formulas."""
+    shared = set.intersection(*(found["asked"] for found in survey.values()))
+    sizes = {}
+    for path, found in survey.items():
+        own = [name for name in found["asked"] - shared if "/mathjax/" not in name]
+        assert path in own
+        sizes[path] = sum((HTML / name).stat().st_size for name in own if (HTML / name).is_file())
+    assert {path: size for path, size in sizes.items() if size >= 1_500_000} == {}
+    assert max(sizes.values()) > 1_000_000  # the page with the lab's weights: so explorables are weighed
 
 
 def test_mathematics_is_typeset(survey):

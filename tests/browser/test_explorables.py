@@ -1,5 +1,6 @@
 """The explorables, opened from a folder in headless Chromium: they show the library's numbers, and can be used."""
 
+import os
 from typing import Any
 from unittest import mock
 
@@ -338,15 +339,47 @@ def test_themes_a_phone_and_no_scripts(visit, name):
     assert "The sentence." in off.locator(".explore").inner_text()
 
 
-def test_rendered_pages_bring_their_explorables_to_life(browser):
+def pages_with_explorables() -> list[str]:
     pages = [path for path in test_browser.PAGES if "data-explore=" in (test_browser.HTML / path).read_text("utf-8")]
     if not pages:
         test_browser.give_up("there is no rendered book with explorables: run `make book` first")
+    return pages
+
+
+def test_rendered_pages_bring_their_explorables_to_life(browser):
     view = browser.new_page()
-    problems = test_browser.watch(view, "file://")
-    for path in pages:
+    problems, names = test_browser.watch(view, "file://"), []
+    for path in pages_with_explorables():
         view.goto((test_browser.HTML / path).as_uri())
         count = view.locator("[data-explore]").count()
-        assert view.locator("[data-explore].live .explore-picture svg[aria-label]").count() == count > 0, path
+        pictures = view.locator("[data-explore].live .explore-picture svg[aria-label]")
+        assert pictures.count() == count > 0, path
+        assert all(len(picture.get_attribute("aria-label")) > 40 for picture in pictures.all()), path
+        names += view.locator("[data-explore]").evaluate_all("all => all.map(one => one.dataset.explore)")
+    assert sorted(names) == sorted(explorables.STILLS)
     assert problems == []
+    view.close()
+
+
+READY = """let seen = 0; new MutationObserver(() => {
+    const all = [...document.querySelectorAll("[data-explore]")];
+    if (all.length === seen || !all.every(one => one.classList.contains("live"))) return;
+    [seen, globalThis.readyAt] = [all.length, performance.now()];
+}).observe(document, { subtree: true, childList: true, attributes: true, attributeFilter: ["class"] })"""
+
+
+def test_explorables_are_ready_within_a_second(browser):
+    """On two idle cores; the best of three loads counts, and a machine with other work gets its share more of time."""
+    view, busy = browser.new_page(), 1 + os.getloadavg()[0] / (os.cpu_count() or 1)
+    view.set_default_timeout(test_browser.PATIENCE)
+    view.add_init_script(READY)
+    for path in pages_with_explorables():
+        took = []
+        for _ in range(3):
+            view.goto((test_browser.HTML / path).as_uri())
+            view.wait_for_function("() => document.readyState === 'complete'")
+            took.append(view.evaluate("() => globalThis.readyAt"))
+        assert 0 < min(took) < 1000 * busy, (
+            f"{path}: {[round(ms) for ms in took]} ms on a machine {busy:.1f} times busy"
+        )
     view.close()

@@ -3,7 +3,7 @@
 "use strict";
 
 (() => {
-  const { number, text, line, rect, clamp, escape, grpoAdvantages, rlooAdvantages } = explore;
+  const { number, text, line, rect, clamp, escape, expectedNdcg, rewardGroup } = explore;
 
   const ITEMS = ["space opera", "robot noir", "heist", "courtroom", "romance", "musical"];
   const ITEM_STATES = [[1, 0], [4, 3], [3, 4], [0, 1], [-3, 4], [-1, 0]];
@@ -35,13 +35,8 @@
     return [count((score) => score > scores[target]), count((score) => score === scores[target])];
   }
 
-  /** R_d: NDCG@k, the mean discount over the places that a tie leaves open. */
-  function rankingReward(scores, target, k) {
-    const [greater, equal] = targetRank(scores, target);
-    let sum = 0;
-    for (let place = greater + 1; place <= Math.min(greater + equal, k); place += 1) sum += 1 / Math.log2(1 + place);
-    return sum / Math.max(equal, 1);
-  }
+  /** R_d: NDCG@k. */
+  const rankingReward = (scores, target, k) => expectedNdcg(...targetRank(scores, target), k);
 
   /** R_c: the target's probability in a softmax over all items. */
   function similarityReward(scores, target) {
@@ -51,16 +46,12 @@
     return weights[target] / weights.reduce((sum, weight) => sum + weight, 0);
   }
 
-  const fusedReward = (ranking, similarity, beta) => beta * similarity + (1 - beta) * ranking;
-
   /** Everything that follows from a group's states. */
   function group(states, items, seen, target, temperature, k, beta) {
     const scores = states.map((state) => scoreItems(state, items, temperature, seen, target));
     const ranks = scores.map((row) => targetRank(row, target));
-    const ranking = scores.map((row) => rankingReward(row, target, k));
     const similarity = scores.map((row) => similarityReward(row, target));
-    const fused = ranking.map((reward, g) => fusedReward(reward, similarity[g], beta));
-    return { scores, ranks, ranking, similarity, fused, grpo: grpoAdvantages(fused), rloo: rlooAdvantages(fused) };
+    return { scores, ranks, ...rewardGroup(ranks, similarity, k, beta) };
   }
 
   // ---- the page

@@ -13,7 +13,7 @@
  *              {kind: "button", label, act(state, api)}
  *              any of them with get(state) and set(state, value, api) in place of key, and hidden(state)
  *   draw(state, width)  {svg, height, alt, handles, press}: markup of a picture `width` pixels wide, its text
- *              alternative, what can be dragged in it, and press(state, x, y) for a click elsewhere in it.
+ *              alternative, what can be dragged in it, and press(state, x, y, api) for a click elsewhere in it.
  *              A handle is {id, x, y, label, grab(state), move(state, x, y), nudge(state, dx, dy)}, the last three
  *              optional: taken by pointer or focus, dragged to a place, moved by an arrow key (dx, dy are -1, 0 or 1).
  *   say(state) a sentence of plain text: what is to be seen now
@@ -132,7 +132,7 @@ globalThis.explore ??= (() => {
       return [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
     }
 
-    svg.addEventListener("click", (event) => drawn.press && change(() => drawn.press(state, ...place(event))));
+    svg.addEventListener("click", (event) => drawn.press && change(() => drawn.press(state, ...place(event), api)));
     const reset = element("button", { class: "explore-button", type: "button" }, "Start again");
     reset.addEventListener("click", () => change(() => (state = part.start())));
     controls.append(reset);
@@ -253,7 +253,26 @@ globalThis.explore ??= (() => {
     `class="${style}" ${attributes}/>`;
   const round = (value) => Math.round(value * 100) / 100;
 
-  // ---- arithmetic that several share: rrec_lib.recpo.advantages
+  // ---- arithmetic that several share: rrec_lib.evaluation.metrics, rrec_lib.recpo.rewards and .advantages
+
+  /** NDCG@k of one target with `greater` items above it and `equal` at its score, itself included: the mean discount
+   * over the places that a tie leaves open. */
+  function expectedNdcg(greater, equal, k) {
+    let sum = 0;
+    for (let place = greater + 1; place <= Math.min(greater + equal, k); place += 1) sum += 1 / Math.log2(1 + place);
+    return sum / Math.max(equal, 1);
+  }
+
+  /** What a group earns.
+   *
+   * @param ranks      [greater, equal] of the target, behind each reasoning
+   * @param similarity R_c: the target's probability, behind each
+   */
+  function rewardGroup(ranks, similarity, k, beta) {
+    const ranking = ranks.map(([greater, equal]) => expectedNdcg(greater, equal, k));
+    const fused = ranking.map((reward, g) => beta * similarity[g] + (1 - beta) * reward);
+    return { ranking, similarity, fused, grpo: grpoAdvantages(fused), rloo: rlooAdvantages(fused) };
+  }
 
   /** Rewards minus their mean; minus the first beforehand, so that equal rewards give exact zeros. */
   function centred(rewards) {
@@ -273,6 +292,7 @@ globalThis.explore ??= (() => {
   }
 
   return {
-    add, parts, data: {}, still, escape, clamp, number, text, line, rect, round, grpoAdvantages, rlooAdvantages,
+    add, parts, data: {}, still, escape, clamp, number, text, line, rect, round, expectedNdcg, rewardGroup,
+    grpoAdvantages, rlooAdvantages,
   };
 })();
