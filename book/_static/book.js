@@ -4,6 +4,7 @@
 (() => {
   const narrow = matchMedia("(max-width: 600px)");
   const article = document.querySelector("article");
+  const BOXES = "pre, .output, p:has(> img.plot), .pst-scrollable-table-container";  // also in what is unfolded later
   const widths = new Map();  // of the tables as tables
 
   function label(table) {
@@ -14,6 +15,16 @@
         for (let n = cell.colSpan; n > 0; n--, at++) {
           names[at] = [names[at], cell.textContent.trim()].filter(Boolean).join(", ");
         }
+      }
+    }
+    for (const cell of table.querySelectorAll("tbody [rowspan]")) {  // a card repeats what stands beside several rows
+      let row = cell.parentElement;
+      for (let n = cell.rowSpan; n > 1; n--) {
+        row = row.nextElementSibling;
+        const copy = cell.cloneNode(true);
+        copy.removeAttribute("rowspan");
+        copy.className = "repeated";
+        row.insertBefore(copy, row.cells[cell.cellIndex]);
       }
     }
     const roles = {THEAD: "rowgroup", TBODY: "rowgroup", TR: "row", TD: "cell"};  // cards would lose them
@@ -32,13 +43,11 @@
       const wide = widths.get(table) > table.parentElement.clientWidth + 1;
       table.classList.toggle("cards", narrow.matches && wide);
     }
-    for (const box of article.querySelectorAll("p:has(> img.plot), .pst-scrollable-table-container")) {
+    for (const box of article.querySelectorAll(BOXES)) {
       box.tabIndex = box.scrollWidth > box.clientWidth ? 0 : -1;
     }
   }
 
-  for (const table of article?.querySelectorAll("table:has(> thead):has(> tbody)") ?? []) {
-    if (!table.querySelector("tbody :is([rowspan], [colspan])")) label(table);
-  }
+  article?.querySelectorAll("table:has(> thead):has(> tbody)").forEach(label);
   if (article) new ResizeObserver(fit).observe(article);
 })();

@@ -413,7 +413,8 @@ MEASURE = """() => {
         over: own.slice(1).filter((r, i) => r.top < own[i].bottom - 1).length,
         small: all.filter(e => e.matches("p, li, td, th, pre, h1, h2") && !e.matches(".source")
             && parseFloat(getComputedStyle(e).fontSize) < 18).map(name),
-        figures: [...slide.querySelectorAll("img")].filter(visible).map(i => [i.alt, i.naturalWidth, i.getBoundingClientRect().height]),
+        figures: [...slide.querySelectorAll("img")].filter(visible)
+            .map(i => [i.alt, i.naturalWidth, i.getBoundingClientRect().height]),
         notes: slide.querySelector("aside.notes").textContent.trim().length,
     };
 }"""
