@@ -53,7 +53,7 @@ format: env ## let ruff put the code in form
 	@$(PY) -m ruff format .
 
 test-browser: env ## open the rendered book in headless Chromium (after make book)
-	@RREC_BROWSER=required $(PYTEST) tests/browser
+	@RREC_BROWSER=required $(PYTEST) -n 2 --dist loadfile tests/browser
 
 .PHONY: slides
 slides: env ## the slides: HTML beside the rendered book, and a PDF of each by Chromium (after make book)

@@ -7,6 +7,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,11 +22,21 @@ from execute import ROOT, BuildError
 from stage import stage
 
 PACKAGES = ("jupyter-book", "myst-nb", "Sphinx", "sphinx-book-theme")
+MENDED = (  # what axe-core finds in the pages that these packages make (tests/browser/test_accessible.py)
+    (r'<summary aria-label="Toggle hidden content">', "<summary>"),  # its text says more
+    (
+        r'(<a class="reference internal" href="[^"]*">([^<]*)</a><details[^>]*>)<summary>',
+        r'\1<summary aria-label="\2">',
+    ),
+    (r'(<i class="theme-switch[^>]*?) +title="[^"]*"', r"\1"),  # the button has a name
+    (r' role="(?:list|doc-biblioentry)"', ""),  # the one may not hold the other
+)
 
 
 def tree_key(folder: Path) -> str:
     """Hash of a folder's files and of the packages that render them."""
     digest = hashlib.sha256(" ".join(f"{package} {version(package)}" for package in PACKAGES).encode())
+    digest.update(str(MENDED).encode())
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         digest.update(f"\n{path.relative_to(folder)}\n".encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
@@ -60,8 +71,18 @@ def render(root: Path = ROOT, profile: str = "cpu", force: bool = False) -> None
         raise BuildError(
             f"the book was not rendered: mend the warnings above (all of them: {log}); _build/html is as before"
         )
+    mend(rendered)
     swap(rendered, html, stamp, key)
     print(f"[book] rendered in {time.monotonic() - start:.0f} s: {html.relative_to(root)}/index.html")
+
+
+def mend(pages: Path) -> None:
+    """Put right in rendered pages what keeps readers with a screen reader from them."""
+    for path in pages.rglob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        for pattern, replacement in MENDED:
+            text = re.sub(pattern, replacement, text)
+        path.write_text(text, encoding="utf-8")
 
 
 @contextmanager

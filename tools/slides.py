@@ -5,8 +5,6 @@ begins its speaker's notes, which begin with its minutes. ``![](cell:ID)`` shows
 that id, a fence ``output ID`` what the cell printed, so that slides show what the last run showed.
 """
 
-import base64
-import hashlib
 import html
 import json
 import re
@@ -87,11 +85,10 @@ def decks(root: Path = ROOT) -> dict[str, list[Slide]]:
 
 
 class Cells:
-    """The outputs of an executed notebook's cells, by the cells' ids; figures are written into ``folder``."""
+    """The outputs of a staged notebook's cells, by the cells' ids."""
 
-    def __init__(self, notebook: dict[str, Any], folder: Path) -> None:
+    def __init__(self, notebook: dict[str, Any]) -> None:
         self.outputs = {cell.get("id"): cell.get("outputs", []) for cell in notebook["cells"]}
-        self.folder = folder
 
     def _of(self, identity: str, kind: str) -> list[dict[str, Any]]:
         if identity not in self.outputs:
@@ -99,29 +96,27 @@ class Cells:
         return [output for output in self.outputs[identity] if kind in output.get("data", {kind: output.get("text")})]
 
     def figure(self, identity: str) -> tuple[str, str]:
-        """Where the figure of a cell lies, as the deck names it, and its alt text."""
-        found = [output for output in self._of(identity, "image/png") if "data" in output]
+        """HTML of the figure of a cell, in the light and in the dark, and its alt text."""
+        found = [output for output in self._of(identity, "text/html") if "alt" in output.get("metadata", {})]
         if not found:
             raise BuildError(f"cell {identity!r} shows no figure")
-        picture = base64.b64decode("".join(found[0]["data"]["image/png"]))
-        name = f"{hashlib.sha256(picture).hexdigest()[:16]}.png"  # a new figure has a new address: no stale cache
-        (self.folder / name).write_bytes(picture)
-        return f"{self.folder.name}/{name}", found[0]["metadata"]["image/png"]["alt"]
+        return "".join(found[0]["data"]["text/html"]), found[0]["metadata"]["alt"]
 
     def text(self, identity: str, only: str = "") -> str:
         """HTML of what a cell printed, in its order; ``only`` may be ``"text"`` or ``"table"``."""
         parts = []
         for output in self._of(identity, "text/plain"):
             data = output.get("data", {})
+            if "alt" in output.get("metadata", {}):  # a figure
+                continue
             if only and only != ("table" if "text/html" in data else "text"):
                 continue
             if "text/html" in data:
                 table = re.sub(r"<style.*?</style>", "", "".join(data["text/html"]), flags=re.DOTALL)
                 parts.append(table.replace(' border="1" class="dataframe"', ""))
-            elif "image/png" not in data:
-                parts.append(
-                    f"<pre>{html.escape(''.join(data.get('text/plain', output.get('text', ''))).strip())}</pre>"
-                )
+            else:
+                shown = "".join(data.get("text/plain", output.get("text", "")))
+                parts.append(f"<pre>{html.escape(shown.strip())}</pre>")
         if not parts:
             raise BuildError(f"cell {identity!r} printed nothing")
         return f'<div class="output">{"".join(parts)}</div>\n'
@@ -145,10 +140,10 @@ def converter(cells: Cells) -> MarkdownIt:
         scheme, _, identity = str(tokens[index].attrs["src"]).partition(":")
         if scheme != "cell":
             raise BuildError(f"a deck shows figures of its notebook's cells, not {tokens[index].attrs['src']!r}")
-        address, alt = cells.figure(identity)
+        figure, alt = cells.figure(identity)
         env["shown"] = True
         env["figures"] = [*env.get("figures", []), alt]
-        return f'<img src="{address}" alt="{html.escape(alt)}">'
+        return figure
 
     def formula(text: str, how: dict[str, Any]) -> str:
         opening, closing = ("\\[", "\\]") if how["display_mode"] else ("\\(", "\\)")
@@ -160,10 +155,9 @@ def converter(cells: Cells) -> MarkdownIt:
     return made
 
 
-def deck_html(name: str, slides: list[Slide], notebook: dict[str, Any], folder: Path, profile: str = "cpu") -> str:
-    """A deck's page, with what the notebook showed on ``profile``; its figures are written into ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    markdown = converter(Cells(notebook, folder))
+def deck_html(name: str, slides: list[Slide], notebook: dict[str, Any], profile: str = "cpu") -> str:
+    """A deck's page, with what the notebook showed on ``profile``."""
+    markdown = converter(Cells(notebook))
     made = []
     for number, slide in enumerate(slides, 1):
         env: dict[str, Any] = {}
@@ -190,7 +184,7 @@ def write_decks(root: Path, notebooks: Path, out: Path, profile: str = "cpu") ->
 
     Args:
         root: the repository.
-        notebooks: folder of the notebooks as executed on ``profile``, each figure with its alt text.
+        notebooks: folder of the notebooks as executed on ``profile`` and staged.
         out: folder of the decks; the book's ``_static`` lies beside it.
 
     Raises:
@@ -202,7 +196,7 @@ def write_decks(root: Path, notebooks: Path, out: Path, profile: str = "cpu") ->
         if not (notebooks / f"{name}.ipynb").exists():
             raise BuildError(f"{DECKS / name}.md is about no notebook: there is no notebooks/{name}.ipynb")
         notebook = json.loads((notebooks / f"{name}.ipynb").read_text(encoding="utf-8"))
-        page = deck_html(name, slides, notebook, out / f"{name}_figures", profile)
+        page = deck_html(name, slides, notebook, profile)
         (out / f"{name}.html").write_text(page, encoding="utf-8")
     write_list(out, found)
 

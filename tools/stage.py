@@ -1,8 +1,12 @@
 """Put the pages and the executed notebooks together in _build/src, from which the book is rendered."""
 
+import ast
+import base64
+import hashlib
 import json
 import re
 import shutil
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ from glossary import terms, with_terms
 from pictures import with_smaller_pictures
 from slides import decks_table, write_decks
 
+from rrec_lib.core.plotting import DARK
 from rrec_lib.core.profiles import knobs_table
 from rrec_lib.data.faults import rules_table
 from rrec_lib.experiments.published import published_tables
@@ -20,6 +25,8 @@ from rrec_lib.experiments.verdict_page import verdict_fragments
 EXPLORE = ROOT / "book" / "_static" / "explore"
 IMAGES = ("image/png", "image/jpeg", "image/svg+xml")
 DIAGRAM = re.compile(r"^!\[([^\]]+)\]\((\S*_figures/)([\w-]+)\.svg\)$", re.MULTILINE)
+PLOT = re.compile(r"^!\[([^\]]+)\]\((\S+)\.png\)$", re.MULTILINE)
+PLOTTING = re.compile(r"\b(?:plt\.|plotting\.show\()")
 DARK_RULES = re.compile(r"@media \(prefers-color-scheme: dark\) \{\n(.*?)\n\}\n", re.DOTALL)
 PROFILE_ORDER = ("smoke", "cpu", "t4", "paper")
 MOVED = {  # the notebooks' former names, whose pages were linked to
@@ -69,7 +76,8 @@ def stage(source: Path, target: Path, profile: str = "cpu") -> None:
         executed = source / "_build" / "executed" / profile / f"{name}.ipynb"
         if not executed.exists():
             raise BuildError(f"{name} has not been run on {profile}: run `make notebooks PROFILE={profile}`")
-        staged = stage_notebook(json.loads(executed.read_text(encoding="utf-8")), name)
+        plots = target / "book" / "_static" / "plots"
+        staged = stage_notebook(json.loads(executed.read_text(encoding="utf-8")), name, plots)
         for cell in staged["cells"]:
             if cell["cell_type"] == "markdown":
                 cell["source"] = with_terms("".join(cell["source"]), known)
@@ -94,7 +102,7 @@ def stage(source: Path, target: Path, profile: str = "cpu") -> None:
     pages |= {f"when-{name}": text for name, text in verdict_fragments(source, generated).items()}
     pages |= {f"baselines-{name}": baselines_table(source, name) for name in DATA_SETS}
     for name, text in pages.items():
-        (generated / f"{name}.md").write_text(text, encoding="utf-8")
+        (generated / f"{name}.md").write_text(plots_in_both_themes(text), encoding="utf-8")
 
 
 def with_companions(contents: str, names: list[str]) -> str:
@@ -107,14 +115,49 @@ def with_companions(contents: str, names: list[str]) -> str:
     return re.sub(r"^( *)- file: notebooks/(\w+)$", place, contents, flags=re.MULTILINE)
 
 
-def stage_notebook(notebook: dict[str, Any], name: str) -> dict[str, Any]:
-    """Make an executed notebook ready for MyST-NB: alt texts where it looks for them, tags, no run-time metadata."""
+def stage_notebook(notebook: dict[str, Any], name: str, plots: Path) -> dict[str, Any]:
+    """Make an executed notebook ready for MyST-NB: plots in both themes, their code folded, no run-time metadata.
+
+    Args:
+        notebook: as executed.
+        name: its name, for errors.
+        plots: folder that the plots are written to, ``_static/plots`` of the book.
+    """
     metadata = {key: value for key, value in notebook["metadata"].items() if key != "papermill"}
-    cells = [stage_cell(cell, f"{name}, cell {number}") for number, cell in enumerate(notebook["cells"], 1)]
+    cells: list[dict[str, Any]] = []
+    for number, cell in enumerate(notebook["cells"], 1):
+        before, code = code_before_plot(cell)
+        if before:
+            cells.append({**cell, "id": f"{cell['id']}-before", "source": before, "outputs": [], "metadata": {}})
+        cells.append(stage_cell({**cell, "source": code}, f"{name}, cell {number}", plots))
     return {**notebook, "metadata": metadata, "cells": cells}
 
 
-def stage_cell(cell: dict[str, Any], where: str) -> dict[str, Any]:
+def code_before_plot(cell: dict[str, Any]) -> tuple[str, str]:
+    """A cell's code, which stays open, and that from the statement on that begins its plot, which is folded.
+
+    A line or two before the plot are folded with it, since alone they say little.
+    """
+    source = "".join(cell["source"])
+    if not is_plot(cell):
+        return "", source
+    lines = source.splitlines()
+    starts = [node.lineno - 1 for node in ast.parse(source).body if PLOTTING.search(ast.unparse(node))]
+    start = starts[0] if starts else 0
+    while start and lines[start - 1].startswith("#"):
+        start -= 1
+    before = "\n".join(lines[:start]).strip()
+    return (before, "\n".join(lines[start:])) if before.count("\n") >= 2 else ("", source)
+
+
+def is_plot(cell: dict[str, Any]) -> bool:
+    """Whether a cell shows a plot and is no exercise's."""
+    return any(is_image(output) for output in cell.get("outputs", [])) and "exercise" not in cell["metadata"].get(
+        "tags", []
+    )
+
+
+def stage_cell(cell: dict[str, Any], where: str, plots: Path) -> dict[str, Any]:
     """Stage one cell; see :func:`stage_notebook`."""
     cell = with_smaller_pictures(cell)
     if cell["cell_type"] == "markdown":
@@ -127,11 +170,11 @@ def stage_cell(cell: dict[str, Any], where: str) -> dict[str, Any]:
     if "setup" in tags:
         tags.append("hide-input")
         metadata["mystnb"] = {"code_prompt_show": "Set-up: show", "code_prompt_hide": "Set-up: hide"}
-    alts = [alt_text(output, where) for output in cell.get("outputs", []) if is_image(output)]
-    if len(alts) > 1:
-        raise BuildError(f"{where} shows {len(alts)} figures; show one figure a cell, so that each has its alt text")
-    if alts:
-        metadata["mystnb"] = {"image": {"alt": alts[0]}}
+    if is_plot(cell):
+        tags.append("hide-input")
+        metadata["mystnb"] = {"code_prompt_show": "The plot's code: show", "code_prompt_hide": "The plot's code: hide"}
+    if "outputs" in cell:
+        cell = {**cell, "outputs": [plot(out, where, plots) if is_image(out) else out for out in cell["outputs"]]}
     for output in cell.get("outputs", []):
         if output.get("name") == "stderr":
             text = "".join(output["text"]).strip().splitlines()
@@ -195,6 +238,27 @@ def themed(svg: str) -> dict[str, str]:
     if not DARK_RULES.search(svg):
         return {}
     return {"light": DARK_RULES.sub("", svg), "dark": DARK_RULES.sub(lambda found: found[1] + "\n", svg)}
+
+
+def plots_in_both_themes(text: str) -> str:
+    """Each figure that ``plotting.save(..., both=True)`` has written, twice, as :func:`in_both_themes`."""
+    return PLOT.sub(r"![\1](\2.png){.only-light .plot}\n![\1](\2-dark.png){.only-dark .plot}", text)
+
+
+def plot(output: dict[str, Any], where: str, plots: Path) -> dict[str, Any]:
+    """A figure's output as HTML with its light and its dark picture, which are written to files, and one alt text."""
+    alt, data, html = alt_text(output, where), output["data"], ""
+    for theme, kind in (("light", "image/png"), ("dark", DARK)):
+        if kind not in data:
+            raise BuildError(
+                f"{where} shows a figure without its {theme} PNG: show it with plotting.show(fig, alt=...)"
+            )
+        picture = base64.b64decode("".join(data[kind]))
+        name = f"{hashlib.sha256(picture).hexdigest()[:16]}.png"  # a new figure has a new address: no stale cache
+        plots.mkdir(parents=True, exist_ok=True)
+        (plots / name).write_bytes(picture)
+        html += f'<img class="plot only-{theme}" src="../_static/{plots.name}/{name}" alt="{escape(alt)}">'
+    return {**output, "data": {"text/html": html}, "metadata": {"alt": alt}}
 
 
 def is_image(output: dict[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""How the book's figures look, and how each carries a sentence that says what it shows."""
+"""How the book's figures look in light and in dark, and how each carries a sentence that says what it shows."""
 
 import io
 from collections.abc import Sequence
@@ -7,13 +7,20 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import colors
 from matplotlib.axes import Axes
+from matplotlib.collections import Collection
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.text import Text
 
 from rrec_lib.core.paths import replacing
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DARK = "image/png;theme=dark"  # of a notebook's output; who doesn't know it shows the light PNG
+DARK_GROUND, DARK_INK = 0x12 / 255, 0.92  # the book's page in the dark, and what is black in the light
 
 
 def use_style() -> None:
@@ -40,7 +47,7 @@ def use_style() -> None:
 
 
 def show(figure: Figure, alt: str) -> None:
-    """Display a figure in a notebook with an alternative text of its own.
+    """Display a figure in a notebook with an alternative text of its own; the rendered book has it in the dark, too.
 
     Args:
         figure: closed after display, so that it appears once.
@@ -53,19 +60,60 @@ def show(figure: Figure, alt: str) -> None:
         raise ValueError(f"alt text must be a sentence of at least 40 characters with a measured figure, got {alt!r}")
     from IPython.display import display  # only notebooks need IPython
 
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", bbox_inches="tight")
+    light = _png(figure)
+    darken(figure)
+    data = {"image/png": light, DARK: _png(figure), "text/plain": alt}
     plt.close(figure)
-    display({"image/png": buffer.getvalue(), "text/plain": alt}, raw=True, metadata={"image/png": {"alt": alt}})
+    display(data, raw=True, metadata={"image/png": {"alt": alt}})
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure, whole or not at all, and close it; the file's ending says its format, PNG without one."""
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", bbox_inches="tight", facecolor=figure.get_facecolor())
+    return buffer.getvalue()
+
+
+def save(figure: Figure, path: Path, both: bool = False) -> None:
+    """Write a figure, whole or not at all, and close it; the file's ending says its format, PNG without one.
+
+    Args:
+        figure: as drawn for the light.
+        path: its file.
+        both: whether to write the figure in the dark, too, for ``path`` ``a.png`` into ``a-dark.png``.
+    """
     try:
-        with replacing(path, path.suffix or ".png") as temporary:
-            figure.savefig(temporary)
+        _write(figure, path)
+        if both:
+            darken(figure)
+            _write(figure, path.with_stem(f"{path.stem}-dark"))
     finally:
         plt.close(figure)
+
+
+def _write(figure: Figure, path: Path) -> None:
+    with replacing(path, path.suffix or ".png") as temporary:
+        figure.savefig(temporary, facecolor=figure.get_facecolor())
+
+
+def darken(figure: Figure) -> None:
+    """Give a drawn figure a dark ground: greys change places, black with white; colours stay, and so do images."""
+    for shape in (*figure.findobj(Patch), *figure.findobj(Collection)):
+        shape.set(facecolor=_dark(shape.get_facecolor()), edgecolor=_dark(shape.get_edgecolor()))
+    for text in figure.findobj(Text):
+        text.set(color=_dark(text.get_color()))
+    for line in figure.findobj(Line2D):
+        parts = ("color", "markerfacecolor", "markeredgecolor")
+        line.set(**{part: _dark(getattr(line, f"get_{part}")()) for part in parts})
+
+
+def _dark(given: Any) -> Any:
+    """The colour or colours that stand in the dark for those given."""
+    rgba = np.array(colors.to_rgba_array(given))
+    if not rgba[:, 3].any():
+        return "none"  # a shape's own alpha would bring it to light
+    grey = np.ptp(rgba[:, :3], axis=1) < 0.1
+    rgba[grey, :3] = DARK_INK - (DARK_INK - DARK_GROUND) * rgba[grey, :3]
+    return rgba if np.ndim(given) == 2 else tuple(rgba[0])
 
 
 def intervals(

@@ -98,7 +98,7 @@ def dial_figure(source: Path, path: Path) -> str:
     if not points:
         return "The dial: not run."
     plotting.use_style()
-    plotting.save(draw_dial(points), path)
+    plotting.save(draw_dial(points), path, both=True)
     return describe_dial(points)
 
 

@@ -93,7 +93,7 @@ def _reference_table(source: Path, name: str, figures: Path) -> str:
     spans = baseline_intervals(baselines) if arms else {}
     if spans:
         path = figures / f"reference-{name}.png"
-        rows += ["", f"![{reference_figure(arms, spans, path)}]({figures.name}/{path.name})"]
+        rows += ["", f"![{reference_figure(arms, spans, path, both=True)}]({figures.name}/{path.name})"]
     if len(baselines) > 1:
         rows += ["", _detectable(baselines[0], baselines[1:5])]
     if arms:
@@ -141,7 +141,9 @@ def baseline_intervals(baselines: list[Report]) -> dict[str, Interval]:
     return {report.name: arm_interval([report], METRIC) for report in baselines}
 
 
-def reference_figure(arms: dict[str, list[Report]], baselines: dict[str, Interval], path: Path) -> str:
+def reference_figure(
+    arms: dict[str, list[Report]], baselines: dict[str, Interval], path: Path, both: bool = False
+) -> str:
     """Draw all arms and baselines, best on top; the alt text says the means."""
     spans = {**{ARMS[name]: arm_interval(arm, METRIC) for name, arm in arms.items()}, **baselines}
     order = sorted(spans, key=lambda label: spans[label].mean)
@@ -153,7 +155,7 @@ def reference_figure(arms: dict[str, list[Report]], baselines: dict[str, Interva
         axes.errorbar([i.mean], [place], xerr=[[i.mean - i.low], [i.high - i.mean]], capsize=3, **style)
     axes.set_yticks(range(len(order)), order)
     axes.set_xlabel("NDCG@20 on test, mean and 95 % interval over users and runs")
-    plotting.save(figure, path)
+    plotting.save(figure, path, both)
     return "NDCG@20, best first: " + ", ".join(f"{label} {spans[label].mean:.3f}" for label in reversed(order)) + "."
 
 

@@ -76,7 +76,7 @@ def gain_figure(dial: Mapping[float, Gain], sets: Mapping[str, Gain | None], pat
     right.set_yticks(range(len(names)), [n if n in run else f"{n}\n({NOT_RUN})" for n in reversed(names)])
     right.set_ylim(-0.6, len(names) - 0.3)
     right.set_xlabel("gain of reasoning, % of NDCG@20\nband: margin; bars: 90 % intervals")
-    plotting.save(figure, path)
+    plotting.save(figure, path, both=True)
     parts = [f"lab, {p:g} habit users: {_said(dial[p])}" for p in sorted(dial)] or [f"lab: {NOT_RUN}"]
     parts += [f"{' '.join(name.split())}: {NOT_RUN if gain is None else _said(gain)}" for name, gain in sets.items()]
     units = f"in points of Hit@1 in the lab, on data in per cent of NDCG@20 with a margin of ±{100 * MARGIN:g}"
@@ -212,5 +212,5 @@ def compute_figure(
     axes.set_xlabel("CPU seconds per recommendation")
     axes.set_ylabel("NDCG@20, 95 % over users")
     figure.legend(loc="outside upper center", ncols=3, fontsize=8)
-    plotting.save(figure, path)
+    plotting.save(figure, path, both=True)
     return f"NDCG@20 on {len(first.users)} rows against CPU seconds: {', '.join(said)}."

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rrec_lib.baselines import fitted_baselines
-from rrec_lib.core import plotting, results
+from rrec_lib.core import results
 from rrec_lib.evaluation.evaluate import evaluate, evaluate_scores, examples_hash, sample_examples, training_counts
 
 
@@ -160,19 +160,3 @@ def test_a_recorded_command_names_no_folder_of_its_machine(monkeypatch):
     given = "/home/me/run.py --out /home/me/my-results --set data.dataset=/data/games runs/a 1/2"
     monkeypatch.setattr("sys.argv", given.split())
     assert results.provenance()["command"] == "run.py --out my-results --set data.dataset=games runs/a 1/2"
-
-
-def test_a_figure_needs_a_sentence_with_a_figure(monkeypatch):
-    shown = []
-    monkeypatch.setattr("IPython.display.display", lambda data, **kwargs: shown.append((data, kwargs)))
-    plotting.use_style()
-    figure, axes = plotting.plt.subplots()
-    plotting.intervals(axes, ["a", "b"], [1, 2], [0.5, 1.5], [2, 3])
-    for alt in ("too short 1", "a sentence that is long enough but has no figure in it"):
-        with pytest.raises(ValueError, match="alt text"):
-            plotting.show(figure, alt)
-    alt = "The second of the two means is 2, twice the first."
-    plotting.show(figure, alt)
-    data, kwargs = shown[0]
-    assert data["image/png"].startswith(b"\x89PNG")
-    assert kwargs["metadata"] == {"image/png": {"alt": alt}}

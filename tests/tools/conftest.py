@@ -7,12 +7,15 @@ import execute
 import nbformat
 import pytest
 
+from rrec_lib.core.plotting import DARK
+
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="  # one PNG pixel
 )
 FIGURE = f"""\
 from IPython.display import display
-display({{"image/png": "{PIXEL}"}}, raw=True, metadata={{"image/png": {{"alt": "A pixel"}}}})"""
+data = {{"image/png": "{PIXEL}", "{DARK}": "{PIXEL}"}}
+display(data, raw=True, metadata={{"image/png": {{"alt": "A pixel"}}}})"""
 
 
 def write_notebook(path: Path, *sources: str) -> None:
@@ -68,7 +71,7 @@ def executed(project):
     out.mkdir(parents=True)
     notebook = json.loads((project / "notebooks" / "01_first.ipynb").read_text())
     metadata = {"image/png": {"alt": "A pixel"}}
-    figure = {"output_type": "display_data", "data": {"image/png": PIXEL}, "metadata": metadata}
+    figure = {"output_type": "display_data", "data": {"image/png": PIXEL, DARK: PIXEL}, "metadata": metadata}
     notebook["cells"][-1]["outputs"] = [figure]
     (out / "01_first.ipynb").write_text(json.dumps(notebook))
     record = {"key": execute.key_of("01_first", "cpu", project), "seconds": 3.2, "peak_mb": 512, "device": "2 cores"}

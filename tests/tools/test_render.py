@@ -44,6 +44,24 @@ def test_a_checkout_below_a_folder_with_brackets_is_rendered(executed):
     assert not (executed / "_build" / "html" / "book" / "left-out.html").exists()
 
 
+def test_names_are_mended_in_every_page(tmp_path):
+    page = tmp_path / "book" / "page.html"
+    page.parent.mkdir()
+    page.write_text(
+        '<li><a class="reference internal" href="a.html">01 · One</a><details><summary><i></i></summary></details></li>'
+        '<summary aria-label="Toggle hidden content">Set-up: show</summary>'
+        '<i class="theme-switch fa" data-mode="auto"  title="System Settings"></i>'
+        '<div role="list" class="citation-list"><div class="citation" id="id1" role="doc-biblioentry">x</div></div>'
+    )
+    render.mend(tmp_path)
+    assert page.read_text() == (
+        '<li><a class="reference internal" href="a.html">01 · One</a><details><summary aria-label="01 · One"><i></i>'
+        "</summary></details></li><summary>Set-up: show</summary>"
+        '<i class="theme-switch fa" data-mode="auto"></i>'
+        '<div class="citation-list"><div class="citation" id="id1">x</div></div>'
+    )
+
+
 class OneGoodPage(BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200 if self.path == "/good" else 404)

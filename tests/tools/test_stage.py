@@ -1,27 +1,79 @@
-"""Staging: alt texts, folded cells, the table of times, and what is refused."""
+"""Staging: plots, folded code, the table of times, and what is refused."""
 
 import json
+import re
 
 import pytest
 import stage
 import yaml
 from execute import BuildError, notebook_names
 
+from rrec_lib.core.plotting import DARK
 
-def code(outputs=(), tags=()):
+
+def code(outputs=(), tags=(), source=""):
     metadata = {"tags": list(tags), "papermill": {"duration": 1.5}}
-    return {"cell_type": "code", "source": "", "metadata": metadata, "outputs": list(outputs), "execution_count": 1}
+    cell = {"cell_type": "code", "id": "c1", "source": source, "metadata": metadata, "execution_count": 1}
+    return {**cell, "outputs": list(outputs)}
 
 
-def image(metadata):
-    return {"output_type": "display_data", "data": {"image/png": "aGk="}, "metadata": metadata}
+def image(metadata, **more):
+    data = {"image/png": "aGk=", DARK: "aG8=", "text/plain": "It rises"}
+    return {"output_type": "display_data", "data": {**data, **more}, "metadata": metadata}
 
 
-@pytest.mark.parametrize("metadata", [{"image/png": {"alt": "It rises"}}, {"alt": "It rises"}])
-def test_alt_text_goes_where_myst_nb_looks(metadata):
-    staged = stage.stage_cell(code([image(metadata)]), "cell")
-    assert staged["metadata"]["mystnb"] == {"image": {"alt": "It rises"}}
-    assert "papermill" not in staged["metadata"]
+def staged(cell, plots):
+    return stage.stage_notebook({"metadata": {}, "cells": [cell]}, "03_model_architecture", plots)["cells"]
+
+
+@pytest.mark.parametrize("metadata", [{"image/png": {"alt": 'To "3"'}}, {"alt": 'To "3"'}])
+def test_a_plot_stands_in_both_themes_with_its_alt_text_and_its_code_folded(metadata, tmp_path):
+    [cell] = staged(code([image(metadata)]), tmp_path / "plots")
+    assert "papermill" not in cell["metadata"]
+    assert cell["metadata"]["tags"] == ["hide-input"]
+    html = cell["outputs"][0]["data"]["text/html"]
+    found = re.findall(r'<img class="plot only-(light|dark)" src="../_static/plots/(\w+\.png)" alt="(.*?)">', html)
+    assert [(theme, alt) for theme, _, alt in found] == [("light", "To &quot;3&quot;"), ("dark", "To &quot;3&quot;")]
+    assert [(tmp_path / "plots" / name).read_bytes() for _, name, _ in found] == [b"hi", b"ho"]
+
+
+COMPUTING = "a = 1\nb = 2\nc = 3\n"
+PLOTTED = "# how it looks\nfigure, axes = plt.subplots()\nd = 4\nplotting.show(figure, alt=(\n    'x'))\nd"
+
+
+@pytest.mark.parametrize(
+    ("source", "open_part", "folded"),
+    [
+        (COMPUTING + PLOTTED, COMPUTING.strip(), PLOTTED),
+        (COMPUTING + "plotting.show(draw(a), 'x')", COMPUTING.strip(), "plotting.show(draw(a), 'x')"),
+        (COMPUTING + "def dots():\n    figure, axes = plt.subplots()\n\n\ndots()", COMPUTING.strip(), None),
+        ("a = 1\n" + PLOTTED, None, None),
+        (PLOTTED, None, None),
+        (COMPUTING + "draw_elsewhere(a)", None, None),
+    ],
+)
+def test_what_a_cell_computes_before_its_plot_stays_open(source, open_part, folded, tmp_path):
+    *before, cell = staged(code([image({"alt": "It rises"})], source=source), tmp_path)
+    assert [(one["source"], one["outputs"], one["metadata"]) for one in before] == [(open_part, [], {})][: len(before)]
+    assert bool(before) is (open_part is not None)
+    assert (cell["id"], len(cell["outputs"])) == ("c1", 1)
+    assert cell["source"] == folded or "\n".join([*(one["source"] for one in before), cell["source"]]) == source
+    assert "hide-input" in cell["metadata"]["tags"]
+
+
+def test_neither_an_exercise_nor_other_code_is_folded(tmp_path):
+    for cell in (code([image({"alt": "It rises"})], ["exercise"], COMPUTING + PLOTTED), code(source=COMPUTING)):
+        [found] = staged(cell, tmp_path)
+        assert "hide-input" not in found["metadata"].get("tags", [])
+        assert found["source"] == cell["source"]
+
+
+def test_figures_of_pages_stand_in_both_themes():
+    text = "a\n\n![To 3](_generated/gain.png)\n\n| ![not alone](x.png) |\n"
+    assert stage.plots_in_both_themes(text) == (
+        "a\n\n![To 3](_generated/gain.png){.only-light .plot}\n![To 3](_generated/gain-dark.png){.only-dark .plot}\n\n"
+        "| ![not alone](x.png) |\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -29,20 +81,26 @@ def test_alt_text_goes_where_myst_nb_looks(metadata):
     [
         ([image({})], "without alt text"),
         ([image({"alt": " "})], "without alt text"),
-        ([image({"alt": "a"}), image({"alt": "b"})], "one figure a cell"),
+        ([{**image({"alt": "a"}), "data": {"image/png": "aGk="}}], "without its dark PNG"),
         ([{"output_type": "stream", "name": "stderr", "text": ["a\n", "Warning: old\n"]}], "Warning: old"),
     ],
 )
-def test_outputs_that_no_page_can_show_are_refused(outputs, message):
+def test_outputs_that_no_page_can_show_are_refused(outputs, message, tmp_path):
     with pytest.raises(BuildError, match=message) as caught:
-        stage.stage_cell(code(outputs), "03_model_architecture, cell 7")
-    assert "03_model_architecture, cell 7" in str(caught.value)
+        staged(code(outputs), tmp_path)
+    assert "03_model_architecture, cell 1" in str(caught.value)
 
 
-def test_set_up_is_folded_and_injected_parameters_are_removed():
-    assert "hide-input" in stage.stage_cell(code(tags=["setup"]), "")["metadata"]["tags"]
-    assert "remove-cell" in stage.stage_cell(code(tags=["injected-parameters"]), "")["metadata"]["tags"]
-    assert stage.stage_cell(code(tags=["parameters"]), "")["metadata"]["tags"] == ["parameters"]
+@pytest.mark.parametrize(
+    ("tag", "tags"),
+    [
+        ("setup", ["setup", "hide-input"]),
+        ("injected-parameters", ["injected-parameters", "remove-cell"]),
+        ("parameters", ["parameters"]),
+    ],
+)
+def test_set_up_is_folded_and_injected_parameters_are_removed(tag, tags, tmp_path):
+    assert staged(code(tags=[tag]), tmp_path)[0]["metadata"]["tags"] == tags
 
 
 def test_staged_tree_has_pages_and_executed_notebooks(executed):
