@@ -1,7 +1,7 @@
 """Recommenders to be beaten: simple, item-to-item, text and sequence models, each with its search space.
 
 In: the train and valid splits. Out: recommenders, tuned on valid.
-Floor 5: imports core, data and evaluation.
+Floor 3: imports core, data, evaluation and, where a language model writes, model.
 """
 
 from importlib import import_module

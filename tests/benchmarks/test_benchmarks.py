@@ -29,10 +29,11 @@ def last_line(script, *arguments):
     return done.stdout.strip().splitlines()[-1]
 
 
+NAMES = ["rollouts", "recpo_step", "item_encoding", "prepare", "evaluation", "states", "trie"]
 MEMORY = pytest.param("memory", marks=pytest.mark.slow)  # four processes that import everything afresh
 
 
-@pytest.mark.parametrize("name", ["rollouts", "recpo_step", "item_encoding", MEMORY, "prepare", "evaluation", "states"])
+@pytest.mark.parametrize("name", [*NAMES, MEMORY])
 def test_the_last_line_is_json_and_a_quick_run_is_written_only_where_it_is_asked_for(name, tmp_path):
     recorded = ROOT / "results" / "benchmarks" / f"{name}.json"
     before = recorded.read_bytes() if recorded.exists() else None
