@@ -1,7 +1,7 @@
 """Recommenders to be beaten: simple, item-to-item, text, sequence and language models, each with its search space.
 
 In: the train and valid splits. Out: recommenders, tuned on valid.
-Floor 3: imports core, data and evaluation; ``generative``, which trains language models, model and training as well.
+Floor 3: imports core, data, evaluation and, where a language model writes, model; where one is trained, training too.
 """
 
 from importlib import import_module

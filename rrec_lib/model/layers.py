@@ -1,4 +1,4 @@
-"""Some of a decoder's layers: which are frozen, a pass through a part of them, and what comes out at the end."""
+"""Some of a decoder's layers: which are frozen, a pass through a part of them, what comes out, what is cached."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.cache_utils import DynamicLayer
 
 from rrec_lib.model.lora import language_model
 
@@ -78,3 +79,13 @@ def final_states(model: nn.Module) -> Iterator[list[Tensor]]:
         yield captured
     finally:
         handle.remove()
+
+
+class RoundedKeys(DynamicLayer):
+    """A layer of a key-value cache, for ``Cache(layer_class_to_replicate=RoundedKeys)``.
+
+    Rotary embeddings leave keys in float32 under autocast; attention would round all of them at every step.
+    """
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        return super().update(key_states.to(value_states.dtype), value_states, *args, **kwargs)

@@ -234,7 +234,12 @@ def attention_mask(
     """
     owner, keys = query_owner[:, :, None], key_owner[:, None, :]
     mask = ((keys == 0) | ((keys == owner) & (keys > 0))) & (key_positions[:, None, :] <= query_positions[:, :, None])
-    mask = mask[:, None]
+    return mask_form(model, mask)
+
+
+def mask_form(model: nn.Module, visible: Tensor) -> Tensor:
+    """(B, 1, Q, L) the form in which the model's attention takes (B, Q, L) who sees whom; no row may be empty."""
+    visible = visible[:, None]
     if attention_of(language_model(model)) == "sdpa":
-        return mask
-    return torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, torch.finfo(torch.float32).min)
+        return visible
+    return torch.zeros(visible.shape, device=visible.device).masked_fill(~visible, torch.finfo(torch.float32).min)

@@ -20,11 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.cache_utils import DynamicLayer
 
 from rrec_lib.core.hardware import send
 from rrec_lib.model.encode import pad_rows
-from rrec_lib.model.layers import final_states
+from rrec_lib.model.layers import RoundedKeys, final_states
 from rrec_lib.model.packing import attention_mask
 from rrec_lib.model.prompts import MARKER, marker_ids
 
@@ -142,7 +141,7 @@ class _Rows:
         ids, mask = pad_rows(prompts, pad, next(model.parameters()).device, side="left")
         self.owner = mask - 1  # (B, L) who wrote a cached token: 0 the prompt, 1 to G a member, -1 hides it
         self.positions = (mask.cumsum(1) - 1).clamp(min=0)
-        self.cache = Cache(layer_class_to_replicate=_Layer)
+        self.cache = Cache(layer_class_to_replicate=RoundedKeys)
         self.logits = self._forward(ids, mask, self.positions, logits_to_keep=1)[0][:, 0]
 
     def feed(self, members: list[_Member]) -> tuple[Tensor, Tensor]:
@@ -194,13 +193,6 @@ class _Rows:
             gone = (self.owner[row] == member.number) & (self.positions[row] >= member.start + length)
             self.owner[row] = self.owner[row].masked_fill(gone, -1)
             member.fed = length
-
-
-class _Layer(DynamicLayer):
-    """Rotary embeddings leave keys in float32 under autocast; attention would round all of them at every step."""
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        return super().update(key_states.to(value_states.dtype), value_states, *args, **kwargs)
 
 
 def _choose(writing: list[_Member], logits: Tensor, temperature: float, top_k: int) -> list[int]:

@@ -34,7 +34,7 @@ def last_line(script, *arguments):
 
 
 @pytest.mark.parametrize(
-    "name", ["rollouts", "recpo_step", "item_encoding", "memory", "prepare", "evaluation", "states"]
+    "name", ["rollouts", "recpo_step", "item_encoding", "memory", "prepare", "evaluation", "states", "trie"]
 )
 def test_the_last_line_is_json_and_a_quick_run_is_written_only_where_it_is_asked_for(name, tmp_path):
     recorded = ROOT / "results" / "benchmarks" / f"{name}.json"

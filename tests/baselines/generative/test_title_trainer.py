@@ -193,5 +193,5 @@ def test_rejected_titles_are_unseen_and_others_than_the_target(smoke_profile, tr
         assert not {names[title] for title in rejected} & set(example["seen"])
     assert with_negatives(policy, train, twin, 5, seed=0) == answers
     assert with_negatives(policy, train, twin, 5, seed=1) != answers
-    with pytest.raises(ValueError, match="leaves .* unseen; take fewer"):
+    with pytest.raises(ValueError, match="unseen; take fewer"):
         with_negatives(policy, train, items, len(items), seed=0)
