@@ -55,19 +55,19 @@ def with_negatives(
 ) -> Answers:
     """Each example with its target's title and those of drawn items, which the user has not seen.
 
-    Raises:
-        ValueError: if a user has seen so much that too few are left.
+    Where fewer are left some are drawn twice, where none is the example is left out.
     """
-    answers, names, titles = title_answers(policy.tokenizer, items), [item_name(item) for item in items], []
+    answers, names = title_answers(policy.tokenizer, items), [item_name(item) for item in items]
+    kept, titles = list[Example](), list[list[str]]()
     for number, example in enumerate(examples):
         allowed = np.ones(len(items), dtype=bool)
         allowed[list(example["seen"])] = False
         free = [row for row in np.flatnonzero(allowed).tolist() if names[row] != names[example["target"]]]
-        if len(free) < count:
-            raise ValueError(f"{count} rejected titles are asked for, and a user leaves {len(free)} unseen; take fewer")
-        drawn = np.random.default_rng([seed, number]).choice(free, count, replace=False).tolist()
-        titles.append([answers[row] for row in (example["target"], *drawn)])
-    return Answers(examples, titles)
+        if free:
+            drawn = np.random.default_rng([seed, number]).choice(free, count, replace=len(free) < count).tolist()
+            kept.append(example)
+            titles.append([answers[row] for row in (example["target"], *drawn)])
+    return Answers(kept, titles)
 
 
 def train_titles(

@@ -179,19 +179,20 @@ def test_a_run_that_was_broken_off_ends_as_if_nothing_had_happened(smoke_profile
 
 
 def test_rejected_titles_are_unseen_and_others_than_the_target(smoke_profile, train, items):
-    policy = load_policy(smoke_profile.model)
-    twin = [
-        *items[:-1],
-        {**items[-1], "title": items[train[0]["target"]]["title"], "year": items[train[0]["target"]]["year"]},
-    ]
+    policy, liked = load_policy(smoke_profile.model), items[train[0]["target"]]
+    twin = [*items[:-1], {**items[-1], "title": liked["title"], "year": liked["year"]}]
     answers = with_negatives(policy, train, twin, 5, seed=0)
     names = {f"{item_name(item)}{policy.tokenizer.eos_token}": row for row, item in enumerate(twin)}
-    for example, (true, *rejected) in zip(train, answers.titles, strict=True):
+    assert len(answers.examples) == len(answers.titles) > 0.9 * len(train)
+    for example, (true, *rejected) in zip(answers.examples, answers.titles, strict=True):
         assert true == f"{item_name(twin[example['target']])}{policy.tokenizer.eos_token}"
         assert len(rejected) == 5
         assert true not in rejected
         assert not {names[title] for title in rejected} & set(example["seen"])
     assert with_negatives(policy, train, twin, 5, seed=0) == answers
     assert with_negatives(policy, train, twin, 5, seed=1) != answers
-    with pytest.raises(ValueError, match="unseen; take fewer"):
-        with_negatives(policy, train, items, len(items), seed=0)
+    all_seen = [{**train[0], "seen": list(range(len(twin)))}, {**train[0], "seen": list(range(2, len(twin)))}]
+    few = with_negatives(policy, all_seen, twin, 5, seed=0)
+    assert few.examples == all_seen[1:]
+    assert len(few.titles[0]) == 6
+    assert len(set(few.titles[0][1:])) <= 2
