@@ -96,8 +96,8 @@ def fit(splits: Splits, seed: int, beta: float = 0.1, rounds: int = 3) -> Genera
                 f"writing {len(rows)} titles took {spent:.0f} CPU seconds of a round's {half / rounds * 3600:.0f}; give"
                 " more hours or fewer rounds"
             )
-        supervised = (true_titles(policy, part, splits.items) for part in (rows, judging))
-        train_titles(policy, splits, f"sprec-{number}-titles", seed, share, *supervised)
+        true, asked = (true_titles(policy, part, splits.items) for part in (rows, judging))
+        train_titles(policy, splits, f"sprec-{number}-titles", seed, share, true, asked)
         if train.examples and valid.examples:
             train_titles(policy, splits, f"sprec-{number}", seed, share, train, valid, loss, beta=beta)
         else:

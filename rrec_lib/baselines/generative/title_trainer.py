@@ -105,13 +105,14 @@ class TitleTrainer(ResumableTrainer, Trainer):
         """Minus the mean loss on valid, without gradients."""
         packed = successive_targets(self.valid_answers.examples, self.profile.warmup.targets_per_user)
         losses, weights = list[float](), list[int]()
-        self.model.eval()
+        model: Any = self.policy.model
+        model.eval()
         with torch.no_grad():
             for start in range(0, len(packed), self.args.train_batch_size):
                 part = packed[start : start + self.args.train_batch_size]
-                losses.append(self.loss_of(self.model, self.valid_answers, part).item())
+                losses.append(self.loss_of(model, self.valid_answers, part).item())
                 weights.append(sum(map(len, part)))
-        self.model.train()
+        model.train()
         return -sum(loss * weight for loss, weight in zip(losses, weights, strict=True)) / sum(weights)
 
     def _row(self, answers: Answers, rows: Sequence[int]) -> Any:

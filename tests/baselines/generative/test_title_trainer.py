@@ -1,6 +1,7 @@
 """Training on titles: the losses against TRL's and by hand, what is learned, and runs that go on."""
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,13 @@ from rrec_lib.training.configuration import warmup_arguments
 from rrec_lib.training.loop import run_in
 
 LOSS = partial(preference, beta=0.5)
-QUIET = {"bf16": False, "use_cpu": True, "report_to": "none", "gradient_checkpointing": False, "max_length": None}
+QUIET: dict[str, Any] = {
+    "bf16": False,
+    "use_cpu": True,
+    "report_to": "none",
+    "gradient_checkpointing": False,
+    "max_length": None,
+}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +55,7 @@ def shake(policy, seed=0):
     with torch.no_grad():
         for parameter in policy.model.parameters():
             if parameter.requires_grad:
-                parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+                parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
     return policy
 
 
@@ -110,7 +117,8 @@ def test_the_preference_loss_of_one_rejected_title_is_trls_dpo(smoke_profile, tr
         ):  # fmt: skip
             own += 0.05 * torch.sin(torch.arange(own.numel())).view_as(own)
             other += 0.05 * torch.sin(torch.arange(own.numel())).view_as(own)
-    batch = theirs.data_collator([theirs.train_dataset[row] for row in range(4)])
+    prepared: Any = theirs.train_dataset
+    batch = theirs.data_collator([prepared[row] for row in range(4)])
     expected = theirs.compute_loss(policy.model, batch).item()
     found = ours.loss_of(ours.model, answers, [[0], [1], [2], [3]]).item()
     assert found == pytest.approx(expected, rel=1e-3)

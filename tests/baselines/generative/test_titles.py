@@ -1,5 +1,7 @@
 """The prompt that asks for a title, what is written behind it, and the states that ground it."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -70,7 +72,7 @@ def test_what_is_written_is_the_likeliest_token_each_time(policy, items, smoke_d
 @pytest.mark.parametrize("beams", [1, 3])
 def test_the_models_own_settings_cut_nothing(policy, items, smoke_dataset, beams):
     prompts = title_prompts(policy.tokenizer, list(smoke_dataset["test"])[:3], items)
-    model = language_model(policy.model)
+    model: Any = language_model(policy.model)
     before, config = write(policy, prompts, 8, beams), model.generation_config
     model.generation_config = type(config)(
         do_sample=True, top_k=1, temperature=5.0, repetition_penalty=50.0, no_repeat_ngram_size=1, min_length=99,
