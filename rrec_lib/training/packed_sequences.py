@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rrec_lib.data.examples import Example, Item
 from rrec_lib.model.encode import common_prefix
-from rrec_lib.model.prompts import USER_INSTRUCTION, encode_users
+from rrec_lib.model.prompts import encode_users
 from rrec_lib.model.ragged import Row, ragged_row
 
 _HISTORY = ("history", "history_ratings", "history_timestamps")
@@ -70,7 +70,7 @@ def packed_row(
     items: Sequence[Item],
     endings: Sequence[str],
     learned: Sequence[bool] | None = None,
-    instruction: str = USER_INSTRUCTION,
+    instruction: str | None = None,
 ) -> Row:
     """What the prompts of successive targets share, and behind it each one's rest and its ending.
 
@@ -80,7 +80,7 @@ def packed_row(
         items: the item table.
         endings: what stands behind each prompt: a reasoning, or none, and the marker.
         learned: whose ending is to be predicted token by token; nobody's, if not given.
-        instruction: of the prompts.
+        instruction: of the prompts; see :func:`rrec_lib.model.prompts.user_messages`.
     """
     aligned = with_common_start(successive)
     packed = split_prefix(encode_users(tokenizer, aligned, items, instruction=instruction))

@@ -21,6 +21,8 @@ from rrec_lib.training.loop import run_in
 
 LOSS = partial(preference, beta=0.5)
 QUIET: dict[str, Any] = {
+    "bf16": False, "use_cpu": True, "report_to": "none", "gradient_checkpointing": False, "max_length": None,
+}  # fmt: skip
     "bf16": False,
     "use_cpu": True,
     "report_to": "none",
@@ -183,20 +185,23 @@ def test_a_run_that_was_broken_off_ends_as_if_nothing_had_happened(smoke_profile
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "broken", dies_at=3)
     assert run(tmp_path / "broken") == whole
-    assert len(set(whole[1])) == len(whole[1]) == 4
+    assert len(whole[1]) == 4
+    assert len(set(whole[1])) >= 3  # the first step's rate is 0
 
 
 def test_rejected_titles_are_unseen_and_others_than_the_target(smoke_profile, train, items):
     policy, liked = load_policy(smoke_profile.model), items[train[0]["target"]]
     twin = [*items[:-1], {**items[-1], "title": liked["title"], "year": liked["year"]}]
     answers = with_negatives(policy, train, twin, 5, seed=0)
-    names = {f"{item_name(item)}{policy.tokenizer.eos_token}": row for row, item in enumerate(twin)}
+    rows_of: dict[str, set[int]] = {}
+    for row, item in enumerate(twin):
+        rows_of.setdefault(f"{item_name(item)}{policy.tokenizer.eos_token}", set()).add(row)
     assert len(answers.examples) == len(answers.titles) > 0.9 * len(train)
     for example, (true, *rejected) in zip(answers.examples, answers.titles, strict=True):
         assert true == f"{item_name(twin[example['target']])}{policy.tokenizer.eos_token}"
         assert len(rejected) == 5
         assert true not in rejected
-        assert not {names[title] for title in rejected} & set(example["seen"])
+        assert all(rows_of[title] - set(example["seen"]) for title in rejected)
     assert with_negatives(policy, train, twin, 5, seed=0) == answers
     assert with_negatives(policy, train, twin, 5, seed=1) != answers
     all_seen = [{**train[0], "seen": list(range(len(twin)))}, {**train[0], "seen": list(range(2, len(twin)))}]
