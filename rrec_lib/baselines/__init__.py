@@ -1,7 +1,7 @@
-"""Recommenders to be beaten: simple, item-to-item, text and sequence models, each with its search space.
+"""Recommenders to be beaten: simple, item-to-item, text, sequence and language models, each with its search space.
 
 In: the train and valid splits. Out: recommenders, tuned on valid.
-Floor 3: imports core, data, evaluation and, where a language model writes, model.
+Floor 3: imports core, data, evaluation and, where a language model writes, model; where one is trained, training too.
 """
 
 from importlib import import_module
@@ -10,7 +10,7 @@ from pkgutil import iter_modules
 from rrec_lib.baselines.registry import BASELINES, fitted_baselines
 
 __all__ = ["BASELINES", "fitted_baselines", "import_baselines"]
-_FIRST = ("simple", "item_item", "text", "sequence")  # the order of tables
+_FIRST = ("simple", "item_item", "text", "sequence", "language")  # the order of tables
 
 
 def import_baselines() -> None:

@@ -5,15 +5,36 @@ A module of this package that adds an entry to :data:`BASELINES` has a baseline 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from datasets import DatasetDict
 
+from rrec_lib.core.profiles import Profile
 from rrec_lib.data.examples import Example, Item
 from rrec_lib.evaluation.evaluate import Recommender
 from rrec_lib.evaluation.reports import data_hash
 
 HISTORY_LENGTHS = (1, 2, 5, 10, 20, 50, None)
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a baseline that trains a language model needs beside the rows.
+
+    Attributes:
+        profile: its model, and the sizes of training.
+        folder: of searches; checkpoints lie below it.
+        hours: of the processor that one fit trains for.
+        every: steps between looks at valid.
+        beams: of the search that ranks; None ranks the whole catalogue exactly.
+    """
+
+    profile: Profile
+    folder: Path
+    hours: float = 1.0
+    every: int = 50
+    beams: int | None = 50
 
 
 @dataclass(frozen=True)
@@ -24,11 +45,12 @@ class Splits:
     valid: Sequence[Example]  # for choosing parameters, and for early stopping
     items: Sequence[Item]
     data: str  # hash of the dataset
+    means: Means | None = None  # of baselines that train a language model
 
     @classmethod
-    def of(cls, dataset: DatasetDict) -> "Splits":
+    def of(cls, dataset: DatasetDict, means: Means | None = None) -> "Splits":
         """Those of a prepared dataset."""
-        return cls(list(dataset["train"]), list(dataset["valid"]), list(dataset["items"]), data_hash(dataset))
+        return cls(list(dataset["train"]), list(dataset["valid"]), list(dataset["items"]), data_hash(dataset), means)
 
     @property
     def n_items(self) -> int:
@@ -38,10 +60,14 @@ class Splits:
 
 @dataclass(frozen=True)
 class Baseline:
-    """``fit(splits, seed, **parameters)``, and for each parameter the values that a search draws from."""
+    """``fit(splits, seed, **parameters)``, and for each parameter the values that a search draws from.
+
+    One that ``trains_language_model`` takes hours and :class:`Means`, so it runs only where it is named.
+    """
 
     fit: Callable[..., Recommender]
     space: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    trains_language_model: bool = False
 
 
 BASELINES: dict[str, Baseline] = {}  # each module adds its own

@@ -13,9 +13,11 @@ import numpy as np
 from rrec_lib.baselines.registry import BASELINES, Baseline, Splits
 from rrec_lib.core.console import say
 from rrec_lib.core.results import provenance, write_json
-from rrec_lib.evaluation.evaluate import Recommender, mean_ndcg
+from rrec_lib.data.examples import Example
+from rrec_lib.evaluation.evaluate import Recommender, mean_ndcg, sample_examples
 
 SEARCH_METRIC = "ndcg@20"  # mean_ndcg's
+LANGUAGE_ROWS = 300  # of valid, on which a language model's points are compared: a row takes it a second
 Trial = dict[str, Any]
 
 
@@ -49,7 +51,7 @@ def tune(name: str, splits: Splits, trials: int | None, seed: int, path: Path, m
     baseline = known(name)
     made_by = {"baseline": name, "seed": seed, "data": splits.data}
     done = _read(path, made_by)
-    points = draw_points(baseline, trials, seed)
+    points, rows = draw_points(baseline, trials, seed), judging_rows(baseline, splits)
     for parameters in points:
         if any(trial["parameters"] == parameters for trial in done):
             continue
@@ -57,11 +59,12 @@ def tune(name: str, splits: Splits, trials: int | None, seed: int, path: Path, m
             say(f"{name}: {spent(done) / 60:.1f} CPU minutes are spent, {len(done)} of {len(points)} points were tried")
             break
         wall, cpu = time.perf_counter(), time.process_time()
-        value = mean_ndcg(baseline.fit(splits, seed, **parameters), splits.valid)
+        value = mean_ndcg(baseline.fit(splits, seed, **parameters), rows)
         took = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
         done.append({"parameters": parameters, "valid": value, **took})
         budget = {"points": len(points), "minutes": minutes, "trials_done": len(done), "cpu_seconds": spent(done)}
-        write_json(path, {"metric": SEARCH_METRIC, **provenance(seed), **made_by, "budget": budget, "trials": done})
+        search = {"metric": SEARCH_METRIC, **provenance(seed), **made_by, "valid_rows": len(rows), "budget": budget}
+        write_json(path, {**search, "trials": done})
         say(f"{name} {len(done)}/{len(points)}: {SEARCH_METRIC} {value:.4f} on valid, {parameters}")
     best = max(done, key=lambda trial: trial["valid"])
     return Tuned(name, best["parameters"], best["valid"], done)
@@ -82,6 +85,13 @@ def draw_points(baseline: Baseline, trials: int | None, seed: int) -> list[dict[
     points = [dict(zip(baseline.space, values, strict=True)) for values in itertools.product(*baseline.space.values())]
     order = np.random.default_rng(seed).permutation(len(points))
     return [points[place] for place in order[:trials].tolist()]
+
+
+def judging_rows(baseline: Baseline, splits: Splits) -> Sequence[Example]:
+    """The rows of valid on which points are compared: all, or for a language model a fixed part, no user with many."""
+    if not baseline.trains_language_model or splits.means is None:
+        return splits.valid
+    return sample_examples(splits.valid, LANGUAGE_ROWS, splits.means.profile.evaluation.max_rows_per_user, seed=0)
 
 
 def search_file(name: str) -> str:

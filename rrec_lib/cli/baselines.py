@@ -9,6 +9,7 @@ from rrec_lib.core.profiles import Profile
 SUMMARY = "tune every baseline on valid and report them on test"
 EXAMPLES = (
     "rrec baselines --out baselines", "rrec baselines --only EASE --only SASRec --trials 40 --out baselines",
+    "rrec baselines --only BigRec --hours 1 --out baselines",
 )  # fmt: skip
 DEFAULT_TRIALS = 20
 
@@ -19,14 +20,20 @@ def options(parser: argparse.ArgumentParser) -> None:
         "--only",
         action="append",
         metavar="NAME",
-        help="a baseline; may be repeated (default: all). The others' reports are kept",
+        help="a baseline; may be repeated. The others' reports are kept (default: all but those that train a language"
+        " model, which take hours)",
     )
     parser.add_argument("--trials", type=int, help=f"points drawn from each search space (default: {DEFAULT_TRIALS}, "
                         "or all of them with --minutes)")  # fmt: skip
     parser.add_argument("--minutes", type=float, help="CPU minutes for each baseline's search, those of an earlier "
                         "call included; no trial is started after them")  # fmt: skip
-    parser.add_argument("--out", type=Path, required=True, help="folder of the searches and of reports.json; a search "
-                        "that stands there is gone on with")  # fmt: skip
+    parser.add_argument("--hours", type=float, default=1.0, help="CPU hours that a language model is trained for, at "
+                        "each point of its search (default: 1)")  # fmt: skip
+    parser.add_argument("--every", type=int, default=50, help="steps between its looks at valid (default: 50)")
+    parser.add_argument("--beams", type=int, default=50, help="of the search by which it ranks; 0 ranks exactly "
+                        "(default: 50)")  # fmt: skip
+    parser.add_argument("--out", type=Path, required=True, help="folder of the searches, of reports.json and of "
+                        "checkpoints; what stands there is gone on with")  # fmt: skip
 
 
 def run(arguments: argparse.Namespace, profile: Profile) -> None:
@@ -36,21 +43,25 @@ def run(arguments: argparse.Namespace, profile: Profile) -> None:
         raise ValueError(f"--trials takes a number from 1 up, got {trials}")
     if minutes is not None and not minutes > 0:
         raise ValueError(f"--minutes takes a number above 0, got {minutes}")
+    if not arguments.hours > 0 or arguments.every < 1 or arguments.beams < 0:
+        raise ValueError("--hours takes a number above 0, --every one from 1 and --beams one from 0 up, got "
+                         f"{arguments.hours:g}, {arguments.every} and {arguments.beams}")  # fmt: skip
     if trials is None and minutes is None:
         trials = DEFAULT_TRIALS
     from rrec_lib.baselines import BASELINES
-    from rrec_lib.baselines.registry import Splits
+    from rrec_lib.baselines.registry import Means, Splits
     from rrec_lib.baselines.tuning import fit_tuned, known, search_file, tune
     from rrec_lib.core.results import provenance
     from rrec_lib.data.examples import prepare_profile
     from rrec_lib.evaluation.evaluate import evaluate, training_counts
     from rrec_lib.evaluation.reports import load_reports, save_reports
 
-    names = arguments.only or list(BASELINES)
+    names = arguments.only or [name for name, one in BASELINES.items() if not one.trains_language_model]
     for name in names:
         known(name)
     dataset, seed = prepare_profile(profile), arguments.seed
-    splits, test = Splits.of(dataset), list(dataset["test"])
+    means = Means(profile, arguments.out, arguments.hours, arguments.every, arguments.beams or None)
+    splits, test = Splits.of(dataset, means), list(dataset["test"])
     counts = training_counts(dataset["train"], splits.n_items)
     path = arguments.out / "reports.json"
     reports = {report.name: report for report in load_reports(path)} if path.exists() else {}

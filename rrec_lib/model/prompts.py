@@ -56,6 +56,7 @@ def user_messages(
     items: Sequence[Mapping[str, Any]],
     lines: int | None = None,
     title_words: int | None = None,
+    instruction: str | None = None,
 ) -> Messages:
     """The messages for one example: instruction and history, never the target.
 
@@ -65,6 +66,7 @@ def user_messages(
         items: the item table; ``history`` indexes it.
         lines: how many of the last lines are kept; all if not given.
         title_words: how many words of each title are kept; all if not given.
+        instruction: with a place for the items' kind; the one that asks for a reasoning, if not given.
 
     Raises:
         ValueError: for an empty history.
@@ -81,7 +83,10 @@ def user_messages(
     kind = item_kind(items[rows[-1][0]])
     verb = "seen" if kind == FILM else "rated"
     history = f"{kind[0].upper()}{kind[1:]}s {verb}, oldest first:\n" + "\n".join(texts)
-    return [{"role": "system", "content": USER_INSTRUCTION.format(kind=kind)}, {"role": "user", "content": history}]
+    return [
+        {"role": "system", "content": (instruction or USER_INSTRUCTION).format(kind=kind)},
+        {"role": "user", "content": history},
+    ]
 
 
 def item_messages(
@@ -128,6 +133,7 @@ def encode_users(
     examples: Sequence[Mapping[str, Any]],
     items: Sequence[Mapping[str, Any]],
     max_tokens: int = MAX_USER_TOKENS,
+    instruction: str | None = None,
 ) -> list[list[int]]:
     """Token ids of each example's prompt, without the marker: the policy goes on from here.
 
@@ -136,15 +142,20 @@ def encode_users(
         examples: see :func:`user_messages`.
         items: the item table.
         max_tokens: the budget of a prompt; see :func:`fit_user`.
+        instruction: see :func:`user_messages`.
 
     Raises:
         ValueError: for an empty history, or a budget below the instruction's own length.
     """
-    return [fit_user(tokenizer, example, items, max_tokens)[0] for example in examples]
+    return [fit_user(tokenizer, example, items, max_tokens, instruction)[0] for example in examples]
 
 
 def fit_user(
-    tokenizer: PreTrainedTokenizerBase, example: Mapping[str, Any], items: Sequence[Mapping[str, Any]], max_tokens: int
+    tokenizer: PreTrainedTokenizerBase,
+    example: Mapping[str, Any],
+    items: Sequence[Mapping[str, Any]],
+    max_tokens: int,
+    instruction: str | None = None,
 ) -> tuple[list[int], int]:
     """One example's prompt within a budget: the oldest lines go first, then words of the last title.
 
@@ -153,7 +164,7 @@ def fit_user(
     """
 
     def ids(lines: int | None = None, title_words: int | None = None) -> list[int]:
-        return _encode(tokenizer, render(tokenizer, user_messages(example, items, lines, title_words)))
+        return _encode(tokenizer, render(tokenizer, user_messages(example, items, lines, title_words, instruction)))
 
     whole, total = ids(), len(example["history"])
     if len(whole) <= max_tokens:  # nearly always

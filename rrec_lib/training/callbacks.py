@@ -102,6 +102,7 @@ class StopOnValid(TrainerCallback):
         budget: float,
         patience: int = 3,
         start: float | None = None,
+        name: str = VALUE,
     ) -> None:
         """Args:
         measure: the value on valid of the weights as they are, higher is better.
@@ -109,13 +110,14 @@ class StopOnValid(TrainerCallback):
         budget: CPU seconds.
         patience: evaluations without gain.
         start: the value of the weights that training starts from, where it is known; if none beats it, they remain.
+        name: of the value in the log.
 
         Raises:
             ValueError: unless all three numbers are positive.
         """
         if min(every, budget, patience) <= 0:
             raise ValueError(f"every, budget and patience must be positive, got {every}, {budget:g} and {patience}")
-        self.measure = measure
+        self.measure, self.name = measure, name
         self.every, self.budget, self.patience = every, budget, patience
         self.spent = self.started = 0.0
         self.start = {} if start is None else {0: start}
@@ -163,7 +165,7 @@ class StopOnValid(TrainerCallback):
         control.should_save = over or state.global_step % self.every == 0
         if control.should_save:
             self.values[state.global_step] = value = of_main(self.measure())
-            row: dict[str, Any] = {VALUE: value, SPENT: self.spent, "epoch": state.epoch, "step": state.global_step}
+            row: dict[str, Any] = {self.name: value, SPENT: self.spent, "epoch": state.epoch, "step": state.global_step}
             state.log_history.append(row)  # in front of the step's own line
             control.should_training_stop = self.converged or over
 
@@ -196,8 +198,8 @@ class StopOnValid(TrainerCallback):
                 parameter.copy_(best[name])
 
     def _recall(self, state: TrainerState) -> None:
-        rows = [row for row in state.log_history if VALUE in row]
-        self.values = self.start | {int(row["step"]): row[VALUE] for row in rows}
+        rows = [row for row in state.log_history if self.name in row]
+        self.values = self.start | {int(row["step"]): row[self.name] for row in rows}
         self.spent = rows[-1][SPENT] if rows else 0.0
 
 

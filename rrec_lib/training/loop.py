@@ -1,12 +1,50 @@
 """A trainer's run from where it stands to its end, or to a sentence that says why it stopped."""
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 from transformers import Trainer, TrainerState
 
 from rrec_lib.core.private_names import load_weights
-from rrec_lib.training.callbacks import judge_of
+from rrec_lib.core.processes import of_main
+from rrec_lib.training.callbacks import StopOnValid, judge_of
+from rrec_lib.training.checkpoints import last_checkpoint
 from rrec_lib.training.failures import explain, stopped
+from rrec_lib.training.run_folder import claim
+
+
+def run_in(
+    folder: Path, trainer: Any, stop: StopOnValid | None, settings: dict[str, Any], restart: bool = False
+) -> Any:
+    """Tie a folder to a run, and train in it from its last checkpoint, or from the start.
+
+    Args:
+        folder: of checkpoints, the trainer's.
+        trainer: to be run.
+        stop: ends the run by valid or by a budget.
+        settings: what the outcome depends on; see :mod:`rrec_lib.training.run_folder`.
+        restart: delete what the folder holds first.
+
+    Returns:
+        The trainer.
+
+    Raises:
+        ValueError: if the folder is of a run with other settings.
+    """
+    if restart:
+        if trainer.args.should_save:
+            shutil.rmtree(folder, ignore_errors=True)
+        trainer.accelerator.wait_for_everyone()
+    claim(folder, settings, trainer.args.should_save)
+    trainer.accelerator.wait_for_everyone()
+    if stop is not None:
+        trainer.add_callback(stop)
+    checkpoint = of_main(last_checkpoint(folder))
+    if checkpoint is not None and trainer.is_world_process_zero():
+        print(f"resuming from {checkpoint.name}", flush=True)
+    run(trainer, checkpoint)
+    return trainer
 
 
 def run(trainer: Trainer, checkpoint: Path | None = None) -> None:

@@ -70,6 +70,7 @@ def packed_row(
     items: Sequence[Item],
     endings: Sequence[str],
     learned: Sequence[bool] | None = None,
+    instruction: str | None = None,
 ) -> Row:
     """What the prompts of successive targets share, and behind it each one's rest and its ending.
 
@@ -79,8 +80,10 @@ def packed_row(
         items: the item table.
         endings: what stands behind each prompt: a reasoning, or none, and the marker.
         learned: whose ending is to be predicted token by token; nobody's, if not given.
+        instruction: of the prompts; see :func:`rrec_lib.model.prompts.user_messages`.
     """
-    packed = split_prefix(encode_users(tokenizer, with_common_start(successive), items))
+    aligned = with_common_start(successive)
+    packed = split_prefix(encode_users(tokenizer, aligned, items, instruction=instruction))
     ids = tokenizer(list(endings), add_special_tokens=False)["input_ids"]
     lengths = [len(ending) * one for ending, one in zip(ids, learned or [False] * len(ids), strict=True)]
     return ragged_row(packed.prefix, [a + b for a, b in zip(packed.rest, ids, strict=True)], packed.shared, lengths)

@@ -1,7 +1,6 @@
 """The two training stages as one call each: resume where a run stopped, train, save the adapter with its card."""
 
 import json
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,16 +11,14 @@ from transformers import TrainerCallback
 
 from rrec_lib.core import hardware
 from rrec_lib.core.paths import resource
-from rrec_lib.core.processes import of_main
 from rrec_lib.core.profiles import Profile
 from rrec_lib.core.results import provenance
 from rrec_lib.data.prepared import catalogue_hash
 from rrec_lib.model.adapters import load_adapter, save_adapter
 from rrec_lib.model.policy import Policy, load_policy, weights_hash
 from rrec_lib.training.callbacks import StepLines, StopOnValid, judge_of
-from rrec_lib.training.checkpoints import last_checkpoint
 from rrec_lib.training.configuration import recpo_config, warmup_arguments
-from rrec_lib.training.loop import run
+from rrec_lib.training.loop import run_in
 from rrec_lib.training.recpo_trainer import RecPOTrainer
 from rrec_lib.training.run_folder import claim, settings_of_stage
 from rrec_lib.training.warmup_trainer import Text, WarmupTrainer
@@ -64,7 +61,7 @@ def warm_up(
     settings = settings_of_stage("warmup", policy, dataset, profile, seed, stop, starts_from, **overrides)
     arguments = warmup_arguments(profile, output_dir, seed, **overrides)
     trainer = WarmupTrainer(policy, arguments, dataset, profile, [StepLines(WARMUP_FIGURES)], frozen, texts)
-    return _run(trainer, output_dir, stop, settings, restart)
+    return run_in(output_dir, trainer, stop, settings, restart)
 
 
 def train_recpo(
@@ -84,25 +81,7 @@ def train_recpo(
     settings = settings_of_stage("recpo", policy, dataset, profile, seed, stop, starts_from, **overrides)
     arguments = recpo_config(profile, output_dir, seed, **overrides)
     trainer = RecPOTrainer(policy, arguments, dataset, profile, callbacks)
-    return _run(trainer, output_dir, stop, settings, restart)
-
-
-def _run(
-    trainer: Any, output_dir: Path, stop: StopOnValid | None, settings: dict[str, Any], restart: bool = False
-) -> Any:
-    if restart:
-        if trainer.args.should_save:
-            shutil.rmtree(output_dir, ignore_errors=True)
-        trainer.accelerator.wait_for_everyone()
-    claim(output_dir, settings, trainer.args.should_save)
-    trainer.accelerator.wait_for_everyone()
-    if stop is not None:
-        trainer.add_callback(stop)
-    checkpoint = of_main(last_checkpoint(output_dir))
-    if checkpoint is not None and trainer.is_world_process_zero():
-        print(f"resuming from {checkpoint.name}", flush=True)
-    run(trainer, checkpoint)
-    return trainer
+    return run_in(output_dir, trainer, stop, settings, restart)
 
 
 def save_stage(

@@ -1,0 +1,50 @@
+"""D3: BigRec's model, read out token by token through the trie, without what favours long and forced titles.
+
+Source: Bao et al. (2024), ``bao2024decoding`` in the book's references, and its public code.
+
+A title's score is the sum of its tokens' log-probabilities, not divided by its length. Tokens that are forced by what
+stands before them add nothing: their probability is close to 1 after fine-tuning, and a division by the length makes a
+premium of it. A sequence model may have a share in every step: that of the probability which it gives to the items
+behind a token, among those behind all tokens that are allowed.
+
+Left out: the split of the test set among graphics cards, and instructions by category; the prompt is everybody's.
+
+Where paper, public code and this differ:
+
+- Guidance is the language model's share of a step. The paper mixes; the public script names a file of SASRec's scores
+  and leaves the scale at its default, 1, so that they have no part. Here valid chooses, 1 among the values.
+- The public code sets the length's power to 0 and adds the language model's log-probability of forced tokens too, near
+  0 as it is. Here they are skipped, so that they need not be computed.
+- Its releases differ on whether the items behind a token count by the sum of their probabilities or by the largest. We
+  take the sum, with which the steps of a title multiply to its probability.
+- Its sequence model is a SASRec; so is ours, tuned as the other baselines are.
+- It searches with 10 beams and counts what they miss as a miss; here the number is everybody's, and what is missed ties
+  behind what was found.
+"""
+
+from rrec_lib.baselines.generative.recommender import GenerativeRecommender
+from rrec_lib.baselines.generative.title_runs import fine_tuned, means_of, title_recommender
+from rrec_lib.baselines.generative.walk import Rule
+from rrec_lib.baselines.registry import Splits
+from rrec_lib.baselines.tuning import fit_tuned, search_file, tune
+
+GUIDE, TRIALS = "SASRec", 20  # of its search, unless more stand in its file
+
+
+def d3_rule(guidance: float = 1.0) -> Rule:
+    """Log-probabilities as the model was trained, of the tokens where there is a choice; no division by the length."""
+    return Rule(constrained=False, skip_forced=True, guidance=guidance, length_power=0.0)
+
+
+def fit(splits: Splits, seed: int, guidance: float = 1.0) -> GenerativeRecommender:
+    """Fine-tune as BigRec does, or take its run; below a guidance of 1 a tuned SASRec is mixed in.
+
+    Args:
+        splits: with means; a recorded search for SASRec in their folder is gone on with.
+        seed: of both models.
+        guidance: the language model's share, 0 to 1.
+    """
+    means, guide = means_of(splits), None
+    if guidance < 1:
+        guide = fit_tuned(tune(GUIDE, splits, TRIALS, seed, means.folder / search_file(GUIDE)), splits, seed)
+    return title_recommender(fine_tuned(splits, seed, means.hours), splits, d3_rule(guidance), guide)

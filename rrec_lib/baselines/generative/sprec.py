@@ -1,0 +1,105 @@
+"""SPRec: rounds in which the model is fine-tuned, and then taught to prefer the true title to its own.
+
+Source: Gao et al. (2025), ``gao2025sprec`` in the book's references, and its public code.
+
+What a model recommends too often is what it writes of its own accord, so that is rejected: of some training rows the
+model writes a title, is fine-tuned on the true ones, and learns by DPO from the pairs, its fine-tuned state being the
+reference. The next round begins where this one ended.
+
+Left out: its evaluation, which writes one title for each row and looks for items near it, as BigRec does; here the
+catalogue is ranked by the probability of each title.
+
+Where paper, public code and this differ:
+
+- The paper's equation 6 weighs the loss by how likely the model is to write each item
+  (:func:`rrec_lib.baselines.generative.preference.sprec_loss`). The public training code has none of it: it is DPO
+  against the one title that was written. So is this.
+- It writes greedily, and rejects the first quoted text, whatever it is; where there is none the row is left out. Here
+  the whole text is rejected, if it was ended. A row whose title the model knew teaches nothing and is left out as well.
+- Titles are written by the model as it was before the round's fine-tuning, there and here.
+- It takes 2,048 rows a round and one pass over them; here a round has its share of the budget, writing included.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from rrec_lib.baselines.generative.recommender import GenerativeRecommender
+from rrec_lib.baselines.generative.sdpo import preference
+from rrec_lib.baselines.generative.title_runs import (
+    fine_tuned,
+    means_of,
+    title_recommender,
+    train_titles,
+    true_titles,
+    valid_rows,
+)
+from rrec_lib.baselines.generative.title_trainer import Answers
+from rrec_lib.baselines.generative.titles import title_answers, title_ids, title_prompts, write
+from rrec_lib.baselines.registry import Splits
+from rrec_lib.core.console import say
+from rrec_lib.core.results import write_json
+from rrec_lib.data.examples import Example
+from rrec_lib.model.policy import Policy
+
+ROWS = 512  # of training, written and learned from in a round
+
+
+def own_titles(policy: Policy, splits: Splits, examples: Sequence[Example]) -> tuple[Answers, float]:
+    """Examples whose title the model did not write, with the true title and the written one to be rejected.
+
+    What was written is kept: a run that goes on reads it back.
+
+    Returns:
+        The answers, and the CPU seconds that writing took.
+    """
+    tokenizer, means, answers = policy.tokenizer, means_of(splits), title_answers(policy.tokenizer, splits.items)
+    prompts = title_prompts(tokenizer, examples, splits.items)
+    key = hashlib.sha256(f"{policy.fingerprint} {prompts}".encode()).hexdigest()[:16]
+    path = means.folder / "runs" / f"own-titles-{key}.json"
+    if not path.is_file():
+        started, longest = time.process_time(), 1 + max(map(len, title_ids(tokenizer, splits.items)))
+        written = write(policy, prompts, longest, batch_size=means.profile.evaluation.batch_size)
+        write_json(path, {"written": written, "cpu_seconds": time.process_time() - started})
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    pairs = [
+        (example, [answers[example["target"]], f"{text}{tokenizer.eos_token}"])
+        for example, (text, ended) in zip(examples, kept["written"], strict=True)
+        if ended and f"{text}{tokenizer.eos_token}" != answers[example["target"]]
+    ]
+    return Answers([example for example, _ in pairs], [titles for _, titles in pairs]), float(kept["cpu_seconds"])
+
+
+def fit(splits: Splits, seed: int, beta: float = 0.1, rounds: int = 3) -> GenerativeRecommender:
+    """Fine-tune with half of the budget; the rounds share the other evenly.
+
+    Args:
+        splits: with means.
+        seed: of the rows and the order.
+        beta: how dear it is to leave the reference.
+        rounds: of writing, fine-tuning and preferring.
+    """
+    half, loss = means_of(splits).hours / 2, partial(preference, beta=beta)
+    policy, judging = fine_tuned(splits, seed, half), valid_rows(splits)
+    for number in range(rounds):
+        drawn = np.random.default_rng([seed, number]).permutation(len(splits.train))[:ROWS]
+        rows = [splits.train[row] for row in sorted(drawn.tolist())]
+        train, spent = own_titles(policy, splits, rows)
+        valid, _ = own_titles(policy, splits, judging)
+        share = (half / rounds - spent / 3600) / 2
+        if share <= 0:
+            raise ValueError(
+                f"writing {len(rows)} titles took {spent:.0f} CPU seconds of a round's {half / rounds * 3600:.0f}; give"
+                " more hours or fewer rounds"
+            )
+        true, asked = (true_titles(policy, part, splits.items) for part in (rows, judging))
+        train_titles(policy, splits, f"sprec-{number}-titles", seed, share, true, asked)
+        if train.examples and valid.examples:
+            train_titles(policy, splits, f"sprec-{number}", seed, share, train, valid, loss, beta=beta)
+        else:
+            say(f"round {number}: the model ended no title but true ones, so there is nothing to reject")
+    return title_recommender(policy, splits)

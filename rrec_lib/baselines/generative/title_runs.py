@@ -1,0 +1,135 @@
+"""Runs on titles: a folder for each setting, a budget of processor hours, the weights that valid likes best."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from rrec_lib.baselines.generative.recommender import GenerativeRecommender
+from rrec_lib.baselines.generative.title_trainer import ENDLESS, VALID_LOSS, Answers, Loss, TitleTrainer
+from rrec_lib.baselines.generative.titles import TITLE_INSTRUCTION, title_answers, title_ids, title_prompts
+from rrec_lib.baselines.generative.trie import build_trie
+from rrec_lib.baselines.generative.walk import Rule
+from rrec_lib.baselines.registry import Means, Splits
+from rrec_lib.core.hardware import users_of_a_process
+from rrec_lib.core.profiles import non_defaults
+from rrec_lib.data.examples import Example, Item
+from rrec_lib.evaluation.evaluate import Recommender, sample_examples
+from rrec_lib.model.policy import Policy, load_policy, weights_hash
+from rrec_lib.model.prompts import item_name
+from rrec_lib.training.callbacks import StopOnValid
+from rrec_lib.training.configuration import warmup_arguments
+from rrec_lib.training.loop import run_in
+
+VALID_ROWS = 200  # whose loss judges a run
+
+
+def means_of(splits: Splits) -> Means:
+    """What a language model is trained with.
+
+    Raises:
+        ValueError: if the splits don't say.
+    """
+    if splits.means is None:
+        raise ValueError("this baseline trains a language model: give Splits.of a Means, or use `rrec baselines`")
+    return splits.means
+
+
+def valid_rows(splits: Splits) -> list[Example]:
+    """The rows of valid whose loss judges runs: fixed, no user with many."""
+    most = means_of(splits).profile.evaluation.max_rows_per_user
+    return sample_examples(splits.valid, VALID_ROWS, most, seed=0)
+
+
+def true_titles(policy: Policy, examples: Sequence[Example], items: Sequence[Item]) -> Answers:
+    """Each example with its target's title alone."""
+    answers = title_answers(policy.tokenizer, items)
+    return Answers(examples, [[answers[example["target"]]] for example in examples])
+
+
+def with_negatives(
+    policy: Policy, examples: Sequence[Example], items: Sequence[Item], count: int, seed: int
+) -> Answers:
+    """Each example with its target's title and those of drawn items, which the user has not seen.
+
+    Where fewer are left some are drawn twice, where none is the example is left out.
+    """
+    answers, names = title_answers(policy.tokenizer, items), [item_name(item) for item in items]
+    kept, titles = list[Example](), list[list[str]]()
+    for number, example in enumerate(examples):
+        allowed = np.ones(len(items), dtype=bool)
+        allowed[list(example["seen"])] = False
+        free = [row for row in np.flatnonzero(allowed).tolist() if names[row] != names[example["target"]]]
+        if free:
+            drawn = np.random.default_rng([seed, number]).choice(free, count, replace=len(free) < count).tolist()
+            kept.append(example)
+            titles.append([answers[row] for row in (example["target"], *drawn)])
+    return Answers(kept, titles)
+
+
+def train_titles(
+    policy: Policy,
+    splits: Splits,
+    name: str,
+    seed: int,
+    hours: float,
+    train: Answers,
+    valid: Answers,
+    loss: Loss | None = None,
+    **settings: Any,
+) -> TitleTrainer:
+    """Train in a folder of its own, or go on, until valid or the budget ends it; the policy has its best weights then.
+
+    Supervised runs take rate and size of a step from the profile's warm-up, those of preferences from its RecPO.
+
+    Args:
+        policy: trained in place.
+        splits: with means.
+        name: of the run.
+        seed: of the order.
+        hours: of the processor.
+        train, valid: see :class:`Answers`.
+        loss: of preferences; supervised without one.
+        settings: what else the outcome depends on, such as the loss's parameters.
+    """
+    means, profile = means_of(splits), means_of(splits).profile
+    stage = profile.warmup if loss is None else profile.training
+    step = {"learning_rate": stage.learning_rate, "users_per_step": stage.users_per_step}
+    model = {key: value for key, value in non_defaults(profile.model).items() if key not in ("name", "revision")}
+    told = json.dumps([[[e["user_id"], len(e["seen"]), e["target"]] for e in part.examples] + list(part.titles)
+                       for part in (train, valid)], default=str)  # fmt: skip
+    made_with = {
+        "run": name, "seed": seed, "budget": hours * 3600, "evaluated_every": means.every, **step, **settings,
+        "targets_per_user": profile.warmup.targets_per_user, "model": model, "instruction": TITLE_INSTRUCTION,
+        "data_hash": splits.data, "answers": hashlib.sha256(told.encode()).hexdigest()[:16],
+        "base_weights": policy.base_hash, "starts_from": weights_hash(policy.model, only_trainable=True),
+    }  # fmt: skip
+    digest = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()[:8]
+    folder = means.folder / "runs" / f"{name}-seed-{seed}-{digest}"
+    arguments = warmup_arguments(
+        profile, folder, seed, max_steps=ENDLESS, learning_rate=stage.learning_rate,
+        per_device_train_batch_size=users_of_a_process(stage.users_per_step)[0],
+    )  # fmt: skip
+    trainer = TitleTrainer(policy, arguments, profile, splits.items, train, valid, loss)
+    stop = StopOnValid(trainer.valid_score, means.every, hours * 3600, start=trainer.valid_score(), name=VALID_LOSS)
+    return run_in(folder, trainer, stop, made_with)
+
+
+def fine_tuned(splits: Splits, seed: int, hours: float) -> Policy:
+    """The language model, fine-tuned on history → title; runs of the same settings share it."""
+    policy = load_policy(means_of(splits).profile.model, seed)
+    train, valid = (true_titles(policy, rows, splits.items) for rows in (splits.train, valid_rows(splits)))
+    train_titles(policy, splits, "titles", seed, hours, train, valid)
+    return policy
+
+
+def title_recommender(
+    policy: Policy, splits: Splits, rule: Rule | None = None, guide: Recommender | None = None
+) -> GenerativeRecommender:
+    """The catalogue, ranked by how likely the model is to write each title, by beams or exactly as the means say."""
+    trie = build_trie(title_ids(policy.tokenizer, splits.items), policy.tokenizer.eos_token_id)
+    prompts = partial(title_prompts, policy.tokenizer, items=splits.items)
+    return GenerativeRecommender(policy, trie, prompts, means_of(splits).beams, rule or Rule(), guide)
