@@ -8,6 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TORCH = "torch==2.13.0"
+SAME = ("transformers", "trl", "peft", "datasets")  # of one version in both, so that both have the same model
 LOCKS = {  # what is resolved for each, and its name in the header
     "requirements.lock": ([f"{ROOT}[book,dev]"], "book"),
     "requirements-demo.lock": ([f"{ROOT}[demo]", "hatchling", "editables"], "demo"),  # the two install rrec_lib itself
@@ -31,6 +32,9 @@ def lock_lines(freeze: str) -> list[str]:
 def write(lock: str) -> None:
     """Install what a lock is for into a scratch environment and write down what came."""
     wanted, name = LOCKS[lock]
+    if lock != "requirements.lock":
+        book = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+        wanted = [*wanted, *(line for line in book if line.partition("==")[0] in SAME)]
     with tempfile.TemporaryDirectory() as folder:
         python = Path(folder, "bin", "python")
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
