@@ -51,7 +51,7 @@ def picker_of(desk: Desk, label: str, most: int, name: str) -> gr.HTML:
     field = FIELD.format(kind="rr-many" if most > 1 else "", label=escape(label), hint="Type a title")
     script = (HERE / "picker.js").read_text(encoding="utf-8")
     return gr.HTML([], html_template=field, js_on_load=script, apply_default_css=False, most=most,
-                   server_functions=[complete], elem_id=name)  # fmt: skip
+                   server_functions=[complete], elem_id=name, min_width=320)  # fmt: skip
 
 
 def spoken(note: Any) -> Callable[[Callable[..., Updates]], Callable[..., Updates]]:
@@ -166,7 +166,7 @@ def _rewarding(desk: Desk, picker: gr.HTML) -> gr.HTML:
               "group of reasonings, and each is worth as much as its list is right.")  # fmt: skip
         with gr.Row(equal_height=False):
             target = picker_of(desk, f"The {desk.kind} seen next", 1, "target")
-            count = gr.Slider(2, MOST_SAMPLES, min(settings.rollouts.group_size, MOST_SAMPLES), step=1, elem_id="count",
+            count = gr.Slider(2, MOST_SAMPLES, min(settings.rollouts.group_size, MOST_SAMPLES), step=1, elem_id="count", min_width=320,
                               label="Reasonings in the group, G")  # fmt: skip
         seed = gr.State(0)
         sample = gr.Button("Sample a group and reward it", variant="primary", elem_id="sample")
@@ -230,12 +230,19 @@ def _left(desk: Desk, history: History) -> str:
 
 def _theme() -> gr.themes.Base:
     """Gradio's plain theme with the system's own fonts: any other would be fetched."""
-    return gr.themes.Base(
+    plain = gr.themes.Base(
         primary_hue="blue",
         neutral_hue="slate",
         font=["system-ui", "Segoe UI", "Roboto", "Liberation Sans", "Arial", "sans-serif"],
         font_mono=["ui-monospace", "Menlo", "Consolas", "monospace"],
     )
+    contrast = {
+        "button_primary_background_fill": "*primary_700",
+        "button_primary_background_fill_hover": "*primary_800",
+    }
+    contrast |= {"block_label_text_color": "*neutral_700", "block_title_text_color": "*neutral_700"}
+    return plain.set(**contrast, **{f"{name}_dark": value.replace("neutral_700", "neutral_200")
+                                    for name, value in contrast.items()})  # fmt: skip
 
 
 def serve(profile: Profile, stage: str = "recpo", seed: int = 0, port: int | None = None) -> None:
@@ -258,7 +265,7 @@ def serve(profile: Profile, stage: str = "recpo", seed: int = 0, port: int | Non
         _, address, _ = page.launch(
             server_name=ADDRESS, server_port=port, share=False, prevent_thread_lock=True, quiet=True, footer_links=[],
             run_history=False, enable_monitoring=False, mcp_server=False, ssr_mode=False, pwa=False, theme=_theme(),
-            css_paths=HERE / "page.css",
+            head=f"<style>{(HERE / 'page.css').read_text(encoding='utf-8')}</style>",  # css_paths= rewrites selectors
         )  # fmt: skip
         print(f"ready after {time.monotonic() - start:.0f} s: {address} (Ctrl+C ends it)", flush=True)
         try:

@@ -46,7 +46,7 @@ def test_words_come_one_after_the_other_and_the_list_is_the_recommenders(desk, m
     assert isinstance(last, Listed)
     assert drafts[-1] == last.text == written.texts[0]
     assert all(isinstance(draft, str) for draft in drafts)
-    assert len(set(drafts)) > 3
+    assert len(drafts) >= min(len(written.closed[0].ids), smoke_profile.rollouts.max_new_tokens) - 3 > 0  # each token
     assert last.finished == written.closed[0].finished
     rows, shares = listed_behind(model, written.states, MINE)
     assert last.rows == rows
