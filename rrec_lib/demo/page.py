@@ -166,8 +166,8 @@ def _rewarding(desk: Desk, picker: gr.HTML) -> gr.HTML:
               "group of reasonings, and each is worth as much as its list is right.")  # fmt: skip
         with gr.Row(equal_height=False):
             target = picker_of(desk, f"The {desk.kind} seen next", 1, "target")
-            count = gr.Slider(2, MOST_SAMPLES, min(settings.rollouts.group_size, MOST_SAMPLES), step=1, elem_id="count", min_width=320,
-                              label="Reasonings in the group, G")  # fmt: skip
+            count = gr.Slider(2, MOST_SAMPLES, min(settings.rollouts.group_size, MOST_SAMPLES), step=1, elem_id="count",
+                              min_width=320, label="Reasonings in the group, G")  # fmt: skip
         seed = gr.State(0)
         sample = gr.Button("Sample a group and reward it", variant="primary", elem_id="sample")
         note, shown = _shown("reward-note"), _shown("rewarded")
@@ -236,13 +236,9 @@ def _theme() -> gr.themes.Base:
         font=["system-ui", "Segoe UI", "Roboto", "Liberation Sans", "Arial", "sans-serif"],
         font_mono=["ui-monospace", "Menlo", "Consolas", "monospace"],
     )
-    contrast = {
-        "button_primary_background_fill": "*primary_700",
-        "button_primary_background_fill_hover": "*primary_800",
-    }
-    contrast |= {"block_label_text_color": "*neutral_700", "block_title_text_color": "*neutral_700"}
-    return plain.set(**contrast, **{f"{name}_dark": value.replace("neutral_700", "neutral_200")
-                                    for name, value in contrast.items()})  # fmt: skip
+    readable = {"button_primary_background_fill": "*primary_700", "block_label_text_color": "*neutral_700"}
+    dark = {"button_primary_background_fill_dark": "*primary_700", "block_label_text_color_dark": "*neutral_200"}
+    return plain.set(**readable, **dark)
 
 
 def serve(profile: Profile, stage: str = "recpo", seed: int = 0, port: int | None = None) -> None:
