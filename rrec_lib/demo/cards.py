@@ -112,7 +112,7 @@ def sampling(texts: Sequence[str]) -> str:
 
 def rewarded(found: Rewarded, beta: float, cutoff: int, name: str) -> str:
     """The group as a table, the best first."""
-    largest = max(abs(value) for values in found.advantages.values() for value in values) or 1.0
+    largest = {name: max(map(abs, values)) or 1.0 for name, values in found.advantages.items()}
     order = sorted(range(len(found.texts)), key=lambda i: -found.fused[i])
     head = "".join(
         f'<th scope="col">{title}</th>'
@@ -135,7 +135,7 @@ def lesson(found: Rewarded) -> str:
     return "RecPO would make the words with an advantage above 0 likelier, and those below 0 less likely."
 
 
-def _reward_cells(found: Rewarded, i: int, largest: float) -> str:
+def _reward_cells(found: Rewarded, i: int, largest: dict[str, float]) -> str:
     low, high = found.ranks[i]
     place = f"{low}" if low == high else f"{low} to {high}"
     text = (escape(found.texts[i]) or "(nothing)") + ("" if found.finished[i] else " [unfinished]")
@@ -147,7 +147,7 @@ def _reward_cells(found: Rewarded, i: int, largest: float) -> str:
     }
     cells = [f'<td data-label="{name}">{value}</td>' for name, value in numbers.items()]
     for name, values in found.advantages.items():
-        cells.append(f'<td data-label="A, {ADVANTAGE_NAMES[name]}">{_bar(values[i], largest)}</td>')
+        cells.append(f'<td data-label="A, {ADVANTAGE_NAMES[name]}">{_bar(values[i], largest[name])}</td>')
     return f'<th scope="row">{text}</th>{"".join(cells)}'
 
 

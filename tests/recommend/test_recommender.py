@@ -122,9 +122,9 @@ def test_one_sampled_reasoning_is_todays_and_more_share_their_prompt(smoke_profi
     examples = list(smoke_dataset["test"])[:5]
     asked: list[tuple[int, int]] = []
 
-    def noted(model, tokenizer, prompts, count, *rest):
+    def noted(model, tokenizer, prompts, count, *rest, **named):
         asked.append((len(prompts), count))
-        return sample_groups(model, tokenizer, prompts, count, *rest)
+        return sample_groups(model, tokenizer, prompts, count, *rest, **named)
 
     monkeypatch.setattr("rrec_lib.recommend.recommender.sample_groups", noted)
     today, (one,) = recommender.reason(examples, 1.0, seed=3), recommender.sample(examples, 1, 1.0, seed=3)

@@ -150,7 +150,7 @@ def test_what_is_written_can_be_heard_step_by_step_and_never_the_marker(policy, 
         result = sample_groups(language_model(policy.model), tokenizer, PROMPTS, 3, LENGTH, hear=heard.append)
     assert heard[-1] == result.texts(tokenizer)
     assert len(heard) == LENGTH  # the third is cut off there
-    assert heard[0] == ["They", "cr", "They", "", "fine", "one"]  # `<` of the fourth may begin the marker
+    assert heard[0] == ["They", "crime", "They", "", "fine", "one"]  # `<` of the fourth may begin the marker
     for earlier, later in pairwise(heard):
         assert not any(MARKER[:1] in text for text in later)
         assert all(len(before) <= len(after) for before, after in zip(earlier, later, strict=True))
