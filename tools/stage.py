@@ -97,6 +97,7 @@ def stage(source: Path, target: Path, profile: str = "cpu") -> None:
         "faults": rules_table(),
         "knobs": knobs_table(),
         "slides": decks_table(source),
+        "demo": demo_times(source),
     }
     pages |= {"published": published_tables(), "reference": reference_tables(source, generated)}
     pages |= {f"when-{name}": text for name, text in verdict_fragments(source, generated).items()}
@@ -299,6 +300,33 @@ def times_table(source: Path) -> str:
     head = ["| notebook | " + " | ".join(f"`{p}`" for p in profiles) + " |", "|---|" + "---|" * len(profiles)]
     legend = ["", "Seconds of wall clock and peak resident memory of the notebook's own process. Measured on:", ""]
     return "\n".join([*head, *rows, *(legend + notes if notes else [])]) + "\n"
+
+
+def demo_times(source: Path) -> str:
+    """What a reader of the demo waits for, from results/demo.json."""
+    path = source / "results" / "demo.json"
+    if not path.exists():
+        return "Not measured yet.\n"
+    found = json.loads(path.read_text(encoding="utf-8"))["figures"]
+    words = {"ready": "until the page is there", "first word": "until the first word of a reasoning",
+             "list after it": "from there to the list"}  # fmt: skip
+    rows = [
+        f"| {words[name]} | {found[name]['median']:.1f} s | {found[name]['min']:.1f} to {found[name]['max']:.1f} s |"
+        for name in words
+    ]
+    return "\n".join(
+        [
+            "| what you wait for | median | spread |",
+            "|---|---|---|",
+            *rows,
+            "",
+            f"Recorded run (`results/demo.json`): {found['starts']} starts with the catalogue's table in the cache and "
+            f"{found['users']} users, seen in the browser, on {found['cores']} cores of {found['processor']} in "
+            f"{found['arithmetic']}. A first start converts the model and encodes the catalogue as well, which takes a "
+            "minute or two.",
+            "",
+        ]
+    )
 
 
 def _cell(times: dict[str, float] | None) -> str:

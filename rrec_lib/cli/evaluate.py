@@ -34,9 +34,7 @@ def run(arguments: argparse.Namespace, profile: Profile) -> None:
     settings = profile.evaluation
     rows = None if arguments.sample == "all" else _rows(arguments.sample, settings.sample_size)
     if arguments.adapter is not None:
-        if not arguments.adapter.is_dir():
-            raise FileNotFoundError(f"no adapter folder {arguments.adapter}; `rrec train` makes one")
-        profile = replace(profile, adapters={"recpo": str(arguments.adapter)})
+        profile = with_adapter(profile, arguments.adapter)
     from rrec_lib.baselines import fitted_baselines
     from rrec_lib.data.examples import prepare_profile
     from rrec_lib.evaluation.evaluate import evaluate, sample_examples, training_counts
@@ -75,6 +73,13 @@ def run(arguments: argparse.Namespace, profile: Profile) -> None:
             print(f"note on {report.name}: {line}")
     if arguments.out is not None:
         print(f"wrote {arguments.out}")
+
+
+def with_adapter(profile: Profile, folder: Path) -> Profile:
+    """A profile with an adapter of the reader's own in place of the recorded ones."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no adapter folder {folder}; `rrec train` makes one")
+    return replace(profile, adapters={"recpo": str(folder)})
 
 
 def _with_interval(found: Mapping[str, float | None]) -> str:

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 from datasets import DatasetDict
+from torch import Tensor
 
 from rrec_lib.core.profiles import Profile
 from rrec_lib.data.examples import Item, prepare_profile
@@ -93,13 +95,10 @@ class FilmRecommender:
         if not history:
             raise ValueError('the history is empty; name at least one film, such as "Alien (1979)"')
         seen = find_items(history, self.items)
-        unseen = len(self.items) - len(set(seen))
-        if not unseen:
-            raise ValueError(f"the history names all {len(self.items)} films of the catalogue; none is left")
         example = typed_example(seen, ratings, self.model.profile.data.window)
+        self.check_left(seen)
         written = self.model.reason([example])
-        scores = mask_items(self.model.score_states(written.states), [seen])[0].cpu()
-        best = top_k(scores, min(k, unseen))
+        best = top_k(self.scores(written.states, seen)[0], min(k, len(self.items) - len(set(seen))))
         listed = [self.items[row] for row in best.items.tolist()]
         return Answer(
             history=[item_name(self.items[row]) for row in example["history"]],
@@ -111,6 +110,22 @@ class FilmRecommender:
                 for item, score in zip(listed, best.scores.tolist(), strict=True)
             ],
         )
+
+    def check_left(self, seen: Sequence[int]) -> None:
+        """Raise ``ValueError`` for a history that leaves nothing to recommend."""
+        if len(set(seen)) == len(self.items):
+            raise ValueError(f"the history names all {len(self.items)} films of the catalogue; none is left")
+
+    def scores(self, states: Tensor, seen: Sequence[int], target: int | None = None) -> Tensor:
+        """(E, N) scores behind (E, d) states of one person, on the processor; −inf for what they have seen.
+
+        Args:
+            states: behind one history, and several texts.
+            seen: catalogue rows.
+            target: one that stays rankable even if it was seen.
+        """
+        targets = None if target is None else torch.full((len(states),), target)
+        return mask_items(self.model.score_states(states).cpu(), [seen] * len(states), targets)
 
 
 def load_recommender(

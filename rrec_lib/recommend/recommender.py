@@ -1,8 +1,8 @@
 """A trained policy as a recommender: it writes a reasoning, and the state behind it scores the catalogue."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from peft import PeftModel
@@ -32,6 +32,8 @@ from rrec_lib.recommend.controls import (
 from rrec_lib.recpo.rollouts import Closed, sample_groups
 from rrec_lib.training.skills import World
 
+Hear = Callable[[Mapping[int, list[str]]], None]
+
 
 @dataclass(frozen=True)
 class Reasonings:
@@ -51,6 +53,10 @@ class Reasonings:
     def finished_fraction(self) -> float:
         """Share of reasonings in which the policy wrote the marker itself."""
         return sum(c.finished for c in self.closed) / len(self.closed)
+
+
+def _tell(hear: Hear, batch: Sequence[int], count: int, texts: list[str]) -> None:
+    hear({i: texts[place * count : (place + 1) * count] for place, i in enumerate(batch)})
 
 
 def averaged(states: Tensor) -> Tensor:
@@ -101,11 +107,17 @@ class ReasoningRecommender:
         """Write one reasoning per example, greedily unless a temperature is given; see :meth:`sample`."""
         return self.sample(examples, 1, temperature, seed)[0]
 
-    def sample(self, examples: Sequence[Example], count: int, temperature: float, seed: int = 0) -> list[Reasonings]:
+    def sample(
+        self, examples: Sequence[Example], count: int, temperature: float, seed: int = 0, hear: Hear | None = None
+    ) -> list[Reasonings]:
         """Write ``count`` reasonings per example; a prompt is computed once for all of its own.
 
         As many are written at a time whatever the count. Seeded apart from the global random stream, so that an
         evaluation in the midst of training changes nothing.
+
+        Args:
+            examples, count, temperature, seed: what to write, and how.
+            hear: called at each step with the ``count`` texts, as far as they are written, of each example at work.
 
         Returns:
             ``count`` times one reasoning for each of the examples.
@@ -127,6 +139,7 @@ class ReasoningRecommender:
                     rollouts.max_new_tokens,
                     temperature,
                     rollouts.top_k,
+                    hear=None if hear is None else partial(_tell, hear, batch, count),
                 )
                 states[:, batch] = result.states.view(len(batch), count, -1).transpose(0, 1)
                 found = list(zip(result.texts(self.policy.tokenizer), result.closed, strict=True))

@@ -36,6 +36,27 @@ def find_items(titles: Sequence[str], items: Sequence[Item]) -> list[int]:
     return found
 
 
+def name_keys(items: Sequence[Item]) -> list[str]:
+    """The names of a catalogue as :func:`complete` compares them."""
+    return [_key(item_name(item)) for item in items]
+
+
+def complete(text: str, keys: Sequence[str], count: int = 8) -> list[int]:
+    """Catalogue rows of names that hold every word of a text, for a field that completes what is typed.
+
+    Names that begin with the text come first, then those in which a word does; the rest in the catalogue's order.
+
+    Args:
+        text: the beginning of a title, or words of it; case, accents and apostrophes don't matter.
+        keys: see :func:`name_keys`.
+        count: at most so many.
+    """
+    wanted = _key(text)
+    words = wanted.split()
+    found = [row for row, key in enumerate(keys) if all(word in key for word in words)]
+    return sorted(found, key=lambda row: (not keys[row].startswith(wanted), f" {wanted}" not in keys[row]))[:count]
+
+
 def _titles(title: str) -> list[str]:
     """The names that one catalogue title holds: as it stands, without its brackets, and what is in them."""
     aliases = re.findall(r"\((?:a\.k\.a\. )?([^()]+)\)", title)

@@ -11,7 +11,7 @@ row, a finished row leaves the batch.
 A GPU waits for the processor once a step, when the drawn tokens are read; what goes the other way goes in one piece.
 """
 
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain
@@ -69,7 +69,7 @@ class Rollouts:
 
     def texts(self, tokenizer: PreTrainedTokenizerBase) -> list[str]:
         """What the policy wrote, without the marker."""
-        return [_text(tokenizer, c.ids[: c.sampled]).partition(MARKER)[0].strip() for c in self.closed]
+        return [_before_marker(tokenizer, c.ids[: c.sampled]) for c in self.closed]
 
 
 def sample_groups(
@@ -81,6 +81,7 @@ def sample_groups(
     temperature: float = 1.0,
     top_k: int = 50,
     fixed_length: bool = False,
+    hear: Callable[[list[str]], None] | None = None,
 ) -> Rollouts:
     """Sample ``group_size`` reasonings per prompt and read off the state at each marker.
 
@@ -92,6 +93,7 @@ def sample_groups(
         temperature: of sampling; 0 is greedy decoding.
         top_k: sample among the k most likely tokens; 0 among all.
         fixed_length: neither the marker nor the end of the turn ends a reasoning, as a benchmark wants it.
+        hear: called after each step with the R texts as far as they are written.
 
     Raises:
         ValueError: for an empty list of prompts or a group size or length below 1.
@@ -110,6 +112,8 @@ def sample_groups(
             ended = not fixed_length and (token in eos or _has_marker(member.ids, tokenizer))
             if ended or len(member.ids) == max_new_tokens:
                 member.closed = close(member.ids, tokenizer, eos)
+        if hear is not None:
+            hear([_so_far(member, tokenizer) for member in members])
         logits, states = rows.feed(writing)
         for member, state in zip(writing, states, strict=True):
             member.state = state  # in the end that of the marker's last token
@@ -253,6 +257,19 @@ def _marker_end(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> int | Non
         middle = (low + high) // 2
         low, high = (low, middle) if MARKER in _text(tokenizer, ids[:middle]) else (middle + 1, high)
     return low
+
+
+def _so_far(member: _Member, tokenizer: PreTrainedTokenizerBase) -> str:
+    """What a member has written, without a marker or a character that has only begun."""
+    if member.closed is not None:
+        return _before_marker(tokenizer, member.closed.ids[: member.closed.sampled])
+    text = _before_marker(tokenizer, member.ids).rstrip("\ufffd")
+    begun = next((length for length in range(len(MARKER), 0, -1) if text.endswith(MARKER[:length])), 0)
+    return text[: len(text) - begun].rstrip()
+
+
+def _before_marker(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
+    return _text(tokenizer, ids).partition(MARKER)[0].strip()
 
 
 def _text(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:

@@ -75,6 +75,13 @@ def test_mistakes_are_one_sentence(titles, capsys):
     assert "unknown profile key 'steps'" in error(capsys, "recommend", titles[0], "--set", "steps=1", *smoke)
 
 
+def test_the_demos_mistakes_are_one_sentence_and_without_gradio_it_says_how_to_get_it(monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "`make demo` makes .venv-demo" in error(capsys, "demo", "--profile", "smoke")
+    assert "--port takes a number from 1 to 65535" in error(capsys, "demo", "--port", "0")
+    assert "no adapter folder" in error(capsys, "demo", "--adapter", "nowhere")
+
+
 def test_prepare_train_and_evaluate_go_together(tmp_path, capsys):
     smoke = ["--profile", "smoke"]
     assert main(["prepare", "--out", str(tmp_path / "data"), *smoke]) == 0

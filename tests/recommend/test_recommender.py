@@ -45,6 +45,18 @@ def test_controls_read_other_states(smoke_profile, smoke_dataset):
         recommender.states(examples, "all")
 
 
+def test_what_is_written_is_heard_by_example_whatever_the_order_of_the_batch(smoke_profile, smoke_dataset):
+    recommender = ReasoningRecommender(load_policy(smoke_profile.model), list(smoke_dataset["items"]), smoke_profile)
+    short, long = ({**smoke_dataset["test"][0], name: 0} for name in ("shorter", "longer"))
+    for name in ("history", "history_ratings", "history_timestamps"):
+        short[name], long[name] = long[name][:1], long[name] * 2
+    for examples in ([short, long], [long, short]):
+        heard = []
+        written = recommender.sample(examples, 2, 1.0, seed=1, hear=heard.append)
+        assert heard[-1] == {i: [one.texts[i] for one in written] for i in range(2)}
+        assert written[0].texts != written[1].texts
+
+
 def test_reasoning_leaves_the_random_stream_as_it_was(smoke_profile, smoke_dataset):
     policy = load_policy(smoke_profile.model)
     recommender = ReasoningRecommender(policy, list(smoke_dataset["items"]), smoke_profile)
@@ -110,9 +122,9 @@ def test_one_sampled_reasoning_is_todays_and_more_share_their_prompt(smoke_profi
     examples = list(smoke_dataset["test"])[:5]
     asked: list[tuple[int, int]] = []
 
-    def noted(model, tokenizer, prompts, count, *rest):
+    def noted(model, tokenizer, prompts, count, *rest, **named):
         asked.append((len(prompts), count))
-        return sample_groups(model, tokenizer, prompts, count, *rest)
+        return sample_groups(model, tokenizer, prompts, count, *rest, **named)
 
     monkeypatch.setattr("rrec_lib.recommend.recommender.sample_groups", noted)
     today, (one,) = recommender.reason(examples, 1.0, seed=3), recommender.sample(examples, 1, 1.0, seed=3)

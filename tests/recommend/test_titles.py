@@ -2,7 +2,7 @@
 
 import pytest
 
-from rrec_lib.recommend.titles import find_items
+from rrec_lib.recommend.titles import complete, find_items, name_keys
 
 ITEMS = [
     {"title": "Alien", "year": 1979},
@@ -30,3 +30,15 @@ def test_titles_are_found_whatever_their_case_accents_and_aliases():
     for hopeless in ("zzzzzz", " "):
         with pytest.raises(ValueError, match="no title is near it"):
             find_items([hopeless], ITEMS)
+
+
+def test_a_field_completes_what_is_typed():
+    keys = name_keys(ITEMS)
+    assert complete("alien", keys) == [0, 3]
+    assert complete("amél", keys) == complete("AMEL", keys) == [4]
+    assert complete("a", keys, 3) == [0, 3, 4]  # what begins with it
+    assert complete("ter", keys) == [6]
+    assert complete("2002 solaris", keys) == [2]
+    assert complete("actually", keys)[0] == 8
+    assert complete("zz", keys) == []
+    assert complete(" ", keys, 2) == [0, 1]

@@ -1,5 +1,6 @@
 """Rollouts: where a reasoning ends, what is dropped or appended, and that its state is that of a plain forward pass."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,21 @@ def test_every_way_to_end_gives_the_state_of_a_plain_forward_pass(policy, tokeni
         torch.testing.assert_close(rollouts.states[row], states[0], atol=1e-5, rtol=1e-5)
         # One token early is another state, and so is the other person's prompt.
         assert ((rollouts.states[row] - states[1:]).abs().amax(1) > 1e-2).all()
+
+
+def test_what_is_written_can_be_heard_step_by_step_and_never_the_marker(policy, tokenizer, monkeypatch):
+    scripts = [tokens(tokenizer, text) for text, _, _ in WRITTEN]
+    filled = [(script + [20] * LENGTH)[:LENGTH] for script in scripts]
+    dictate(monkeypatch, {(row // 3, row % 3 + 1): script for row, script in enumerate(filled)})
+    heard: list[list[str]] = []
+    with policy.inference():
+        result = sample_groups(language_model(policy.model), tokenizer, PROMPTS, 3, LENGTH, hear=heard.append)
+    assert heard[-1] == result.texts(tokenizer)
+    assert len(heard) == LENGTH  # the third is cut off there
+    assert heard[0] == ["They", "crime", "They", "", "fine", "one"]  # `<` of the fourth may begin the marker
+    for earlier, later in pairwise(heard):
+        assert not any(MARKER[:1] in text for text in later)
+        assert all(len(before) <= len(after) for before, after in zip(earlier, later, strict=True))
 
 
 def test_in_every_family_rollouts_end_at_the_marker_with_its_state(of_family, alone):

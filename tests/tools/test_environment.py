@@ -10,8 +10,8 @@ import pytest
 import setup_cell
 import versions
 import yaml
-from install import MODEL_PACKAGE
-from lock import lock_lines
+from install import BOOK, DEMO, MODEL_PACKAGE
+from lock import LOCKS, SAME, lock_lines
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -28,7 +28,11 @@ def pins(lines: list[str]) -> dict[str, str]:
     return {canonicalize_name(name): version for name, version in pairs}
 
 
-LOCK = pins((ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines())
+def locked(name: str) -> dict[str, str]:
+    return pins((ROOT / name).read_text(encoding="utf-8").splitlines())
+
+
+LOCK, DEMO_LOCK = (locked(lock) for _, lock in (BOOK, DEMO))
 LIST = colab_like.LISTED.read_text(encoding="utf-8")
 COLAB = colab_like.listed(LIST)
 COLAB_MARKERS = {
@@ -67,6 +71,14 @@ def test_lock_satisfies_the_loose_bounds():
     ]
 
 
+def test_the_demos_lock_satisfies_its_own_bounds_which_the_books_lock_does_not():
+    assert set(LOCKS) == {lock for _, lock in (BOOK, DEMO)}
+    assert unsatisfied(LOOSE + EXTRAS["demo"], DEMO_LOCK) == []
+    assert unsatisfied(EXTRAS["demo"], LOCK) == [str(EXTRAS["demo"][0])]
+    for name in ("torch", *SAME):
+        assert DEMO_LOCK[name] == LOCK[name], f"{name}: the same model in both"
+
+
 def test_four_libraries_have_upper_bounds_just_above_what_is_tested_and_the_others_none():
     limits = versions.bounds()
     assert set(limits) == {"transformers", "trl", "peft", "datasets"}
@@ -100,8 +112,9 @@ def test_an_end_that_is_none_is_refused(monkeypatch):
 
 def test_lock_pins_torch_and_lists_no_cuda_package():
     assert LOCK["torch"] == "2.13.0"
-    assert [name for name in LOCK if re.match(r"nvidia|cuda|triton", name)] == []
-    assert [version for version in LOCK.values() if "+" in version] == []
+    for lock in (LOCK, DEMO_LOCK):
+        assert [name for name in lock if re.match(r"nvidia|cuda|triton", name)] == []
+        assert [version for version in lock.values() if "+" in version] == []
 
 
 def test_lock_leaves_out_what_is_not_to_be_locked():
@@ -122,7 +135,7 @@ def test_environment_yml_has_the_bounds_of_pyproject():
 def test_the_model_package_is_named_apart():
     name = MODEL_PACKAGE.split("==")[0]
     assert name not in LOCK
-    for file in ("pyproject.toml", "environment.yml", "requirements.lock"):
+    for file in ("pyproject.toml", "environment.yml", "requirements.lock", "requirements-demo.lock"):
         assert name not in (ROOT / file).read_text(encoding="utf-8")
 
 

@@ -13,15 +13,15 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    for name in ("requirements.lock", "pyproject.toml"):
+    for name in ("requirements.lock", "requirements-demo.lock", "pyproject.toml"):
         (tmp_path / name).write_text("one")
     calls = []
 
     def call(command):
         calls.append([str(word) for word in command])
         if command[1:3] == ["-m", "venv"]:
-            (tmp_path / ".venv" / "bin").mkdir(parents=True)
-            (tmp_path / ".venv" / "bin" / "python").write_text("")
+            Path(command[-1], "bin").mkdir(parents=True)
+            Path(command[-1], "bin", "python").write_text("")
         return 0
 
     monkeypatch.setattr(install.subprocess, "call", call)
@@ -46,6 +46,18 @@ def test_second_run_installs_nothing(project):
     assert len(calls) == 4
     install.install(str(root))
     assert len(calls) == 4
+
+
+def test_the_demo_has_an_environment_and_a_lock_of_its_own(project):
+    root, calls = project
+    install.install(str(root))
+    install.install(str(root), install.DEMO)
+    assert len(calls) == 8
+    assert all(str(root / ".venv-demo") in " ".join(call) for call in calls[4:])
+    assert str(root / "requirements-demo.lock") in calls[5]
+    (root / "requirements.lock").write_text("two")
+    install.install(str(root), install.DEMO)
+    assert len(calls) == 8  # the book's lock is none of its business
 
 
 def test_an_environment_that_is_a_link_is_anothers_and_left_alone(project):
