@@ -52,7 +52,7 @@ def write_weights(run: LabRun, path: Path) -> None:
         "slots": world.slots.tolist(),
         "users": world.test.histories[:USERS].tolist(),
         "shapes": {name: list(weight.shape) for name, weight in weights.items()},
-        "weights": base64.b64encode(b"".join(w.numpy().astype("<f2").tobytes() for w in weights.values())).decode(),
+        "weights": base64.b85encode(b"".join(w.numpy().astype("<f2").tobytes() for w in weights.values())).decode(),
     }  # fmt: skip
     lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in content.items()]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def read_weights(path: Path = PAGE) -> tuple[LabModel, dict[str, Any]]:
     if not text.startswith(OPENING):
         raise ValueError(f"{path} was not written by lab_weights.py")
     content: dict[str, Any] = json.loads(text.removeprefix(OPENING).rstrip().rstrip(";"))
-    values, start, weights = np.frombuffer(base64.b64decode(content.pop("weights")), "<f2"), 0, {}
+    values, start, weights = np.frombuffer(base64.b85decode(content.pop("weights")), "<f2"), 0, {}
     for name, shape in content["shapes"].items():
         end = start + int(np.prod(shape))
         weights[name] = torch.from_numpy(values[start:end].astype(np.float32).reshape(shape))

@@ -47,13 +47,22 @@
     return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -14 * (fraction / 1024));
   }
 
-  /** The weights by their PyTorch names; a matrix is the list of its rows. */
+  const DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~";
+
+  /** The weights by their PyTorch names; a matrix is the list of its rows. Five digits of base 85 hold two numbers. */
   function readWeights({ shapes, weights }) {
-    const letters = atob(weights), numbers = Float32Array.from({ length: 2 ** 16 }, (_, bits) => half(bits));
+    const digits = new Uint8Array(128), numbers = Float32Array.from({ length: 2 ** 16 }, (_, bits) => half(bits));
+    [...DIGITS].forEach((letter, digit) => (digits[letter.charCodeAt(0)] = digit));
+    const swap = (bits) => numbers[(bits >> 8) | ((bits & 255) << 8)];
     let at = 0;
     const take = (length) => {
       const row = new Float32Array(length);
-      for (let i = 0; i < length; i += 1, at += 2) row[i] = numbers[letters.charCodeAt(at) + 256 * letters.charCodeAt(at + 1)];
+      for (let i = 0; i < length; i += 2) {
+        let pair = 0;
+        for (const end = at + 5; at < end; at += 1) pair = 85 * pair + digits[weights.charCodeAt(at)];
+        row[i] = swap(Math.floor(pair / 2 ** 16));
+        row[i + 1] = swap(pair % 2 ** 16);
+      }
       return row;
     };
     const rows = ([count, width]) => Array.from({ length: count }, () => take(width));
