@@ -23,12 +23,6 @@ LOSS = partial(preference, beta=0.5)
 QUIET: dict[str, Any] = {
     "bf16": False, "use_cpu": True, "report_to": "none", "gradient_checkpointing": False, "max_length": None,
 }  # fmt: skip
-    "bf16": False,
-    "use_cpu": True,
-    "report_to": "none",
-    "gradient_checkpointing": False,
-    "max_length": None,
-}
 
 
 @pytest.fixture(scope="module")
