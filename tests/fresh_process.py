@@ -27,7 +27,7 @@ def run_script(script: Path, *arguments: object, timeout: float = 600) -> Comple
         if process.exitcode is None:
             process.kill()
             process.join()
-        return CompletedProcess(words, process.exitcode, *(text.read_text() for text in texts))
+        return CompletedProcess(words, process.exitcode or 0, *(text.read_text() for text in texts))
 
 
 def _run(words: list[str], environment: dict[str, str], folder: str, *texts: Path) -> None:

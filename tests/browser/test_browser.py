@@ -122,7 +122,7 @@ def survey(browser, site):
     for path in [*SPECIAL, *PAGES]:
         page = browser.new_page(viewport=DESKTOP)
         page.set_default_timeout(PATIENCE)
-        problems, asked = watch(page, site), set()
+        problems, asked = watch(page, site), set[str]()
         page.on("request", lambda request, asked=asked: asked.add(unquote(urlparse(request.url).path).lstrip("/")))
         page.goto(site + path, wait_until="networkidle")
         if path in MATHS:

@@ -43,8 +43,8 @@ def test_rewards_and_advantages_are_the_librarys(page):
     cases, wanted, ties = [], [], 0
     for case in range(test_explorables.STATES):
         size, target = int(rng.integers(3, 40)), 1
-        scores = rng.integers(-3, 4, (4, size)) if case % 2 else rng.normal(0, 3, (4, size))
-        scores = torch.tensor(scores, dtype=torch.float64)
+        drawn: np.ndarray = rng.integers(-3, 4, (4, size)) if case % 2 else rng.normal(0, 3, (4, size))
+        scores = torch.tensor(drawn, dtype=torch.float64)
         scores[:, 0] = -torch.inf  # seen
         k, beta = int(rng.integers(1, 50)), float(rng.uniform())
         greater, equal = target_rank(scores, torch.full((4,), target))
@@ -70,7 +70,9 @@ def rows(view) -> list[list[str]]:
 def listed(view) -> list[str]:
     """The ten films of the picture's text alternative."""
     words = view.locator(".explore-picture svg").get_attribute("aria-label")
-    return re.split(r"; \d+ ", re.search(r"Top ten: 1 (.*?)\. Behind ", words)[1])
+    found = re.search(r"Top ten: 1 (.*?)\. Behind ", words)
+    assert found, words
+    return re.split(r"; \d+ ", found[1])
 
 
 def signs(value: float, digits: int) -> str:
