@@ -10,9 +10,8 @@ from PIL import Image
 def smaller(png: bytes) -> bytes:
     """A PNG with a palette, or the PNG itself where that saves nothing."""
     picture = Image.open(io.BytesIO(png))
-    if picture.mode not in ("RGB", "RGBA") or (
-        picture.mode == "RGBA" and picture.getchannel("A").getextrema() != (255, 255)
-    ):
+    opaque = picture.mode == "RGB" or (picture.mode == "RGBA" and picture.getchannel("A").getextrema() == (255, 255))
+    if not opaque:
         return png  # what shines through would lose its steps
     buffer = io.BytesIO()
     picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)

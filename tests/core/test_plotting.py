@@ -50,9 +50,8 @@ def test_in_the_dark_greys_change_places_and_colours_stay():
     assert 0.4 < rgb(axes.lines[0].get_color())[0] < 0.55
     assert axes.lines[0].get_markerfacecolor() == "none"
     assert list(span.get_facecolor()) == pytest.approx([*ink, 0.2])
-    assert (
-        min(contrast(color, colors.to_hex((ground[0], ground[1], ground[2]))) for color in plotting.OKABE_ITO[:-1]) >= 3
-    )
+    dark = colors.to_hex((plotting.DARK_GROUND, plotting.DARK_GROUND, plotting.DARK_GROUND))
+    assert min(contrast(color, dark) for color in plotting.OKABE_ITO[:-1]) >= 3
 
 
 def test_a_saved_figure_may_have_a_twin_in_the_dark(tmp_path):

@@ -1,5 +1,6 @@
 """Reasonings, and what stands in their place."""
 
+from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
@@ -51,7 +52,7 @@ def test_what_is_written_is_heard_by_example_whatever_the_order_of_the_batch(smo
     for name in ("history", "history_ratings", "history_timestamps"):
         short[name], long[name] = long[name][:1], long[name] * 2
     for examples in ([short, long], [long, short]):
-        heard: list[dict[int, list[str]]] = []
+        heard: list[Mapping[int, list[str]]] = []
         written = recommender.sample(examples, 2, 1.0, seed=1, hear=heard.append)
         assert heard[-1] == {i: [one.texts[i] for one in written] for i in range(2)}
         assert written[0].texts != written[1].texts

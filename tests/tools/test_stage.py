@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import stage
@@ -152,3 +153,13 @@ def test_a_notebook_of_exercises_stands_below_its_chapter():
     staged = yaml.safe_load(stage.with_companions(contents, ["01_first", "01_first_exercises", "02_second"]))
     below = {"file": "notebooks/01_first", "sections": [{"file": "notebooks/01_first_exercises"}]}
     assert staged == {"chapters": [below, {"file": "notebooks/02_second"}, {"file": "book/page"}]}
+
+
+def test_the_demos_times_are_the_recorded_ones(tmp_path):
+    root = Path(stage.__file__).parents[1]
+    found = json.loads((root / "results" / "demo.json").read_text(encoding="utf-8"))["figures"]
+    table = stage.demo_times(root)
+    for name in ("ready", "first word", "list after it"):
+        assert f"| {found[name]['median']:.1f} s |" in table
+    assert found["processor"] in table
+    assert stage.demo_times(tmp_path) == "Not measured yet.\n"
