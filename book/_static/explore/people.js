@@ -22,10 +22,10 @@
 
   const GIVEN = {
     "skill taste": "a ready text on taste",
-    "skill association": "a ready text on what goes together",
-    "skill drift": "a ready text on what changed lately",
-    "skill idle": "a ready text of idle words",
-    cheat: "the next film's genres (a cheat)",
+    "skill association": "a ready text on neighbours",
+    "skill drift": "a ready text on change",
+    "skill idle": "a ready text, idle words",
+    cheat: "the target's genres (a cheat)",
   };
   const GROUP = people[0].texts.map((_, g) => g);
   const OPTIONS = [
@@ -158,7 +158,7 @@
       return [y0 + (y1 - y0) * eased, seen0 + (seen1 - seen0) * eased];
     };
     let svg = text(x, y + 12, `Top ten behind ${nameOf(keyOf(state))}`, 'class="strong"');
-    svg += text(x, y + 29, `Lines come from the list behind ${nameOf(state.against)}.`, 'class="small muted"');
+    svg += text(x, y + 29, `Lines: from the list behind ${nameOf(state.against)}.`, 'class="small muted"');
     for (let at = 1; at <= TEN; at += 1) svg += text(x + 20, middle(at) + 4.5, at, 'class="small muted end"');
     svg += text(x + 22, middle(BELOW) + 4.5, `${TEN + 1}+`, 'class="small muted end"');
     const films_ = [...now.keys()].map((film) => ({ film, at: glide(film), p: base.get(film), q: now.get(film) }));
