@@ -123,9 +123,11 @@ def survey(browser, site):
         page = browser.new_page(viewport=DESKTOP)
         page.set_default_timeout(PATIENCE)
         problems = watch(page, site)
-        page.goto(site + path, wait_until="networkidle")
+        page.goto(site + path, wait_until="load")
         if path in MATHS:
-            page.wait_for_selector("mjx-container", state="attached")
+            page.wait_for_function(
+                "() => [...document.querySelectorAll('.math')].every(m => m.querySelector('mjx-container'))"
+            )
         seen[path] = {**page.evaluate(look), "problems": problems}
         page.close()
     return seen
@@ -175,7 +177,7 @@ ON_A_PHONE = """async () => {
         cards: cards.length,
         tables: all("article table").filter(table => table.scrollWidth > table.parentElement.clientWidth + 1)
             .map(begins),
-        unnamed: cards.flatMap(table => [...table.querySelectorAll("tbody tr > :nth-child(n + 2)")])
+        unnamed: cards.flatMap(table => [...table.querySelectorAll("tbody tr > td:nth-child(n + 2)")])
             .filter(cell => !named(cell)).map(begins),
     };
 }"""
