@@ -201,7 +201,7 @@ def test_staging_shows_a_diagram_in_the_readers_theme():
     assert staged.count("![A line and another](../book/_figures/clip-dark.svg){.only-dark .diagram}\n") == 1
     assert staged.endswith("Not ![this](../book/_figures/clip.svg) one.")
     cell = {"cell_type": "markdown", "source": [text], "metadata": {}}
-    assert stage.stage_cell(cell, "")["source"] == staged
+    assert stage.stage_cell(cell, "", Path())["source"] == staged
     assert stage.themed("<svg></svg>") == {}
 
 
