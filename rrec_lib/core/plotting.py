@@ -97,10 +97,11 @@ def _write(figure: Figure, path: Path) -> None:
 
 def darken(figure: Figure) -> None:
     """Give a drawn figure a dark ground: greys change places, black with white; colours stay, and so do images."""
-    shapes: list[Any] = [*figure.findobj(Patch), *figure.findobj(Collection)]
+    shapes: Any = (*figure.findobj(Patch), *figure.findobj(Collection))
+    texts: Any = figure.findobj(Text)
     for shape in shapes:
         shape.set(facecolor=_dark(shape.get_facecolor()), edgecolor=_dark(shape.get_edgecolor()))
-    for text in figure.findobj(Text):
+    for text in texts:
         text.set(color=_dark(text.get_color()))
     for line in figure.findobj(Line2D):
         parts = ("color", "markerfacecolor", "markeredgecolor")

@@ -2,7 +2,6 @@
 
 import io
 
-import numpy as np
 import pytest
 from matplotlib import colors
 from test_diagrams import contrast
@@ -44,14 +43,13 @@ def test_in_the_dark_greys_change_places_and_colours_stay():
     assert list(rgb(axes.xaxis.get_ticklabels()[0].get_color())) == pytest.approx(ink)
     assert list(rgb(axes.patches[0].get_edgecolor())) == pytest.approx(ground)
     assert rgb(axes.patches[0].get_facecolor()) == rgb("#0072B2")
-    dots = np.asarray(axes.collections[0].get_facecolor())
-    assert dots[0].tolist() == pytest.approx([*ink, 0.5])
-    assert dots[1].tolist() == pytest.approx([*rgb("#D55E00"), 0.5])
+    dots = colors.to_rgba_array(axes.collections[0].get_facecolor())
+    assert list(dots[0]) == pytest.approx([*ink, 0.5])
+    assert list(dots[1]) == pytest.approx([*rgb("#D55E00"), 0.5])
     assert 0.4 < rgb(axes.lines[0].get_color())[0] < 0.55
     assert axes.lines[0].get_markerfacecolor() == "none"
     assert list(span.get_facecolor()) == pytest.approx([*ink, 0.2])
-    dark = colors.to_hex((plotting.DARK_GROUND, plotting.DARK_GROUND, plotting.DARK_GROUND))
-    assert min(contrast(color, dark) for color in plotting.OKABE_ITO[:-1]) >= 3
+    assert min(contrast(color, colors.to_hex((plotting.DARK_GROUND,) * 3)) for color in plotting.OKABE_ITO[:-1]) >= 3
 
 
 def test_a_saved_figure_may_have_a_twin_in_the_dark(tmp_path):

@@ -1,5 +1,7 @@
 """Explorables: their data is that of the recorded runs, and a cell that embeds one gets its picture and scripts."""
 
+from pathlib import Path
+
 import explorables
 import pytest
 import stage
@@ -12,9 +14,9 @@ def test_the_data_of_the_interval_is_that_of_the_recorded_runs():
 
 
 @pytest.mark.parametrize("name", explorables.STILLS)
-def test_a_cell_gets_a_picture_and_the_scripts_it_needs(name, tmp_path):
+def test_a_cell_gets_a_picture_and_the_scripts_it_needs(name):
     cell = f'<div class="explore" data-explore="{name}">\n\nA *sentence*.\n\n</div>'
-    staged = stage.stage_cell({"cell_type": "markdown", "source": [cell], "metadata": {}}, "", tmp_path)["source"]
+    staged = stage.stage_cell({"cell_type": "markdown", "source": [cell], "metadata": {}}, "", Path())["source"]
     assert staged.index("frame.js") < staged.index(f"/{name}.js")
     assert ("interval-data.js" in staged) is (name == "interval")
     assert "\n\nA *sentence*.\n\n</div>" in staged
