@@ -24,10 +24,8 @@ from stage import stage
 PACKAGES = ("jupyter-book", "myst-nb", "Sphinx", "sphinx-book-theme")
 MENDED = (  # what axe-core finds in the pages that these packages make (tests/browser/test_accessible.py)
     (r'<summary aria-label="Toggle hidden content">', "<summary>"),  # its text says more
-    (
-        r'(<a class="reference internal" href="[^"]*">([^<]*)</a><details[^>]*>)<summary>',
-        r'\1<summary aria-label="\2">',
-    ),
+    (r'(<a class="[^"]*reference internal"[^>]*>([^<"]*)</a><details[^>]*>)<summary>', r'\1<summary aria-label="\2">'),
+    (r'(<button class="btn search-button-field[^>]*?) aria-label="Search"', r"\1"),  # its text says more
     (r'(<i class="theme-switch[^>]*?) +title="[^"]*"', r"\1"),  # the button has a name
     (r' role="(?:list|doc-biblioentry)"', ""),  # the one may not hold the other
 )

@@ -48,15 +48,17 @@ def test_names_are_mended_in_every_page(tmp_path):
     page = tmp_path / "book" / "page.html"
     page.parent.mkdir()
     page.write_text(
-        '<li><a class="reference internal" href="a.html">01 · One</a><details><summary><i></i></summary></details></li>'
+        '<li><a class="current reference internal" href="#">01 · One</a><details><summary></summary></details></li>'
+        '<button class="btn search-button-field" title="Search" aria-label="Search">Search <kbd>K</kbd></button>'
         '<summary aria-label="Toggle hidden content">Set-up: show</summary>'
         '<i class="theme-switch fa" data-mode="auto"  title="System Settings"></i>'
         '<div role="list" class="citation-list"><div class="citation" id="id1" role="doc-biblioentry">x</div></div>'
     )
     render.mend(tmp_path)
     assert page.read_text() == (
-        '<li><a class="reference internal" href="a.html">01 · One</a><details><summary aria-label="01 · One"><i></i>'
-        "</summary></details></li><summary>Set-up: show</summary>"
+        '<li><a class="current reference internal" href="#">01 · One</a><details><summary aria-label="01 · One">'
+        '</summary></details></li><button class="btn search-button-field" title="Search">Search <kbd>K</kbd></button>'
+        "<summary>Set-up: show</summary>"
         '<i class="theme-switch fa" data-mode="auto"></i>'
         '<div class="citation-list"><div class="citation" id="id1">x</div></div>'
     )
