@@ -52,7 +52,7 @@ def served(*options: str, patience: float = 180) -> Iterator[tuple[str, float]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     start = time.monotonic()
-    command = [RREC, "demo", "--port", str(port), *options]
+    command = [str(RREC), "demo", "--port", str(port), *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1) as process:
         try:
             said = []

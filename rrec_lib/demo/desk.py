@@ -249,11 +249,13 @@ class Desk:
             similarity = similarity_reward(scores[None], targets)
             fused = fused_reward(ranking, similarity, settings.beta)
             return Rewarded(
-                [one.texts[0] for one in group],
-                [one.closed[0].finished for one in group],
-                [(above + 1, above + same) for above, same in zip(greater.tolist(), equal.tolist(), strict=True)],
-                *(values[0].tolist() for values in (ranking, similarity, fused)),
-                {name: advantages(fused)[0].tolist() for name, advantages in ADVANTAGES.items()},
+                texts=[one.texts[0] for one in group],
+                finished=[one.closed[0].finished for one in group],
+                ranks=[(above + 1, above + same) for above, same in zip(greater.tolist(), equal.tolist(), strict=True)],
+                ranking=ranking[0].tolist(),
+                similarity=similarity[0].tolist(),
+                fused=fused[0].tolist(),
+                advantages={name: advantages(fused)[0].tolist() for name, advantages in ADVANTAGES.items()},
             )
 
         for piece in self._heard(work):
