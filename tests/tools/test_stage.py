@@ -99,7 +99,7 @@ def test_a_notebook_of_exercises_stands_below_its_chapter():
 def test_the_demos_times_are_the_recorded_ones(tmp_path):
     assert stage.demo_times(tmp_path) == "Not measured yet.\n"
     spread = {"median": 1.24, "min": 0.9, "max": 2.0}
-    figures = {name: spread for name in ("ready", "first word", "list after it")}
+    figures = dict.fromkeys(("ready", "first word", "list after it"), spread)
     figures |= {"starts": 3, "users": 8, "cores": 2, "processor": "Some Processor", "arithmetic": "float32"}
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "demo.json").write_text(json.dumps({"figures": figures}), encoding="utf-8")
