@@ -12,7 +12,7 @@ from typing import Any
 
 from execute import ROOT, BuildError, by_row, measured_times, notebook_names, profile_names
 from glossary import terms, with_terms
-from pictures import with_smaller_pictures
+from pictures import smaller
 from slides import decks_table, write_decks
 
 from rrec_lib.core.plotting import DARK
@@ -160,7 +160,6 @@ def is_plot(cell: dict[str, Any]) -> bool:
 
 def stage_cell(cell: dict[str, Any], where: str, plots: Path) -> dict[str, Any]:
     """Stage one cell; see :func:`stage_notebook`."""
-    cell = with_smaller_pictures(cell)
     if cell["cell_type"] == "markdown":
         cell = {**cell, "source": in_both_themes("".join(cell["source"]))}
     dropped = ("papermill", "execution", "collapsed", "jupyter")
@@ -254,7 +253,7 @@ def plot(output: dict[str, Any], where: str, plots: Path) -> dict[str, Any]:
             raise BuildError(
                 f"{where} shows a figure without its {theme} PNG: show it with plotting.show(fig, alt=...)"
             )
-        picture = base64.b64decode("".join(data[kind]))
+        picture = smaller(base64.b64decode("".join(data[kind])))
         name = f"{hashlib.sha256(picture).hexdigest()[:16]}.png"  # a new figure has a new address: no stale cache
         plots.mkdir(parents=True, exist_ok=True)
         (plots / name).write_bytes(picture)

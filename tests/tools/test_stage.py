@@ -1,5 +1,7 @@
 """Staging: plots, folded code, the table of times, and what is refused."""
 
+import base64
+import io
 import json
 import re
 
@@ -7,6 +9,7 @@ import pytest
 import stage
 import yaml
 from execute import BuildError, notebook_names
+from PIL import Image
 
 from rrec_lib.core.plotting import DARK
 
@@ -17,8 +20,15 @@ def code(outputs=(), tags=(), source=""):
     return {**cell, "outputs": list(outputs)}
 
 
+def dot(colour):
+    """A PNG of one pixel, as a notebook holds it."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (1, 1), colour).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
 def image(metadata, **more):
-    data = {"image/png": "aGk=", DARK: "aG8=", "text/plain": "It rises"}
+    data = {"image/png": dot("white"), DARK: dot("black"), "text/plain": "It rises"}
     return {"output_type": "display_data", "data": {**data, **more}, "metadata": metadata}
 
 
@@ -34,7 +44,8 @@ def test_a_plot_stands_in_both_themes_with_its_alt_text_and_its_code_folded(meta
     html = cell["outputs"][0]["data"]["text/html"]
     found = re.findall(r'<img class="plot only-(light|dark)" src="../_static/plots/(\w+\.png)" alt="(.*?)">', html)
     assert [(theme, alt) for theme, _, alt in found] == [("light", "To &quot;3&quot;"), ("dark", "To &quot;3&quot;")]
-    assert [(tmp_path / "plots" / name).read_bytes() for _, name, _ in found] == [b"hi", b"ho"]
+    pictures = [Image.open(tmp_path / "plots" / name).convert("RGB") for _, name, _ in found]
+    assert [picture.getpixel((0, 0)) for picture in pictures] == [(255, 255, 255), (0, 0, 0)]
 
 
 COMPUTING = "a = 1\nb = 2\nc = 3\n"
@@ -81,7 +92,7 @@ def test_figures_of_pages_stand_in_both_themes():
     [
         ([image({})], "without alt text"),
         ([image({"alt": " "})], "without alt text"),
-        ([{**image({"alt": "a"}), "data": {"image/png": "aGk="}}], "without its dark PNG"),
+        ([{**image({"alt": "a"}), "data": {"image/png": dot("white")}}], "without its dark PNG"),
         ([{"output_type": "stream", "name": "stderr", "text": ["a\n", "Warning: old\n"]}], "Warning: old"),
     ],
 )
@@ -157,7 +168,7 @@ def test_a_notebook_of_exercises_stands_below_its_chapter():
 def test_the_demos_times_are_the_recorded_ones(tmp_path):
     assert stage.demo_times(tmp_path) == "Not measured yet.\n"
     spread = {"median": 1.24, "min": 0.9, "max": 2.0}
-    figures = dict.fromkeys(("ready", "first word", "list after it"), spread)
+    figures: dict[str, object] = dict.fromkeys(("ready", "first word", "list after it"), spread)
     figures |= {"starts": 3, "users": 8, "cores": 2, "processor": "Some Processor", "arithmetic": "float32"}
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "demo.json").write_text(json.dumps({"figures": figures}), encoding="utf-8")
