@@ -4,12 +4,15 @@ import base64
 import io
 from typing import Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 
 def smaller(png: bytes) -> bytes:
     """A PNG with a palette, or the PNG itself where that saves nothing."""
-    picture = Image.open(io.BytesIO(png))
+    try:
+        picture = Image.open(io.BytesIO(png))
+    except UnidentifiedImageError:
+        return png
     if picture.mode not in ("RGB", "RGBA") or (picture.mode == "RGBA" and picture.getextrema()[3] != (255, 255)):
         return png  # what shines through would lose its steps
     buffer = io.BytesIO()
@@ -28,7 +31,9 @@ def _smaller_output(output: dict[str, Any]) -> dict[str, Any]:
     def value(kind: str, given: Any) -> Any:
         if not kind.startswith("image/png"):
             return given
-        return base64.b64encode(smaller(base64.b64decode("".join(given)))).decode()
+        png = base64.b64decode("".join(given))
+        small = smaller(png)
+        return given if small is png else base64.b64encode(small).decode()
 
     if "data" not in output:
         return output

@@ -160,12 +160,12 @@
     let svg = text(x, y + 12, `Top ten behind ${nameOf(keyOf(state))}`, 'class="strong"');
     svg += text(x, y + 29, `Lines: from the list behind ${nameOf(state.against)}.`, 'class="small muted"');
     for (let at = 1; at <= TEN; at += 1) svg += text(x + 20, middle(at) + 4.5, at, 'class="small muted end"');
-    svg += text(x + 22, middle(BELOW) + 4.5, `${TEN + 1}+`, 'class="small muted end"');
+    svg += text(x + 27, middle(BELOW) + 4.5, `${TEN + 1}+`, 'class="small muted end"');
     const films_ = [...now.keys()].map((film) => ({ film, at: glide(film), p: base.get(film), q: now.get(film) }));
     for (const { film, at: [goal, seen], p, q } of films_) {
       if (p > TEN && seen < 0.02) continue;
       const style = film === person.target ? "s-green" : q < p ? "s-blue" : q > p ? "s-orange" : "s-grey";
-      const [from] = spot(film, base), [a, b] = [x + 27, x + gutter], half = (a + b) / 2, fades = q > TEN || p > TEN;
+      const [from] = spot(film, base), [a, b] = [x + 30, x + gutter], half = (a + b) / 2, fades = q > TEN || p > TEN;
       const path = `M${a} ${round(from)}C${round(half)} ${round(from)} ${round(half)} ${round(goal)} ${round(b)} ${round(goal)}`;
       svg += `<path d="${path}" class="curve ${style}${fades ? " dash" : ""}" style="stroke-opacity:${round(q > TEN ? 0.55 : Math.max(seen, 0.2))}"/>`;
     }
