@@ -174,14 +174,14 @@
       const wanted = film === person.target, row = `<g style="opacity:${round(seen)}">`;
       svg += row + (wanted ? rect(x + gutter + 4, goal - STEP / 2 + 2, width - gutter - 4, STEP - 4, "green faint", 'rx="4"') : "");
       svg += text(x + gutter + 26, goal + 4.5, q <= TEN ? q : "", 'class="end strong"');
-      svg += text(titles, goal + 4.5, (wanted ? "◆ " : "") + cut(film, right - titles - 42 - (wanted ? 16 : 0)), wanted ? 'class="strong"' : "");
+      svg += text(titles, goal + 4.5, (wanted ? "◆ " : "") + cut(film, right - titles - 42 - (wanted ? 30 : 0)), wanted ? 'class="strong"' : "");
       svg += text(right - 4, goal + 4.5, moved(p, q), `class="small end ${p === q ? "muted" : q < p ? "blue" : "orange"}"`) + "</g>";
     }
     const bottom = middle(BELOW) + 26, q = now.get(person.target), p = base.get(person.target);
     svg += line(x, bottom - 14, right, bottom - 14, "grid");
     if (q > TEN) {
       svg += rect(x, bottom - 6, width, 32, "green faint", 'rx="4"') + text(x + gutter + 26, bottom + 14.5, q, 'class="end strong"');
-      svg += text(titles, bottom + 14.5, `◆ ${cut(person.target, right - titles - 58)}`, 'class="strong"');
+      svg += text(titles, bottom + 14.5, `◆ ${cut(person.target, right - titles - 72)}`, 'class="strong"');
       svg += text(right - 4, bottom + 14.5, moved(p, q), 'class="small end"');
     } else svg += text(x, bottom + 14.5, "◆ The target is among the ten.", 'class="muted"');
     return { svg, bottom: bottom + 28 };
