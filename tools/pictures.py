@@ -13,7 +13,8 @@ def smaller(png: bytes) -> bytes:
         picture = Image.open(io.BytesIO(png))
     except UnidentifiedImageError:
         return png
-    if picture.mode not in ("RGB", "RGBA") or (picture.mode == "RGBA" and picture.getchannel("A").getextrema() != (255, 255)):
+    opaque = picture.mode == "RGBA" and picture.getchannel("A").getextrema() == (255, 255)
+    if picture.mode != "RGB" and not opaque:
         return png  # what shines through would lose its steps
     buffer = io.BytesIO()
     picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
