@@ -322,7 +322,8 @@ def test_themes_a_phone_and_no_scripts(visit, name):
     assert view.evaluate(wide)[0] <= view.evaluate(wide)[1] + 1
     inside = """() => { const box = document.querySelector('.explore-picture').getBoundingClientRect();
         return [...document.querySelectorAll('.explore-picture text, .explore-controls :not(option)')].filter(t => {
-            const own = t.getBoundingClientRect(); return own.right > box.right + 2 || own.left < box.left - 2;
+            const own = t.getBoundingClientRect(); // a hidden one has no width
+            return own.width && (own.right > box.right + 2 || own.left < box.left - 2);
         }).map(t => t.textContent || t.tagName); }"""
     assert view.evaluate(inside) == []
     table = "() => { const d = document.querySelector('.explore-details'); return d.scrollWidth - d.clientWidth; }"

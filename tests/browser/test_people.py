@@ -134,7 +134,7 @@ def test_the_target_is_marked_in_the_ten_and_outside(visit, shipped):
     for number, person in enumerate(shipped["people"]):
         view.get_by_label("Person", exact=True).select_option(index=number)
         place = person["behind"]["own-0"]["greater"] + 1
-        marked = view.locator(".explore-picture text", has_text="◆").all_inner_texts()
+        marked = view.locator(".explore-picture text", has_text="◆").all_text_contents()
         assert f"at place {place}" in view.locator(".explore-say").inner_text()
         assert ("◆ The target is among the ten." in marked) is (place <= 10)
         assert len(marked) == (3 if place <= 10 else 2)  # with whom it is the target of

@@ -160,12 +160,12 @@
     let svg = text(x, y + 12, `Top ten behind ${nameOf(keyOf(state))}`, 'class="strong"');
     svg += text(x, y + 29, `Lines: from the list behind ${nameOf(state.against)}.`, 'class="small muted"');
     for (let at = 1; at <= TEN; at += 1) svg += text(x + 20, middle(at) + 4.5, at, 'class="small muted end"');
-    svg += text(x + 22, middle(BELOW) + 4.5, `${TEN + 1}+`, 'class="small muted end"');
+    svg += text(x + 27, middle(BELOW) + 4.5, `${TEN + 1}+`, 'class="small muted end"');
     const films_ = [...now.keys()].map((film) => ({ film, at: glide(film), p: base.get(film), q: now.get(film) }));
     for (const { film, at: [goal, seen], p, q } of films_) {
       if (p > TEN && seen < 0.02) continue;
       const style = film === person.target ? "s-green" : q < p ? "s-blue" : q > p ? "s-orange" : "s-grey";
-      const [from] = spot(film, base), [a, b] = [x + 27, x + gutter], half = (a + b) / 2, fades = q > TEN || p > TEN;
+      const [from] = spot(film, base), [a, b] = [x + 30, x + gutter], half = (a + b) / 2, fades = q > TEN || p > TEN;
       const path = `M${a} ${round(from)}C${round(half)} ${round(from)} ${round(half)} ${round(goal)} ${round(b)} ${round(goal)}`;
       svg += `<path d="${path}" class="curve ${style}${fades ? " dash" : ""}" style="stroke-opacity:${round(q > TEN ? 0.55 : Math.max(seen, 0.2))}"/>`;
     }
@@ -174,14 +174,14 @@
       const wanted = film === person.target, row = `<g style="opacity:${round(seen)}">`;
       svg += row + (wanted ? rect(x + gutter + 4, goal - STEP / 2 + 2, width - gutter - 4, STEP - 4, "green faint", 'rx="4"') : "");
       svg += text(x + gutter + 26, goal + 4.5, q <= TEN ? q : "", 'class="end strong"');
-      svg += text(titles, goal + 4.5, (wanted ? "◆ " : "") + cut(film, right - titles - 42 - (wanted ? 16 : 0)), wanted ? 'class="strong"' : "");
+      svg += text(titles, goal + 4.5, (wanted ? "◆ " : "") + cut(film, right - titles - 42 - (wanted ? 30 : 0)), wanted ? 'class="strong"' : "");
       svg += text(right - 4, goal + 4.5, moved(p, q), `class="small end ${p === q ? "muted" : q < p ? "blue" : "orange"}"`) + "</g>";
     }
     const bottom = middle(BELOW) + 26, q = now.get(person.target), p = base.get(person.target);
     svg += line(x, bottom - 14, right, bottom - 14, "grid");
     if (q > TEN) {
       svg += rect(x, bottom - 6, width, 32, "green faint", 'rx="4"') + text(x + gutter + 26, bottom + 14.5, q, 'class="end strong"');
-      svg += text(titles, bottom + 14.5, `◆ ${cut(person.target, right - titles - 58)}`, 'class="strong"');
+      svg += text(titles, bottom + 14.5, `◆ ${cut(person.target, right - titles - 72)}`, 'class="strong"');
       svg += text(right - 4, bottom + 14.5, moved(p, q), 'class="small end"');
     } else svg += text(x, bottom + 14.5, "◆ The target is among the ten.", 'class="muted"');
     return { svg, bottom: bottom + 28 };
