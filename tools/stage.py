@@ -257,7 +257,8 @@ def plot(output: dict[str, Any], where: str, plots: Path) -> dict[str, Any]:
         name = f"{hashlib.sha256(picture).hexdigest()[:16]}.png"  # a new figure has a new address: no stale cache
         plots.mkdir(parents=True, exist_ok=True)
         (plots / name).write_bytes(picture)
-        html += f'<img class="plot only-{theme}" src="../_static/{plots.name}/{name}" alt="{escape(alt)}">'
+        picture_of = f'src="../_static/{plots.name}/{name}" alt="{escape(alt)}"'
+        html += f'<img class="plot only-{theme}" loading="lazy" {picture_of}>'  # that of the other theme isn't fetched
     return {**output, "data": {"text/html": html}, "metadata": {"alt": alt}}
 
 

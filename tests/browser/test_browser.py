@@ -125,6 +125,7 @@ def survey(browser, site):
         problems, asked = watch(page, site), set[str]()
         page.on("request", lambda request, asked=asked: asked.add(unquote(urlparse(request.url).path).lstrip("/")))
         page.goto(site + path, wait_until="load")
+        page.wait_for_selector("h1", state="attached")  # index.html leads on
         if path in MATHS:
             page.wait_for_function(
                 "() => [...document.querySelectorAll('.math')].every(m => m.querySelector('mjx-container'))"
