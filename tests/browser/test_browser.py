@@ -118,6 +118,9 @@ def survey(browser, site):
         raw: [...document.querySelectorAll(".math")].filter(m => !m.querySelector("mjx-container"))
             .map(m => m.textContent),
     })"""
+    load_shown = """() => Promise.all([...document.querySelectorAll("article img")]
+        .filter(image => image.offsetParent !== null)
+        .map(image => { image.loading = "eager"; return image.decode().catch(() => null); }))"""
     seen = {}
     for path in [*SPECIAL, *PAGES]:
         page = browser.new_page(viewport=DESKTOP)
@@ -130,6 +133,7 @@ def survey(browser, site):
             page.wait_for_function(
                 "() => [...document.querySelectorAll('.math')].every(m => m.querySelector('mjx-container'))"
             )
+        page.evaluate(load_shown)
         seen[path] = {**page.evaluate(look), "problems": problems, "asked": asked}
         page.close()
     return seen
