@@ -3,6 +3,7 @@
 import ast
 import base64
 import hashlib
+import io
 import json
 import re
 import shutil
@@ -13,6 +14,7 @@ from typing import Any
 from execute import ROOT, BuildError, by_row, measured_times, notebook_names, profile_names
 from glossary import terms, with_terms
 from pictures import smaller
+from PIL import Image
 from slides import decks_table, write_decks
 
 from rrec_lib.core.plotting import DARK
@@ -257,8 +259,11 @@ def plot(output: dict[str, Any], where: str, plots: Path) -> dict[str, Any]:
         name = f"{hashlib.sha256(picture).hexdigest()[:16]}.png"  # a new figure has a new address: no stale cache
         plots.mkdir(parents=True, exist_ok=True)
         (plots / name).write_bytes(picture)
-        picture_of = f'src="../_static/{plots.name}/{name}" alt="{escape(alt)}"'
-        html += f'<img class="plot only-{theme}" loading="lazy" {picture_of}>'  # that of the other theme isn't fetched
+        width, height = Image.open(
+            io.BytesIO(picture)
+        ).size  # lazy: the other theme's isn't fetched, nor does text jump
+        size = f'loading="lazy" width="{width}" height="{height}"'
+        html += f'<img class="plot only-{theme}" {size} src="../_static/{plots.name}/{name}" alt="{escape(alt)}">'
     return {**output, "data": {"text/html": html}, "metadata": {"alt": alt}}
 
 

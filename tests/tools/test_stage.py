@@ -42,9 +42,8 @@ def test_a_plot_stands_in_both_themes_with_its_alt_text_and_its_code_folded(meta
     assert "papermill" not in cell["metadata"]
     assert cell["metadata"]["tags"] == ["hide-input"]
     html = cell["outputs"][0]["data"]["text/html"]
-    found = re.findall(
-        r'<img class="plot only-(light|dark)" loading="lazy" src="../_static/plots/(\w+\.png)" alt="(.*?)">', html
-    )
+    size = 'loading="lazy" width="1" height="1"'
+    found = re.findall(rf'<img class="plot only-(\w+)" {size} src="../_static/plots/(\w+\.png)" alt="(.*?)">', html)
     assert [(theme, alt) for theme, _, alt in found] == [("light", "To &quot;3&quot;"), ("dark", "To &quot;3&quot;")]
     pictures = [Image.open(tmp_path / "plots" / name).convert("RGB") for _, name, _ in found]
     assert [picture.getpixel((0, 0)) for picture in pictures] == [(255, 255, 255), (0, 0, 0)]
