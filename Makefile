@@ -26,8 +26,8 @@ grade: env ## grade the returned notebooks in SUBMISSIONS=folder, into _build/gr
 	@test -n "$(SUBMISSIONS)$(findstring --help,$(ARGS))" || { echo "error: name the folder: make grade SUBMISSIONS=folder" >&2; exit 1; }
 	@$(PY) tools/grade.py $(if $(SUBMISSIONS),"$(SUBMISSIONS)") $(ARGS)
 
-test: env ## all tests, the notebooks on the smoke profile included
-	@$(PYTEST) -n 2 --dist loadfile
+test: env ## all tests but the browser's (make test-browser), the notebooks on the smoke profile included
+	@$(PYTEST) -n 2 --dist loadfile --ignore tests/browser
 
 test-slow: env ## the long matrices that `make test` leaves out; at most 80 minutes
 	@$(PYTEST) -m slow -n 2 --dist loadfile
