@@ -100,7 +100,8 @@ class Cells:
         found = [output for output in self._of(identity, "text/html") if "alt" in output.get("metadata", {})]
         if not found:
             raise BuildError(f"cell {identity!r} shows no figure")
-        return "".join(found[0]["data"]["text/html"]), found[0]["metadata"]["alt"]
+        shown = re.sub(r' (loading|width|height)="\w+"', "", "".join(found[0]["data"]["text/html"]))
+        return shown, found[0]["metadata"]["alt"]  # a deck is printed whole, and gives a figure the room that is left
 
     def text(self, identity: str, only: str = "") -> str:
         """HTML of what a cell printed, in its order; ``only`` may be ``"text"`` or ``"table"``."""

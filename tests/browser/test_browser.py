@@ -118,9 +118,6 @@ def survey(browser, site):
         raw: [...document.querySelectorAll(".math")].filter(m => !m.querySelector("mjx-container"))
             .map(m => m.textContent),
     })"""
-    load_shown = """() => Promise.all([...document.querySelectorAll("article img")]
-        .filter(image => image.offsetParent !== null)
-        .map(image => { image.loading = "eager"; return image.decode().catch(() => null); }))"""
     seen = {}
     for path in [*SPECIAL, *PAGES]:
         page = browser.new_page(viewport=DESKTOP)
@@ -133,7 +130,7 @@ def survey(browser, site):
             page.wait_for_function(
                 "() => [...document.querySelectorAll('.math')].every(m => m.querySelector('mjx-container'))"
             )
-        page.evaluate(load_shown)
+        page.evaluate(LOAD_SHOWN)
         seen[path] = {**page.evaluate(look), "problems": problems, "asked": asked}
         page.close()
     return seen
@@ -164,6 +161,9 @@ def test_the_check_sees_foreign_requests_and_console_errors(visit):
     page.problems.clear()
 
 
+LOAD_SHOWN = """() => Promise.all([...document.querySelectorAll("article img")]
+    .filter(image => image.offsetParent !== null)
+    .map(image => { image.loading = "eager"; return image.decode().catch(() => null); }))"""  # plots are lazy
 ON_A_PHONE = """async () => {
     await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
     const root = document.documentElement, seen = part => part.offsetParent !== null;
@@ -198,6 +198,7 @@ def phone(browser, site):
     seen = {}
     for path in PAGES:
         page.goto(site + path, wait_until="load")
+        page.evaluate(LOAD_SHOWN)
         seen[path] = page.evaluate(ON_A_PHONE)
     page.close()
     return seen
@@ -243,6 +244,7 @@ def test_the_phones_checks_see_what_is_wrong(visit):
         "() => { document.querySelectorAll('.cards td').forEach(cell => { delete cell.dataset.label; });"
         " document.querySelector('table.cards').style.width = '900px'; }"
     )
+    page.evaluate(LOAD_SHOWN)
     found = page.evaluate(ON_A_PHONE)
     assert all(found[fault] for fault in ("wider", "cut", "tables", "unnamed"))
     assert min(found["gaps"]) < 12
@@ -356,6 +358,7 @@ def test_the_page_follows_the_readers_colour_scheme(visit, scheme, dark):
     require(NOTEBOOKS)
     page = visit(NOTEBOOKS[0], color_scheme=scheme)
     assert (luminance(page, "body") < 0.2) is dark
+    page.evaluate(LOAD_SHOWN)
     assert page.evaluate(CORNERS, ".cell_output img.plot") == [pytest.approx(0.07 if dark else 1, abs=0.01)]
 
 
