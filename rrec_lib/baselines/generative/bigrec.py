@@ -45,10 +45,7 @@ class BigRec:
         """
         self.policy, self.items, self.beams, self.batch_size = policy, items, beams, batch_size
         self.max_tokens = 1 + max(map(len, title_ids(policy.tokenizer, items)))
-        names = [item_name(item) for item in items]
-        unique = {name: row for row, name in enumerate(dict.fromkeys(names))}
-        self.states = title_states(policy, list(unique))
-        self.state_of = torch.tensor([unique[name] for name in names], device=self.states.device)  # (N,)
+        self.states = title_states(policy, [item_name(item) for item in items])  # (N, d)
 
     def scores(self, examples: Sequence[Example]) -> Tensor:
         """(E, N) minus the L2 distance of each item's title from the written one."""
@@ -56,8 +53,7 @@ class BigRec:
         written = write(self.policy, prompts, self.max_tokens, self.beams, self.batch_size)
         states = title_states(self.policy, [one.text for one in written])
         # Distances themselves: by way of a matrix product they lose the digits that tell near titles apart.
-        distances = torch.cdist(states, self.states, compute_mode="donot_use_mm_for_euclid_dist")
-        return -distances[:, self.state_of]
+        return -torch.cdist(states, self.states, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def fit(splits: Splits, seed: int) -> BigRec:

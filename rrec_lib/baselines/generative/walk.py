@@ -76,8 +76,7 @@ def step_scores(
     """
     counts = trie.degrees[nodes]
     owner = torch.repeat_interleave(counts)
-    place = torch.arange(len(owner), device=owner.device) - (counts.cumsum(0) - counts)[owner]
-    children = trie.children[trie.starts[nodes][owner] + place]
+    children = trie.children[trie.starts[nodes][owner] + places(owner)]
     chosen = logits[owner, trie.tokens[children]]
     if rule.constrained:
         highest = chosen.new_full(nodes.shape, -torch.inf).scatter_reduce_(0, owner, chosen, "amax")
@@ -90,6 +89,12 @@ def step_scores(
     if rule.free_when_forced:
         scores = scores.masked_fill(counts[owner] == 1, 0.0)
     return children, owner, scores
+
+
+def places(rows: Tensor) -> Tensor:
+    """(n,) how many entries of the same row stand before each, in ascending (n,) rows."""
+    counts = rows.bincount()
+    return torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
 
 
 class PromptRows:
@@ -125,9 +130,7 @@ class PromptRows:
             raise ValueError(f"a prompt of {int(self.lengths.max())} tokens leaves no room in a window of {window}")
         self.cache = Cache(layer_class_to_replicate=RoundedKeys)
         seen = self.prompt[:, None] & (columns <= columns[:, None])
-        seen = seen | torch.eye(
-            len(columns), dtype=torch.bool, device=device
-        )  # padding sees itself, and nobody else it
+        seen = seen | torch.eye(len(columns), dtype=torch.bool, device=device)  # padding sees itself, nobody else it
         given = {"inputs_embeds" if embedded else "input_ids": padded, "attention_mask": mask_form(self.model, seen)}
         positions = (self.prompt.cumsum(1) - 1).clamp(min=0)
         self.logits = self._logits(**given, position_ids=positions, logits_to_keep=1)[:, 0]
