@@ -12,6 +12,7 @@ import numpy as np
 
 from rrec_lib.baselines.registry import BASELINES, Baseline, Splits
 from rrec_lib.core.console import say
+from rrec_lib.core.paths import resource
 from rrec_lib.core.results import provenance, write_json
 from rrec_lib.data.examples import Example
 from rrec_lib.evaluation.evaluate import Recommender, mean_ndcg, sample_examples
@@ -78,6 +79,27 @@ def spent(trials: Sequence[Trial]) -> float:
 def fit_tuned(tuned: Tuned, splits: Splits, seed: int) -> Recommender:
     """Fit a baseline with its best parameters."""
     return BASELINES[tuned.name].fit(splits, seed, **tuned.parameters)
+
+
+def fit_recorded(place: str, splits: Splits, names: Sequence[str], seed: int) -> dict[str, Recommender]:
+    """Baselines by name, fitted with what their recorded search found best; one without such a search is left out.
+
+    Args:
+        place: data set and profile, such as ``"movielens-cpu"``.
+        splits: of that data set.
+        names: of baselines.
+        seed: of each fit.
+    """
+    fitted: dict[str, Recommender] = {}
+    for name in names:
+        try:
+            path = resource(f"results/baselines/{place}/{search_file(name)}")
+        except FileNotFoundError:
+            continue
+        trials = json.loads(path.read_text(encoding="utf-8"))["trials"]
+        best = max(trials, key=lambda trial: trial["valid"])
+        fitted[name] = known(name).fit(splits, seed, **best["parameters"])
+    return fitted
 
 
 def draw_points(baseline: Baseline, trials: int | None, seed: int) -> list[dict[str, Any]]:

@@ -15,8 +15,7 @@ from datasets import DatasetDict
 from torch import Tensor
 
 from rrec_lib.baselines.registry import Splits
-from rrec_lib.baselines.tuning import known, search_file
-from rrec_lib.core.paths import resource
+from rrec_lib.baselines.tuning import fit_recorded
 from rrec_lib.core.results import describe_run
 from rrec_lib.data.examples import Example
 from rrec_lib.evaluation.checks import check_blind
@@ -94,7 +93,7 @@ def _write(run: Run, adapter: Path, counts: list[int], timed_rows: int, baseline
         return found | {name: torch.stack([one[name] for one in figures], 1) for name in figures[0]}
 
     findings, of_four = recommender.check(test, run.name, trained=True), sample_examples(test, 4, 1, seed=0)
-    findings.append(check_blind(_ways(recommender, run.seed, [2])[arm_name(2)], of_four, run.name))
+    findings.append(check_blind(ways_of(recommender, run.seed, [2])[arm_name(2)], of_four, run.name))
     drawn = in_chunks(test, sample, chunk_key(recommender, "sampled", counts[-1], run.seed), folder, CHUNK, "sampled")
     kept = {arm_name(count): averaged(drawn["states"][:, :count].transpose(0, 1)) for count in counts}
     spent = float(drawn["seconds"].mean())
@@ -110,7 +109,7 @@ def _write(run: Run, adapter: Path, counts: list[int], timed_rows: int, baseline
         for name, states in kept.items()
     ]  # fmt: skip
     timed = sample_examples(test, timed_rows, len(test), seed=0)
-    ways = _ways(recommender, run.seed, counts) | _tuned(run, dataset, baselines)
+    ways = ways_of(recommender, run.seed, counts) | _tuned(run, dataset, baselines)
     asking = _seconds(ways, timed, chunk_key(recommender, "timed", run.seed, *baselines), folder)
     save_reports(
         run.report, reports, profile.name, data_hash(dataset), run.seed, settings=run.settings, asking=asking,
@@ -119,7 +118,7 @@ def _write(run: Run, adapter: Path, counts: list[int], timed_rows: int, baseline
     )  # fmt: skip
 
 
-def _ways(recommender: ReasoningRecommender, seed: int, counts: Sequence[int]) -> dict[str, Scores]:
+def ways_of(recommender: ReasoningRecommender, seed: int, counts: Sequence[int]) -> dict[str, Scores]:
     """How rows are answered: with each number of sampled reasonings, none, and a greedy one."""
 
     def of_several(rows: Sequence[Example], count: int) -> Tensor:
@@ -148,13 +147,5 @@ def _seconds(ways: Mapping[str, Scores], rows: list[Example], made_by: str, fold
 
 def _tuned(run: Run, dataset: DatasetDict, names: Sequence[str]) -> dict[str, Scores]:
     """Scores of baselines fitted with what their recorded search on the run's data set found best."""
-    fitted: dict[str, Scores] = {}
-    for name in names:
-        try:
-            path = resource(f"results/baselines/{run.report.parent.name}/{search_file(name)}")
-        except FileNotFoundError:
-            continue
-        trials = json.loads(path.read_text(encoding="utf-8"))["trials"]
-        best = max(trials, key=lambda trial: trial["valid"])
-        fitted[name] = known(name).fit(Splits.of(dataset), run.seed, **best["parameters"]).scores
-    return fitted
+    fitted = fit_recorded(run.report.parent.name, Splits.of(dataset), names, run.seed)
+    return {name: model.scores for name, model in fitted.items()}

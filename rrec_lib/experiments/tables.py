@@ -12,7 +12,7 @@ from rrec_lib.evaluation.intervals import Interval
 from rrec_lib.evaluation.reports import Report
 from rrec_lib.experiments.reference import ARMS, METRIC, WITH, WITHOUT, reference_arms, tuned_baselines
 
-BENCHMARKS = ("rollouts", "recpo_step", "item_encoding", "memory", "prepare", "trie")
+BENCHMARKS = ("rollouts", "recpo_step", "item_encoding", "memory", "prepare", "trie", "asking")
 ROWS_A_USER = 20
 DATA_SETS = {
     "movielens-cpu": "MovieLens, SmolLM2-135M",
@@ -33,6 +33,38 @@ def benchmarks_table(source: Path) -> str:
         low, high = run["spread"]
         where = f"`results/benchmarks/{name}.json`, commit {run['commit']}, {run['device']}, {run['time'][:10]}"
         rows.append(f"| `{name}` | {run['ratio']:.2f} | {low:.2f} to {high:.2f} | {run['rounds']} | {where} |")
+    return "\n".join(rows) + "\n"
+
+
+def asking_table(source: Path, place: str = "movielens-cpu") -> str:
+    """Markdown table of what a recommendation costs, and NDCG@20 of the recorded runs that recommend so.
+
+    Args:
+        source: the repository.
+        place: data set and profile of those runs.
+    """
+    path = source / "results" / "benchmarks" / "asking.json"
+    if not path.exists():
+        return "Not measured yet.\n"
+    run = json.loads(path.read_text(encoding="utf-8"))
+    figures = run["figures"]
+    arms = {report.name: [report] for report in tuned_baselines(place, source)} | reference_arms(place, source)
+    rows = [
+        f"| one recommendation by | CPU s, alone | tokens | CPU s, {figures['together']} at once | NDCG@20 on test |",
+        "|---|---|---|---|---|",
+    ]
+    for name, found in figures["recommendations"].items():
+        alone, together = found["alone"], found.get("together")
+        batch = f"{together['cpu_seconds']['median']:.2g}" if together else ""
+        reported = figures["reports"].get(name)
+        ndcg = f"{arm_interval(arms[reported], METRIC).mean:.3f}" if reported in arms else "not run yet"
+        rows.append(
+            f"| {name} | {alone['cpu_seconds']['median']:.2g} | {alone['tokens']:.0f} | {batch} |"
+            f" {ndcg if reported else ''} |"
+        )
+    rounds = len(next(iter(figures["recommendations"].values()))["alone"]["of_each"])
+    where = f"commit {run['commit']}, {run['device']}, {run['time'][:10]}"
+    rows += ["", f"Medians of {rounds} users asked alone; {figures['catalogue']} items. Recorded run: {where}."]
     return "\n".join(rows) + "\n"
 
 

@@ -29,7 +29,7 @@ def last_line(script, *arguments):
     return done.stdout.strip().splitlines()[-1]
 
 
-NAMES = ["rollouts", "recpo_step", "item_encoding", "prepare", "evaluation", "states", "trie"]
+NAMES = ["rollouts", "recpo_step", "item_encoding", "prepare", "evaluation", "states", "trie", "asking"]
 MEMORY = pytest.param("memory", marks=pytest.mark.slow)  # four processes that import everything afresh
 
 

@@ -97,7 +97,7 @@ def test_baselines_are_timed_as_their_search_chose(adapter, tmp_path, monkeypatc
         fitted.append(parameters)
         return EASE(splits.train, splits.n_items, **parameters)
 
-    monkeypatch.setattr("rrec_lib.experiments.compute_curve.resource", find)
+    monkeypatch.setattr("rrec_lib.baselines.tuning.resource", find)
     monkeypatch.setitem(BASELINES, "EASE", Baseline(fit))
     options = Options(0.0, 0, tmp_path / "runs", tmp_path / "out", "smoke", {}, 0)
     run = run_curve(options, adapter, test_rows=1, samples=(1,), timed_rows=3, baselines=("EASE", "eSASRec"))
