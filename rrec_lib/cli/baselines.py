@@ -53,6 +53,7 @@ def run(arguments: argparse.Namespace, profile: Profile) -> None:
     from rrec_lib.baselines.tuning import fit_tuned, known, search_file, tune
     from rrec_lib.core.results import provenance
     from rrec_lib.data.examples import prepare_profile
+    from rrec_lib.evaluation.chunks import KeptScores
     from rrec_lib.evaluation.evaluate import evaluate, training_counts
     from rrec_lib.evaluation.reports import load_reports, save_reports
 
@@ -71,6 +72,10 @@ def run(arguments: argparse.Namespace, profile: Profile) -> None:
     for name in names:
         tuned = tune(name, splits, trials, seed, arguments.out / search_file(name), minutes)
         model = fit_tuned(tuned, splits, seed)
+        if BASELINES[name].trains_language_model:
+            # Kept beside the checkpoints that they are made with: who deletes those deletes these.
+            made_by = repr((name, tuned.parameters, seed, splits.data, replace(means, folder=Path())))
+            model = KeptScores(model, made_by, arguments.out / "runs" / "scores", name)
         report = evaluate(model, test, name, profile.evaluation.bootstrap_samples, seed, counts)
         reports[name] = replace(report, run={"data": splits.data})  # those of other data are refused
         chosen = ", ".join(f"{key} {value}" for key, value in tuned.parameters.items())

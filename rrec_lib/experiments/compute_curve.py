@@ -19,9 +19,9 @@ from rrec_lib.baselines.tuning import fit_recorded
 from rrec_lib.core.results import describe_run
 from rrec_lib.data.examples import Example
 from rrec_lib.evaluation.checks import check_blind
+from rrec_lib.evaluation.chunks import CHUNK, in_chunks
 from rrec_lib.evaluation.evaluate import evaluate_scores, sample_examples, training_counts
 from rrec_lib.evaluation.reports import data_hash, save_reports
-from rrec_lib.experiments.chunks import CHUNK, in_chunks
 from rrec_lib.experiments.readings import load_read, reading
 from rrec_lib.experiments.runner import Options, Run, chunk_key, chunked_states, reasoning_figures, test_rows_of
 from rrec_lib.recommend.recommender import ReasoningRecommender, averaged

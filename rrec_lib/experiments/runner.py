@@ -23,9 +23,9 @@ from rrec_lib.core.profiles import Profile, available_profiles, parse_overrides
 from rrec_lib.core.results import log_lines
 from rrec_lib.data.examples import prepare_profile
 from rrec_lib.evaluation.checks import Finding, check_blind
+from rrec_lib.evaluation.chunks import CHUNK, in_chunks
 from rrec_lib.evaluation.evaluate import Example, evaluate_scores, mean_ndcg, sample_examples, training_counts
 from rrec_lib.evaluation.reports import data_hash, load_reports, save_reports
-from rrec_lib.experiments.chunks import CHUNK, in_chunks
 from rrec_lib.model.policy import Policy, load_policy
 from rrec_lib.model.prompts import encode_items, encode_users, marker_ids, prompts_hash
 from rrec_lib.recommend.controls import CHEAT, GIVEN_TEXTS, WITH_WORLD

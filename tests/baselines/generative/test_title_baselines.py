@@ -162,6 +162,14 @@ def test_the_command_trains_one_that_is_named_and_no_other(tmp_path, capsys, mon
     assert main([*command, "--only", "BigRec", "--beams", "3"]) == 0
     assert "BigRec" in capsys.readouterr().out
     assert [report.name for report in load_reports(out / "reports.json")] == ["chance", "BigRec"]
+    before = load_reports(out / "reports.json")[1]
+    (lost, *kept) = sorted((out / "runs" / "scores").glob("*.safetensors"))
+    times = {path: path.stat().st_mtime_ns for path in kept}
+    lost.unlink()  # as if it had been stopped before
+    assert main([*command, "--only", "BigRec", "--beams", "3"]) == 0
+    assert lost.exists()
+    assert {path: path.stat().st_mtime_ns for path in kept} == times
+    assert load_reports(out / "reports.json")[1].n_greater.tolist() == before.n_greater.tolist()
     for option in (["--hours", "0"], ["--every", "0"], ["--beams", "-1"]):
         assert main([*command, *option]) == 2
         assert "--hours takes a number above 0" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from rrec_lib.core.paths import replacing
 from rrec_lib.data.examples import Example
+from rrec_lib.evaluation.evaluate import Recommender
 
 CHUNK = 64  # rows whose results are kept together
 Compute = Callable[[list[Example]], dict[str, Tensor]]
@@ -56,3 +58,28 @@ def in_chunks(
         parts.append(load_file(path))
     places = torch.from_numpy(np.argsort(order))
     return {of: torch.cat([part[of] for part in parts])[places] for of in parts[0]}
+
+
+@dataclass(frozen=True)
+class KeptScores:
+    """A slow recommender whose scores are kept chunk by chunk, so that an evaluation goes on where it was stopped.
+
+    Attributes:
+        recommender: gives (E, N) scores.
+        made_by: all that they depend on beside the rows, see :func:`in_chunks`.
+        folder: of the chunks' files.
+        name: for the lines that are printed.
+    """
+
+    recommender: Recommender
+    made_by: str
+    folder: Path
+    name: str
+
+    def scores(self, examples: Sequence[Example]) -> Tensor:
+        """(E, N) scores, on the CPU."""
+
+        def compute(rows: list[Example]) -> dict[str, Tensor]:
+            return {"scores": self.recommender.scores(rows)}
+
+        return in_chunks(examples, compute, self.made_by, self.folder, CHUNK, self.name)["scores"]
