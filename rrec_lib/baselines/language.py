@@ -23,7 +23,7 @@ BASELINES |= {
         size=(32, 64, 128),
         length=(10, 20),
         hidden=(64, 128),
-        layers=(2, 3),
+        layers=(1, 2),
         dropout=(0.1, 0.3),
         learning_rate=(1e-3, 3e-3),
     ),

@@ -45,15 +45,19 @@ from rrec_lib.model.item_table import item_table
 from rrec_lib.model.policy import Policy, load_policy
 
 BATCH_TOKENS = 4096  # the model is so small that a pass of fewer costs as much
-STOPPING_ROWS = 300  # of those that the sequence models stop by: a row costs hundreds of times theirs
+STOPPING_ROWS = 300  # of those that the sequence models stop by: a row costs many times theirs
 
 
 @dataclass(frozen=True)
 class TigerSettings(SequenceSettings):
-    """Sizes and optimisation: the sequence models', and how many codes of which size an item has."""
+    """Sizes and optimisation: the sequence models', and how many codes of how many an item has.
+
+    An epoch takes seconds, so fewer without gain end the training.
+    """
 
     levels: int = 3
     size: int = 64
+    patience: int = 5
 
 
 class Tiger(WindowModel):
@@ -113,8 +117,12 @@ class Tiger(WindowModel):
 
 
 def item_states(splits: Splits) -> Tensor:
-    """(N, d) states of the profile's language model, untrained, on the items' prompts; kept in the cache folder."""
-    return item_table(load_policy(means_of(splits).profile.model), splits.items)
+    """(N, d) states of the profile's language model, untrained, on the items' prompts: less their mean, of length 1.
+
+    What all states share and how long they are says little of the items, and k-means would spend its codes on it.
+    """
+    states = item_table(load_policy(means_of(splits).profile.model), splits.items)  # kept in the cache folder
+    return nn.functional.normalize(states - states.mean(0))
 
 
 def fit(splits: Splits, seed: int, **parameters: float) -> Tiger:
