@@ -1,4 +1,4 @@
-"""Baselines that train a language model, by name. Their modules are imported when one is fitted, not before."""
+"""Baselines that train or read a language model, by name. Their modules are imported when one is fitted, not before."""
 
 from collections.abc import Sequence
 from importlib import import_module
@@ -8,15 +8,25 @@ from rrec_lib.baselines.registry import BASELINES, Baseline, Splits
 from rrec_lib.evaluation.evaluate import Recommender
 
 
-def _generative(module: str, **space: Sequence[Any]) -> Baseline:
+def _generative(module: str, trains: bool = True, **space: Sequence[Any]) -> Baseline:
     def fit(splits: Splits, seed: int, **parameters: Any) -> Recommender:
         return import_module(f"rrec_lib.baselines.generative.{module}").fit(splits, seed, **parameters)
 
-    return Baseline(fit, space, trains_language_model=True)
+    return Baseline(fit, space, trains_language_model=trains, reads_language_model=not trains)
 
 
-# A point of these spaces costs hours, so they are small. First values are those of public scripts that name one.
+# A point of the others' spaces costs hours, so they are small. First values are those of public scripts that name one.
 BASELINES |= {
+    "TIGER": _generative(
+        "tiger",
+        trains=False,
+        size=(32, 64, 128),
+        length=(10, 20),
+        hidden=(64, 128),
+        layers=(1, 2),
+        dropout=(0.1, 0.3),
+        learning_rate=(1e-3, 3e-3),
+    ),
     "BigRec": _generative("bigrec"),
     "D3": _generative("d3", guidance=(1.0, 0.8, 0.5)),
     "S-DPO": _generative("sdpo", beta=(1.0, 0.1), negatives=(3, 8)),

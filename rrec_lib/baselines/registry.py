@@ -20,7 +20,7 @@ HISTORY_LENGTHS = (1, 2, 5, 10, 20, 50, None)
 
 @dataclass(frozen=True)
 class Means:
-    """What a baseline that trains a language model needs beside the rows.
+    """What a baseline that trains or reads a language model needs beside the rows.
 
     Attributes:
         profile: its model, and the sizes of training.
@@ -45,7 +45,7 @@ class Splits:
     valid: Sequence[Example]  # for choosing parameters, and for early stopping
     items: Sequence[Item]
     data: str  # hash of the dataset
-    means: Means | None = None  # of baselines that train a language model
+    means: Means | None = None  # of baselines that train or read a language model
 
     @classmethod
     def of(cls, dataset: DatasetDict, means: Means | None = None) -> "Splits":
@@ -62,12 +62,19 @@ class Splits:
 class Baseline:
     """``fit(splits, seed, **parameters)``, and for each parameter the values that a search draws from.
 
-    One that ``trains_language_model`` takes hours and :class:`Means`, so it runs only where it is named.
+    One that ``trains_language_model`` takes :class:`Means` and hours, one that ``reads_language_model`` has its states
+    from one and takes minutes; both run only where they are named.
     """
 
     fit: Callable[..., Recommender]
     space: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     trains_language_model: bool = False
+    reads_language_model: bool = False
+
+    @property
+    def only_named(self) -> bool:
+        """Whether it is run only where it is named."""
+        return self.trains_language_model or self.reads_language_model
 
 
 BASELINES: dict[str, Baseline] = {}  # each module adds its own

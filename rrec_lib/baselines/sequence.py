@@ -6,6 +6,8 @@ how much the loss alone matters).
 """
 
 import copy
+import math
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +25,75 @@ IGNORED = -100  # a place without a target
 STOPPING_ROWS, STOPPING_ROWS_PER_USER = 1000, 15  # of valid: looked at after every epoch, so not all of it
 
 
-class SequenceRecommender(nn.Module):
+class WindowModel(nn.Module):
+    """What is trained on windows of the users' logs until valid stops it.
+
+    Attributes:
+        settings: sizes and optimisation.
+        seed: of the order of windows.
+        history: an entry per epoch.
+    """
+
+    def __init__(self, settings: SequenceSettings, seed: int) -> None:
+        super().__init__()
+        self.settings, self.seed = settings, seed
+        self.history: list[dict[str, float]] = []
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def loss(self, histories: Tensor, labels: Tensor) -> Tensor:
+        """Of windows (B, L) with their labels (B, L), see :func:`training_windows`."""
+        raise NotImplementedError
+
+    def scores(self, examples: Sequence[Example]) -> Tensor:
+        """(E, N), higher is better."""
+        raise NotImplementedError
+
+    def fit_windows(
+        self,
+        histories: Tensor,
+        labels: Tensor,
+        valid: Sequence[Example],
+        rows: int = STOPPING_ROWS,
+        seconds: float = math.inf,
+    ) -> None:
+        """Train until NDCG@20 on a part of valid has not grown for ``patience`` epochs; the best weights are kept.
+
+        Args:
+            histories, labels: (W, L) of :func:`training_windows`.
+            valid: rows of it.
+            rows: how many of :func:`stopping_rows` are looked at.
+            seconds: of the processor, after which no epoch is started.
+        """
+        s = self.settings
+        inputs, wanted = histories.to(self.device), labels.to(self.device)
+        asked = stopping_rows(valid)[:rows]
+        optimizer = torch.optim.AdamW(self.parameters(), s.learning_rate, (0.9, 0.98), weight_decay=s.weight_decay)
+        generator = torch.Generator().manual_seed(self.seed)
+        best, weights, waited = -1.0, copy.deepcopy(self.state_dict()), 0
+        start = time.process_time()
+        for epoch in progress(range(s.epochs), "training"):
+            self.train()
+            total = 0.0
+            for batch in torch.randperm(len(inputs), generator=generator).to(self.device).split(s.batch_size):
+                loss = self.loss(inputs[batch], wanted[batch])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                total += loss.item() * len(batch)
+            ndcg = mean_ndcg(self, asked)
+            self.history.append({"epoch": epoch, "loss": total / len(inputs), "valid_ndcg@20": ndcg})
+            waited = 0 if ndcg > best else waited + 1
+            if ndcg > best:
+                best, weights = ndcg, copy.deepcopy(self.state_dict())
+            if waited >= s.patience or time.process_time() - start > seconds:
+                break
+        self.load_state_dict(weights)
+
+
+class SequenceRecommender(WindowModel):
     """An encoder with its item embeddings, trained on the users' logs."""
 
     def __init__(self, encoder: str, n_items: int, settings: SequenceSettings, seed: int = 0) -> None:
@@ -33,52 +103,26 @@ class SequenceRecommender(nn.Module):
         settings: sizes and optimisation.
         seed: of the weights, the order of users and dropout.
         """
-        super().__init__()
+        super().__init__(settings, seed)
         torch.manual_seed(seed)
-        self.settings, self.n_items, self.seed = settings, n_items, seed
+        self.n_items = n_items
         self.items = nn.Embedding(n_items + 1, settings.hidden, padding_idx=n_items)
         nn.init.normal_(self.items.weight, std=settings.init_std)
         with torch.no_grad():
             self.items.weight[n_items].zero_()
         self.encoder = ENCODERS[encoder](settings)
-        self.history: list[dict[str, float]] = []  # an entry per epoch
-
-    @property
-    def device(self) -> torch.device:
-        return self.items.weight.device
 
     def forward(self, histories: Tensor) -> Tensor:
         """States (B, L, d) of histories (B, L), padded behind with N."""
         return self.encoder(self.items(histories) * self.settings.hidden**0.5)
 
     def fit(self, train: Sequence[Example], valid: Sequence[Example]) -> "SequenceRecommender":
-        """Train until NDCG@20 on a part of valid has not grown for ``patience`` epochs; the best weights are kept."""
-        s = self.settings
-        inputs, labels = (rows.to(self.device) for rows in training_windows(train, s.length, self.n_items))
-        asked = stopping_rows(valid)
-        optimizer = torch.optim.AdamW(self.parameters(), s.learning_rate, (0.9, 0.98), weight_decay=s.weight_decay)
-        generator = torch.Generator().manual_seed(self.seed)
-        best, weights, waited = -1.0, copy.deepcopy(self.state_dict()), 0
-        for epoch in progress(range(s.epochs), "training"):
-            self.train()
-            total = 0.0
-            for rows in torch.randperm(len(inputs), generator=generator).to(self.device).split(s.batch_size):
-                loss = self._loss(inputs[rows], labels[rows])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                total += loss.item() * len(rows)
-            ndcg = mean_ndcg(self, asked)
-            self.history.append({"epoch": epoch, "loss": total / len(inputs), "valid_ndcg@20": ndcg})
-            waited = 0 if ndcg > best else waited + 1
-            if ndcg > best:
-                best, weights = ndcg, copy.deepcopy(self.state_dict())
-            if waited >= s.patience:
-                break
-        self.load_state_dict(weights)
+        """Train on the windows of the users' logs, until valid stops it."""
+        self.fit_windows(*training_windows(train, self.settings.length, self.n_items), valid)
         return self
 
-    def _loss(self, histories: Tensor, labels: Tensor) -> Tensor:
+    def loss(self, histories: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy of every target in windows, over the catalogue or drawn negatives."""
         wanted = labels != IGNORED
         logits = self(histories)[wanted] @ self.items.weight[: self.n_items].T
         if self.settings.negatives:

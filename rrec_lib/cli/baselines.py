@@ -20,8 +20,8 @@ def options(parser: argparse.ArgumentParser) -> None:
         "--only",
         action="append",
         metavar="NAME",
-        help="a baseline; may be repeated. The others' reports are kept (default: all but those that train a language"
-        " model, which take hours)",
+        help="a baseline; may be repeated. The others' reports are kept (default: all but those that need a language"
+        " model, most of which take hours)",
     )
     parser.add_argument("--trials", type=int, help=f"points drawn from each search space (default: {DEFAULT_TRIALS}, "
                         "or all of them with --minutes)")  # fmt: skip
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace, profile: Profile) -> None:
     from rrec_lib.evaluation.evaluate import evaluate, training_counts
     from rrec_lib.evaluation.reports import load_reports, save_reports
 
-    names = arguments.only or [name for name, one in BASELINES.items() if not one.trains_language_model]
+    names = arguments.only or [name for name, one in BASELINES.items() if not one.only_named]
     for name in names:
         known(name)
     dataset, seed = prepare_profile(profile), arguments.seed

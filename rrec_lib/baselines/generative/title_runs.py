@@ -28,13 +28,13 @@ VALID_ROWS = 200  # whose loss judges a run
 
 
 def means_of(splits: Splits) -> Means:
-    """What a language model is trained with.
+    """What a language model is trained or read with.
 
     Raises:
         ValueError: if the splits don't say.
     """
     if splits.means is None:
-        raise ValueError("this baseline trains a language model: give Splits.of a Means, or use `rrec baselines`")
+        raise ValueError("this baseline needs a language model: give Splits.of a Means, or use `rrec baselines`")
     return splits.means
 
 

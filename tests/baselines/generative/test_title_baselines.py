@@ -148,7 +148,7 @@ def test_a_search_compares_on_a_part_of_valid(splits, monkeypatch):
 
 
 def test_without_means_a_sentence_says_what_is_missing(smoke_dataset):
-    with pytest.raises(ValueError, match="trains a language model"):
+    with pytest.raises(ValueError, match="needs a language model"):
         BASELINES["BigRec"].fit(Splits.of(smoke_dataset), 0)
 
 
