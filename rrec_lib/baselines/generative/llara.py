@@ -99,7 +99,7 @@ def add_item_vectors(policy: Policy, vectors: Tensor, seed: int) -> ItemVectors:
     """
     tokens = [_token(row) for row in range(len(vectors))]
     policy.tokenizer.add_tokens(tokens, special_tokens=True)
-    first = policy.tokenizer.convert_tokens_to_ids(tokens[0])
+    first = policy.tokenizer.get_vocab()[tokens[0]]
     torch.manual_seed(seed)
     added = ItemVectors(vectors, first, policy.hidden_size).to(policy.device)
     embedding = language_model(policy.model).get_input_embeddings()
@@ -176,6 +176,8 @@ def fit(splits: Splits, seed: int, curriculum_steps: int = 50) -> GenerativeReco
     taken = sequence.items.weight[: splits.n_items].detach() * sequence.settings.hidden**0.5
     vectors = add_item_vectors(policy, taken, seed)
     trainer = partial(HybridTrainer, vectors=vectors, curriculum_steps=curriculum_steps)
-    told = {"curriculum_steps": curriculum_steps, "sequence_model": weights_hash(sequence)}
-    train_titles(policy, splits, "llara", seed, means.hours, train, valid, trainer_class=trainer, **told)
+    train_titles(
+        policy, splits, "llara", seed, means.hours, train, valid, trainer_class=trainer,
+        curriculum_steps=curriculum_steps, sequence_model=weights_hash(sequence),
+    )  # fmt: skip
     return title_recommender(policy, splits, told=with_vectors(splits.items))

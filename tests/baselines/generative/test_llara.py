@@ -1,6 +1,7 @@
 """LLaRA: vectors among the words, the curriculum, what learns, runs that go on, and ranking with both."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,6 +44,10 @@ def sequence_vectors(items):
     return torch.randn(len(items), SIZE, generator=torch.Generator().manual_seed(7))
 
 
+def embedding_of(policy) -> Any:
+    return language_model(policy.model).get_input_embeddings()
+
+
 def add(policy, items):
     return add_item_vectors(policy, sequence_vectors(items), seed=0)
 
@@ -50,7 +55,7 @@ def add(policy, items):
 def trainer_of(policy, profile, items, examples, folder, curriculum_steps, **overrides):
     arguments = warmup_arguments(profile, folder, **{"max_steps": 4, "save_steps": 2, **overrides})
     answers = true_titles(policy, examples, items)
-    vectors = language_model(policy.model).get_input_embeddings().items
+    vectors = embedding_of(policy).items
     return HybridTrainer(
         policy, arguments, profile, items, answers, answers, None, vectors=vectors, curriculum_steps=curriculum_steps
     )
@@ -213,7 +218,7 @@ def test_ranking_takes_vectors_exactly_or_by_beams(splits, items):
     torch.testing.assert_close(scores.exp().sum(1), torch.ones(4), atol=1e-4, rtol=0)
     wide = replace(recommender, width=len(items), batch_tokens=1)  # a prompt at a time
     torch.testing.assert_close(wide.scores(rows), scores, atol=1e-4, rtol=1e-4)
-    embedding = language_model(policy.model).get_input_embeddings()
+    embedding = embedding_of(policy)
     with policy.inference():
         embedded = [embedding(torch.tensor(prompt)) for prompt in recommender.prompts(rows)]
         alone = catalogue_scores(policy.model, recommender.trie, embedded)
