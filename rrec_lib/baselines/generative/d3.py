@@ -23,12 +23,9 @@ Where paper, public code and this differ:
 """
 
 from rrec_lib.baselines.generative.recommender import GenerativeRecommender
-from rrec_lib.baselines.generative.title_runs import fine_tuned, means_of, title_recommender
+from rrec_lib.baselines.generative.title_runs import fine_tuned, means_of, sequence_model, title_recommender
 from rrec_lib.baselines.generative.walk import Rule
 from rrec_lib.baselines.registry import Splits
-from rrec_lib.baselines.tuning import fit_tuned, search_file, tune
-
-GUIDE, TRIALS = "SASRec", 20  # of its search, unless more stand in its file
 
 
 def d3_rule(guidance: float = 1.0) -> Rule:
@@ -44,7 +41,5 @@ def fit(splits: Splits, seed: int, guidance: float = 1.0) -> GenerativeRecommend
         seed: of both models.
         guidance: the language model's share, 0 to 1.
     """
-    means, guide = means_of(splits), None
-    if guidance < 1:
-        guide = fit_tuned(tune(GUIDE, splits, TRIALS, seed, means.folder / search_file(GUIDE)), splits, seed)
-    return title_recommender(fine_tuned(splits, seed, means.hours), splits, d3_rule(guidance), guide)
+    guide = sequence_model(splits, seed) if guidance < 1 else None
+    return title_recommender(fine_tuned(splits, seed, means_of(splits).hours), splits, d3_rule(guidance), guide)

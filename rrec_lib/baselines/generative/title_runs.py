@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from rrec_lib.baselines.generative.titles import TITLE_INSTRUCTION, title_answer
 from rrec_lib.baselines.generative.trie import build_trie
 from rrec_lib.baselines.generative.walk import Rule
 from rrec_lib.baselines.registry import Means, Splits
+from rrec_lib.baselines.sequence import SequenceRecommender
+from rrec_lib.baselines.tuning import fit_tuned, search_file, tune
 from rrec_lib.core.hardware import users_of_a_process
 from rrec_lib.core.profiles import non_defaults
 from rrec_lib.data.examples import Example, Item
@@ -25,6 +27,7 @@ from rrec_lib.training.configuration import warmup_arguments
 from rrec_lib.training.loop import run_in
 
 VALID_ROWS = 200  # whose loss judges a run
+SEQUENCE_MODEL, TRIALS = "SASRec", 20  # of its search, unless more stand in its file
 
 
 def means_of(splits: Splits) -> Means:
@@ -79,6 +82,7 @@ def train_titles(
     train: Answers,
     valid: Answers,
     loss: Loss | None = None,
+    trainer_class: Callable[..., TitleTrainer] = TitleTrainer,
     **settings: Any,
 ) -> TitleTrainer:
     """Train in a folder of its own, or go on, until valid or the budget ends it; the policy has its best weights then.
@@ -93,6 +97,7 @@ def train_titles(
         hours: of the processor.
         train, valid: see :class:`Answers`.
         loss: of preferences; supervised without one.
+        trainer_class: or what makes a trainer of the same arguments.
         settings: what else the outcome depends on, such as the loss's parameters.
     """
     means, profile = means_of(splits), means_of(splits).profile
@@ -113,7 +118,7 @@ def train_titles(
         profile, folder, seed, max_steps=ENDLESS, learning_rate=stage.learning_rate,
         per_device_train_batch_size=users_of_a_process(stage.users_per_step)[0],
     )  # fmt: skip
-    trainer = TitleTrainer(policy, arguments, profile, splits.items, train, valid, loss)
+    trainer = trainer_class(policy, arguments, profile, splits.items, train, valid, loss)
     stop = StopOnValid(trainer.valid_score, means.every, hours * 3600, start=trainer.valid_score(), name=VALID_LOSS)
     return run_in(folder, trainer, stop, made_with)
 
@@ -126,10 +131,23 @@ def fine_tuned(splits: Splits, seed: int, hours: float) -> Policy:
     return policy
 
 
+def sequence_model(splits: Splits, seed: int) -> SequenceRecommender:
+    """The sequence model that others lean on, tuned: a recorded search in the means' folder is gone on with."""
+    search = means_of(splits).folder / search_file(SEQUENCE_MODEL)
+    return cast(SequenceRecommender, fit_tuned(tune(SEQUENCE_MODEL, splits, TRIALS, seed, search), splits, seed))
+
+
 def title_recommender(
-    policy: Policy, splits: Splits, rule: Rule | None = None, guide: Recommender | None = None
+    policy: Policy,
+    splits: Splits,
+    rule: Rule | None = None,
+    guide: Recommender | None = None,
+    told: Sequence[Item] | None = None,
 ) -> GenerativeRecommender:
-    """The catalogue, ranked by how likely the model is to write each title, by beams or exactly as the means say."""
+    """The catalogue, ranked by how likely the model is to write each title, by beams or exactly as the means say.
+
+    ``told`` are the items as prompts name them, where that isn't by title alone.
+    """
     trie = build_trie(title_ids(policy.tokenizer, splits.items), policy.tokenizer.eos_token_id)
-    prompts = partial(title_prompts, policy.tokenizer, items=splits.items)
+    prompts = partial(title_prompts, policy.tokenizer, items=splits.items if told is None else told)
     return GenerativeRecommender(policy, trie, prompts, means_of(splits).beams, rule or Rule(), guide)

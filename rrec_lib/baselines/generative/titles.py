@@ -1,7 +1,7 @@
 """Titles: the prompt that asks for one, what stands behind it, and what a model writes of its own accord.
 
 BigRec, D3, S-DPO and SPRec share all of it, so that they differ in what is learned from and how it is read out. The
-prompt is R²ec's, with another instruction: the same history, window and wording.
+prompt is R²ec's, with another instruction: the same history, window and wording. LLaRA adds vectors to it.
 """
 
 from collections.abc import Sequence

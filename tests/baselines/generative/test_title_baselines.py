@@ -1,4 +1,4 @@
-"""BigRec, D3, S-DPO and SPRec on the smoke profile: shapes, ties, what each is by hand; and the command."""
+"""BigRec, D3, S-DPO, SPRec and LLaRA on the smoke profile: shapes, ties, what each is by hand; and the command."""
 
 import json
 from dataclasses import replace
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rrec_lib.baselines import BASELINES
-from rrec_lib.baselines.generative import bigrec, d3, sprec
+from rrec_lib.baselines.generative import bigrec, d3, sprec, title_runs
 from rrec_lib.baselines.generative.bigrec import BigRec
 from rrec_lib.baselines.generative.d3 import d3_rule
 from rrec_lib.baselines.generative.sprec import own_titles
@@ -36,7 +36,7 @@ def splits(smoke_profile, smoke_dataset, tmp_path):
 
 @pytest.mark.parametrize("name", LANGUAGE)
 def test_every_language_model_scores_the_whole_catalogue_and_twins_tie(name, splits, monkeypatch):
-    monkeypatch.setattr(d3, "TRIALS", 1)
+    monkeypatch.setattr(title_runs, "TRIALS", 1)
     monkeypatch.setattr(
         sprec, "write", lambda policy, prompts, *_, **__: [Written("Alien (1979)", True)] * len(prompts)
     )
