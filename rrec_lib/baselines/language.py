@@ -21,4 +21,5 @@ BASELINES |= {
     "D3": _generative("d3", guidance=(1.0, 0.8, 0.5)),
     "S-DPO": _generative("sdpo", beta=(1.0, 0.1), negatives=(3, 8)),
     "SPRec": _generative("sprec", beta=(0.1,), rounds=(1, 3)),
+    "LangPTune": _generative("langptune", eta=(1.0,), rounds=(1, 3)),
 }
