@@ -24,7 +24,8 @@ Where paper, public code and this differ:
   their ranks. Rewards are divided by their spread: of a step's profiles there, of a round's here.
 - There two profiles are written anew for each step of the writer, and one for each user before the encoder's turn. Here
   a round's two serve both turns: the writer is the same until its own. Whether they helped is for valid to say.
-- Its evaluation samples profiles at temperature 1; ours are greedy.
+- There profiles are sampled from all tokens, here among the likeliest, as R²ec's reasonings are. Its evaluation samples
+  them too, at temperature 1; ours are greedy.
 """
 
 from collections.abc import Sequence
@@ -67,7 +68,7 @@ PAIR = 2  # profiles that are compared
 
 def write_profiles(
     policy: Policy, prompts: Sequence[Sequence[int]], max_tokens: int, batch_size: int,
-    count: int = 1, temperature: float = 0.0, seed: int = 0,
+    count: int = 1, temperature: float = 0.0, top_k: int = 0, seed: int = 0,
 ) -> list[list[Written]]:  # fmt: skip
     """Profiles behind each prompt, which is computed once for all of its own.
 
@@ -78,6 +79,7 @@ def write_profiles(
         batch_size: profiles at once.
         count: of each prompt.
         temperature: 0 is greedy.
+        top_k: sample among the k likeliest tokens; 0 among all.
         seed: of sampling, apart from the global random stream.
     """
     order, size = sorted(range(len(prompts)), key=lambda row: len(prompts[row])), -(-batch_size // count)
@@ -87,7 +89,7 @@ def write_profiles(
         for rows in progress([order[i : i + size] for i in range(0, len(order), size)], "writing profiles"):
             chosen = [prompts[row] for row in rows]
             model = language_model(policy.model)
-            found = sample_groups(model, policy.tokenizer, chosen, count, max_tokens, temperature, top_k=0)
+            found = sample_groups(model, policy.tokenizer, chosen, count, max_tokens, temperature, top_k)
             written = [
                 Written(text.rstrip("\ufffd"), one.sampled < max_tokens)
                 for text, one in zip(found.texts(policy.tokenizer), found.closed, strict=True)
@@ -133,13 +135,13 @@ class LangPTune:
 def sampled_profiles(
     writer: Policy, splits: Splits, examples: Sequence[Example], seed: int
 ) -> tuple[list[list[Written]], float]:
-    """Two profiles of each example, sampled as the writer has them, and the CPU seconds that they took."""
+    """Two profiles of each example, sampled as R²ec's reasonings are, and the CPU seconds that they took."""
     profile, prompts = means_of(splits).profile, profile_prompts(writer, examples, splits.items)
-    longest, size = profile.rollouts.max_new_tokens, profile.evaluation.batch_size
+    rollouts, size = profile.rollouts, profile.evaluation.batch_size
+    how = rollouts.max_new_tokens, size, PAIR, 1.0, rollouts.top_k, seed
     written, spent = made_once(
-        splits, "profiles", f"{writer.fingerprint} {prompts} {longest} {seed}",
-        lambda: write_profiles(writer, prompts, longest, size, PAIR, 1.0, seed),
-    )  # fmt: skip
+        splits, "profiles", f"{writer.fingerprint} {prompts} {how}", lambda: write_profiles(writer, prompts, *how)
+    )
     return [[Written(*one) for one in several] for several in written], spent
 
 

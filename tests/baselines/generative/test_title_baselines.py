@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rrec_lib.baselines import BASELINES
-from rrec_lib.baselines.generative import bigrec, d3, langptune, sprec
+from rrec_lib.baselines.generative import bigrec, d3, langptune, sprec, title_runs
 from rrec_lib.baselines.generative.bigrec import BigRec
 from rrec_lib.baselines.generative.d3 import d3_rule
 from rrec_lib.baselines.generative.sprec import own_titles
@@ -37,6 +37,8 @@ def splits(smoke_profile, smoke_dataset, tmp_path):
 def test_every_language_model_scores_the_whole_catalogue_and_twins_tie(name, splits, monkeypatch):
     monkeypatch.setattr(d3, "TRIALS", 1)
     monkeypatch.setattr(langptune, "hours_left", lambda hours, *_: hours)  # a blink is not enough to write in
+    monkeypatch.setattr(title_runs, "ROUND_ROWS", 8)
+    monkeypatch.setattr(title_runs, "VALID_ROWS", 8)
     monkeypatch.setattr(
         sprec, "write", lambda policy, prompts, *_, **__: [Written("Alien (1979)", True)] * len(prompts)
     )
