@@ -1,7 +1,8 @@
 """Recommenders to be beaten: simple, item-to-item, text, sequence and language models, each with its search space.
 
 In: the train and valid splits. Out: recommenders, tuned on valid.
-Floor 3: imports core, data, evaluation and, where a language model writes, model; where one is trained, training too.
+Floor 3: imports core, data, evaluation and, where a language model writes, model; where one is trained, training too;
+where it samples, RecPO's rollouts.
 """
 
 from importlib import import_module

@@ -32,4 +32,5 @@ BASELINES |= {
     "S-DPO": _generative("sdpo", beta=(1.0, 0.1), negatives=(3, 8)),
     "SPRec": _generative("sprec", beta=(0.1,), rounds=(1, 3)),
     "LLaRA": _generative("llara", curriculum_steps=(50,)),
+    "LangPTune": _generative("langptune", eta=(1.0,), rounds=(1, 3)),
 }

@@ -19,7 +19,7 @@ def dpo_loss(chosen: Tensor, rejected: Tensor, beta: float = 0.1) -> Tensor:
     Raises:
         ValueError: for a β that isn't positive, or shapes that differ.
 
-    Source: DPO (Rafailov et al., 2023).
+    Source: DPO (Rafailov et al., 2023), ``rafailov2023direct`` in the book's references.
     """
     return sdpo_loss(chosen, rejected[..., None], beta)
 
@@ -80,7 +80,7 @@ def rebel_loss(first: Tensor, second: Tensor, rewards: Tensor, eta: float = 1.0)
     Raises:
         ValueError: for an η that isn't positive, or shapes that don't fit.
 
-    Source: REBEL (Gao et al., 2024), with which LangPTune trains its writer.
+    Source: REBEL (Gao et al., 2024), ``gao2024rebel`` in the book's references; LangPTune trains its writer with it.
     """
     if eta <= 0 or first.shape != second.shape or rewards.shape != (len(first), 2):
         shapes = [tuple(part.shape) for part in (first, second, rewards)]

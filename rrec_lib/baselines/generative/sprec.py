@@ -20,19 +20,17 @@ Where paper, public code and this differ:
 - It takes 2,048 rows a round and one pass over them; here a round has its share of the budget, writing included.
 """
 
-import hashlib
-import json
-import time
 from collections.abc import Sequence
 from functools import partial
-
-import numpy as np
 
 from rrec_lib.baselines.generative.recommender import GenerativeRecommender
 from rrec_lib.baselines.generative.sdpo import preference
 from rrec_lib.baselines.generative.title_runs import (
     fine_tuned,
+    hours_left,
+    made_once,
     means_of,
+    round_rows,
     title_recommender,
     train_titles,
     true_titles,
@@ -42,11 +40,8 @@ from rrec_lib.baselines.generative.title_trainer import Answers
 from rrec_lib.baselines.generative.titles import title_answers, title_ids, title_prompts, write
 from rrec_lib.baselines.registry import Splits
 from rrec_lib.core.console import say
-from rrec_lib.core.results import write_json
 from rrec_lib.data.examples import Example
 from rrec_lib.model.policy import Policy
-
-ROWS = 512  # of training, written and learned from in a round
 
 
 def own_titles(policy: Policy, splits: Splits, examples: Sequence[Example]) -> tuple[Answers, float]:
@@ -57,21 +52,19 @@ def own_titles(policy: Policy, splits: Splits, examples: Sequence[Example]) -> t
     Returns:
         The answers, and the CPU seconds that writing took.
     """
-    tokenizer, means, answers = policy.tokenizer, means_of(splits), title_answers(policy.tokenizer, splits.items)
-    prompts = title_prompts(tokenizer, examples, splits.items)
-    key = hashlib.sha256(f"{policy.fingerprint} {prompts}".encode()).hexdigest()[:16]
-    path = means.folder / "runs" / f"own-titles-{key}.json"
-    if not path.is_file():
-        started, longest = time.process_time(), 1 + max(map(len, title_ids(tokenizer, splits.items)))
-        written = write(policy, prompts, longest, batch_size=means.profile.evaluation.batch_size)
-        write_json(path, {"written": written, "cpu_seconds": time.process_time() - started})
-    kept = json.loads(path.read_text(encoding="utf-8"))
+    tokenizer, answers = policy.tokenizer, title_answers(policy.tokenizer, splits.items)
+    prompts, size = title_prompts(tokenizer, examples, splits.items), means_of(splits).profile.evaluation.batch_size
+    longest = 1 + max(map(len, title_ids(tokenizer, splits.items)))
+    kept, spent = made_once(
+        splits, "own-titles", f"{policy.fingerprint} {prompts}",
+        lambda: write(policy, prompts, longest, batch_size=size),
+    )  # fmt: skip
     pairs = [
         (example, [answers[example["target"]], f"{text}{tokenizer.eos_token}"])
-        for example, (text, ended) in zip(examples, kept["written"], strict=True)
+        for example, (text, ended) in zip(examples, kept, strict=True)
         if ended and f"{text}{tokenizer.eos_token}" != answers[example["target"]]
     ]
-    return Answers([example for example, _ in pairs], [titles for _, titles in pairs]), float(kept["cpu_seconds"])
+    return Answers([example for example, _ in pairs], [titles for _, titles in pairs]), spent
 
 
 def fit(splits: Splits, seed: int, beta: float = 0.1, rounds: int = 3) -> GenerativeRecommender:
@@ -86,16 +79,10 @@ def fit(splits: Splits, seed: int, beta: float = 0.1, rounds: int = 3) -> Genera
     half, loss = means_of(splits).hours / 2, partial(preference, beta=beta)
     policy, judging = fine_tuned(splits, seed, half), valid_rows(splits)
     for number in range(rounds):
-        drawn = np.random.default_rng([seed, number]).permutation(len(splits.train))[:ROWS]
-        rows = [splits.train[row] for row in sorted(drawn.tolist())]
+        rows = round_rows(splits, seed, number)
         train, spent = own_titles(policy, splits, rows)
         valid, _ = own_titles(policy, splits, judging)
-        share = (half / rounds - spent / 3600) / 2
-        if share <= 0:
-            raise ValueError(
-                f"writing {len(rows)} titles took {spent:.0f} CPU seconds of a round's {half / rounds * 3600:.0f}; give"
-                " more hours or fewer rounds"
-            )
+        share = hours_left(half / rounds, spent, f"writing {len(rows)} titles") / 2
         true, asked = (true_titles(policy, part, splits.items) for part in (rows, judging))
         train_titles(policy, splits, f"sprec-{number}-titles", seed, share, true, asked)
         if train.examples and valid.examples:

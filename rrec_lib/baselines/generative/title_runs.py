@@ -1,23 +1,29 @@
-"""Runs on titles: a folder for each setting, a budget of processor hours, the weights that valid likes best."""
+"""Runs on titles: a folder for each setting, a budget of processor hours, the weights that valid likes best.
+
+What rounds of writing and learning share stands here too.
+"""
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, cast
 
 import numpy as np
+from transformers import TrainingArguments
 
 from rrec_lib.baselines.generative.recommender import GenerativeRecommender
-from rrec_lib.baselines.generative.title_trainer import ENDLESS, VALID_LOSS, Answers, Loss, TitleTrainer
-from rrec_lib.baselines.generative.titles import TITLE_INSTRUCTION, title_answers, title_ids, title_prompts
+from rrec_lib.baselines.generative.title_trainer import ENDLESS, Answers, Loss, TitleTrainer
+from rrec_lib.baselines.generative.titles import title_answers, title_ids, title_prompts
 from rrec_lib.baselines.generative.trie import build_trie
 from rrec_lib.baselines.generative.walk import Rule
 from rrec_lib.baselines.registry import Means, Splits
 from rrec_lib.baselines.sequence import SequenceRecommender
 from rrec_lib.baselines.tuning import fit_tuned, search_file, tune
 from rrec_lib.core.hardware import users_of_a_process
-from rrec_lib.core.profiles import non_defaults
+from rrec_lib.core.profiles import TrainingProfile, WarmupProfile, non_defaults
+from rrec_lib.core.results import write_json
 from rrec_lib.data.examples import Example, Item
 from rrec_lib.evaluation.evaluate import Recommender, sample_examples
 from rrec_lib.model.policy import Policy, load_policy, weights_hash
@@ -28,6 +34,7 @@ from rrec_lib.training.loop import run_in
 
 VALID_ROWS = 200  # whose loss judges a run
 SEQUENCE_MODEL, TRIALS = "SASRec", 20  # of its search, unless more stand in its file
+ROUND_ROWS = 512  # of training, written for and learned from in a round
 
 
 def means_of(splits: Splits) -> Means:
@@ -100,15 +107,42 @@ def train_titles(
         trainer_class: or what makes a trainer of the same arguments.
         settings: what else the outcome depends on, such as the loss's parameters.
     """
-    means, profile = means_of(splits), means_of(splits).profile
+    profile = means_of(splits).profile
+
+    def make(arguments: TrainingArguments) -> TitleTrainer:
+        return trainer_class(policy, arguments, profile, splits.items, train, valid, loss)
+
     stage = profile.warmup if loss is None else profile.training
+    return train_answers(policy, splits, name, seed, hours, stage, train, valid, make, **settings)
+
+
+def train_answers(
+    policy: Policy,
+    splits: Splits,
+    name: str,
+    seed: int,
+    hours: float,
+    stage: WarmupProfile | TrainingProfile,
+    train: Answers,
+    valid: Answers,
+    make: Callable[[TrainingArguments], Any],
+    **settings: Any,
+) -> Any:
+    """Train by any trainer that learns from answers, as :func:`train_titles` does.
+
+    Args:
+        policy, splits, name, seed, hours, train, valid, settings: as there.
+        stage: whose rate and size of a step are taken.
+        make: the trainer; its ``valid_score`` judges, under the name ``judged_by``.
+    """
+    means, profile = means_of(splits), means_of(splits).profile
     step = {"learning_rate": stage.learning_rate, "users_per_step": stage.users_per_step}
     model = {key: value for key, value in non_defaults(profile.model).items() if key not in ("name", "revision")}
     told = json.dumps([[[e["user_id"], len(e["seen"]), e["target"]] for e in part.examples] + list(part.titles)
-                       for part in (train, valid)], default=str)  # fmt: skip
+                       + list(part.rewards) for part in (train, valid)], default=str)  # fmt: skip
     made_with = {
         "run": name, "seed": seed, "budget": hours * 3600, "evaluated_every": means.every, **step, **settings,
-        "targets_per_user": profile.warmup.targets_per_user, "model": model, "instruction": TITLE_INSTRUCTION,
+        "targets_per_user": profile.warmup.targets_per_user, "model": model, "instruction": train.instruction,
         "data_hash": splits.data, "answers": hashlib.sha256(told.encode()).hexdigest()[:16],
         "base_weights": policy.base_hash, "starts_from": weights_hash(policy.model, only_trainable=True),
     }  # fmt: skip
@@ -118,9 +152,51 @@ def train_titles(
         profile, folder, seed, max_steps=ENDLESS, learning_rate=stage.learning_rate,
         per_device_train_batch_size=users_of_a_process(stage.users_per_step)[0],
     )  # fmt: skip
-    trainer = trainer_class(policy, arguments, profile, splits.items, train, valid, loss)
-    stop = StopOnValid(trainer.valid_score, means.every, hours * 3600, start=trainer.valid_score(), name=VALID_LOSS)
+    trainer = make(arguments)
+    judge = trainer.valid_score
+    stop = StopOnValid(judge, means.every, hours * 3600, start=judge(), name=trainer.judged_by)
     return run_in(folder, trainer, stop, made_with)
+
+
+def round_rows(splits: Splits, seed: int, number: int) -> list[Example]:
+    """The rows of training that a round learns from, drawn anew for each."""
+    drawn = np.random.default_rng([seed, number]).permutation(len(splits.train))[:ROUND_ROWS]
+    return [splits.train[row] for row in sorted(drawn.tolist())]
+
+
+def made_once(splits: Splits, name: str, key: str, make: Callable[[], Any]) -> tuple[Any, float]:
+    """What took long to make, and the CPU seconds that it took; it is kept, and a run that goes on reads it back.
+
+    Args:
+        splits: with means.
+        name: of the file.
+        key: all that the outcome depends on.
+        make: gives what JSON can hold.
+    """
+    path = means_of(splits).folder / "runs" / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+    if not path.is_file():
+        started, written = time.process_time(), make()
+        write_json(path, {"written": written, "cpu_seconds": time.process_time() - started})
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return found["written"], float(found["cpu_seconds"])
+
+
+def hours_left(hours: float, spent: float, what: str) -> float:
+    """What a round has left of its hours.
+
+    Args:
+        hours: of the round.
+        spent: CPU seconds.
+        what: they were spent on.
+
+    Raises:
+        ValueError: if nothing is left.
+    """
+    if hours * 3600 <= spent:
+        raise ValueError(
+            f"{what} took {spent:.0f} CPU seconds of a round's {hours * 3600:.0f}; give more hours or fewer rounds"
+        )
+    return hours - spent / 3600
 
 
 def fine_tuned(splits: Splits, seed: int, hours: float) -> Policy:

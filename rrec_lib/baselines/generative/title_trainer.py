@@ -28,17 +28,26 @@ from rrec_lib.training.failures import check_loss
 from rrec_lib.training.packed_sequences import longest_history, order_by_length, packed_row, successive_targets
 from rrec_lib.training.resumable_trainer import ResumableTrainer
 
-Loss = Callable[[Tensor, Tensor], Tensor]  # of (B, 1 + K) log-probabilities and the reference's, the true title first
+# Of (B, 1 + K) log-probabilities and the reference's, the true title first; of rewards too, where answers have them.
+Loss = Callable[..., Tensor]
 ENDLESS = 10**6  # steps; the budget ends a run
-VALID_LOSS = "minus_valid_loss"  # what a run is judged by: higher is better
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Examples, and 1 + K answers to each: the true title first, then those to be rejected; all with their end."""
+    """Examples, and as many answers to each.
+
+    Attributes:
+        examples: E rows.
+        titles: of each, the true title first, then those to be rejected; all with their end. Or other texts.
+        rewards: (E, K) of the answers, where the loss wants them.
+        instruction: what the answers are answers to.
+    """
 
     examples: Sequence[Example]
     titles: Sequence[Sequence[str]]
+    rewards: Sequence[Sequence[float]] = ()
+    instruction: str = TITLE_INSTRUCTION
 
 
 class TitleTrainer(ResumableTrainer, Trainer):
@@ -46,6 +55,8 @@ class TitleTrainer(ResumableTrainer, Trainer):
 
     The reference is the model that training starts from.
     """
+
+    judged_by = "minus_valid_loss"
 
     def __init__(
         self, policy: Policy, args: TrainingArguments, profile: Profile, items: Sequence[Item],
@@ -92,14 +103,17 @@ class TitleTrainer(ResumableTrainer, Trainer):
             def logprobs() -> Tensor:
                 logits = ragged_forward(model, rows, hidden, self.frozen.depth).logits
                 of_tokens = TokenLogprobs.apply(logits, columns, predicted, 1.0)[0]
-                sums = of_tokens.new_zeros(int(owner[-1]) + 1).index_add(0, owner, of_tokens)
+                sums = of_tokens.new_zeros(len(encoded["input_ids"])).index_add(0, owner, of_tokens)
                 return sums.view(len(titles), -1)
 
             if self.preference is None:
                 return -logprobs().sum() / len(predicted)
             with torch.no_grad(), self._as_it_started():
                 reference = logprobs()
-            return self.preference(logprobs(), reference)
+            if not answers.rewards:
+                return self.preference(logprobs(), reference)
+            rewards = torch.tensor([answers.rewards[row] for rows in packed for row in rows]).to(reference)
+            return self.preference(logprobs(), reference, rewards)
 
     def valid_score(self) -> float:
         """Minus the mean loss on valid, without gradients."""
@@ -120,7 +134,7 @@ class TitleTrainer(ResumableTrainer, Trainer):
         examples = [answers.examples[row] for row in rows for _ in answers.titles[row]]
         titles = [title for row in rows for title in answers.titles[row]]
         learned = [True] * len(titles)
-        return packed_row(self.policy.tokenizer, examples, self.items, titles, learned, TITLE_INSTRUCTION)
+        return packed_row(self.policy.tokenizer, examples, self.items, titles, learned, answers.instruction)
 
     @contextmanager
     def _as_it_started(self) -> Iterator[None]:

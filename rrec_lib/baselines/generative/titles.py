@@ -5,6 +5,7 @@ prompt is R²ec's, with another instruction: the same history, window and wordin
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -89,12 +90,14 @@ def title_states(policy: Policy, titles: Sequence[str]) -> Tensor:
     Returns:
         (n, d) float32.
     """
-    unique = {title: row for row, title in enumerate(dict.fromkeys(titles))}
     end = [policy.tokenizer.eos_token_id]
-    ids = [list(policy.tokenizer(title)["input_ids"]) or end for title in unique]
-    if isinstance(policy.model, PeftModel):
-        with policy.model.disable_adapter():
-            states = encode(policy, ids, description="encoding titles")
-    else:
-        states = encode(policy, ids, description="encoding titles")
-    return states[torch.tensor([unique[title] for title in titles], device=states.device)]
+    ids = [list(policy.tokenizer(title)["input_ids"]) or end for title in titles]
+    with policy.model.disable_adapter() if isinstance(policy.model, PeftModel) else nullcontext():
+        return encode_once(policy, ids, "encoding titles")
+
+
+def encode_once(policy: Policy, sequences: Sequence[Sequence[int]], description: str) -> Tensor:
+    """(n, d) float32 states of sequences, each distinct one encoded once, so that equal ones tie to the last bit."""
+    unique = {ids: row for row, ids in enumerate(dict.fromkeys(map(tuple, sequences)))}
+    states = encode(policy, list(unique), description=description)
+    return states[torch.tensor([unique[tuple(ids)] for ids in sequences], device=states.device)]
