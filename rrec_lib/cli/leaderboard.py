@@ -26,7 +26,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         description="Let a report in that rrec evaluate --sample all --out has written. It is checked first.",
     )
     add.add_argument("report", type=Path, metavar="REPORT", help="the file")
-    add.add_argument("--name", help="which report, if the file has several that are not on the board")
+    add.add_argument("--name", help="which report, if the file has several that are none of the project's baselines")
     add.add_argument("--as", dest="rename", metavar="NAME", help="the line's name, if it is to be another")
     add.add_argument("--replace", action="store_true", help="take the place of the line of that name and all its runs")
     add.set_defaults(act=add_line)
@@ -52,9 +52,12 @@ def show_board(arguments: argparse.Namespace, board: Path) -> None:
         raise ValueError(f"there is no board of {arguments.dataset!r}; choose one of {', '.join(DATA_SETS)}")
     if arguments.board is not None and not board.is_dir():
         raise FileNotFoundError(f"no board {board}; `rrec leaderboard add REPORT --board {board}` makes one")
-    sets = {place: title for place, title in DATA_SETS.items() if arguments.dataset in (None, place)}
-    for place, title in sets.items():
+    page = ["# Leaderboard\n"]
+    for place, title in DATA_SETS.items():
+        if arguments.dataset not in (None, place):
+            continue
         lines = board_lines(place, board)
+        page.append(f"## {title}\n\n{board_table(lines, place, board)}")
         if not lines:
             print(f"{title} ({place}): not run yet")
             continue
@@ -64,12 +67,11 @@ def show_board(arguments: argparse.Namespace, board: Path) -> None:
         width = max(len(line.name) for line in lines)
         for line in lines:
             runs = f"{len(line.arm)} run{'s' if len(line.arm) > 1 else ''}"
-            print(f"  {line.place:<4}  {line.name:{width}}  {runs:>6}  {line.ndcg:.3f}  {line.hit.mean:.3f}  "
+            print(f"  {line.place:<4}  {line.name:{width}}  {runs:>6}  {line.ndcg:.3f}  {line.hit:.3f}  "
                   f"{line.against}  ({line.recorded})")  # fmt: skip
     if arguments.out is not None:
-        parts = [f"## {title}\n\n{board_table(place, board)}" for place, title in sets.items()]
-        with replacing(arguments.out) as page:
-            page.write_text("\n".join(["# Leaderboard\n", *parts]), encoding="utf-8")
+        with replacing(arguments.out) as file:
+            file.write_text("\n".join(page), encoding="utf-8")
         print(f"wrote {arguments.out}")
 
 

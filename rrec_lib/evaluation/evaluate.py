@@ -65,7 +65,10 @@ def evaluate(
     _check_rows(rows, name)
 
     def score(part: Sequence[Example]) -> Tensor:
-        return _checked(recommender.scores(part), len(part), name)
+        scores = _checked(recommender.scores(part), len(part), name)
+        if train_counts is not None and scores.shape[1] != len(train_counts):
+            raise ValueError(f"{name}: {scores.shape[1]} scores a row for a catalogue of {len(train_counts)} items")
+        return scores
 
     checked = [check_blind(score, rows[:BLIND_ROWS], name), *findings]
     return evaluate_scores(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from rrec_lib.core import paths
-from rrec_lib.evaluation.compare import SAMPLES, Arm, Comparison, arm_interval, compare_arms
+from rrec_lib.evaluation.compare import SAMPLES, Arm, Comparison, compare_arms
 from rrec_lib.evaluation.intervals import Interval
 from rrec_lib.evaluation.reports import Report
 from rrec_lib.experiments.reference import ARMS, METRIC, reference_arms, tuned_baselines
@@ -33,7 +33,8 @@ class Line:
         rank: 1 for the highest mean; equal means share one.
         name: of the recommender.
         arm: its reports, one a run.
-        ndcg, hit: means with their intervals over users, and over runs where there are several.
+        ndcg: mean NDCG@20 with its interval over users, and over runs where there are several.
+        hit: mean Hit@20.
         difference: from the first line, paired; None for that line itself.
     """
 
@@ -41,7 +42,7 @@ class Line:
     name: str
     arm: Arm
     ndcg: Interval
-    hit: Interval
+    hit: float
     difference: Comparison | None
 
     @property
@@ -111,18 +112,12 @@ def leaderboard_lines(arms: Mapping[str, Arm], samples: int = SAMPLES) -> list[L
     Raises:
         ValueError: if examples or data differ.
     """
-    means = {name: float(np.mean([report.metric(METRIC).mean() for report in arm])) for name, arm in arms.items()}
+    means = {name: _mean(arm, METRIC) for name, arm in arms.items()}
     order = sorted(arms, key=lambda name: (-means[name], name))
     table = compare_arms({name: arms[name] for name in order}, METRIC, samples) if order else {}
+    ranks = {name: 1 + sum(mean > means[name] for mean in means.values()) for name in order}
     return [
-        Line(
-            1 + sum(mean > means[name] for mean in means.values()),
-            name,
-            arms[name],
-            interval,
-            arm_interval(arms[name], HIT, samples),
-            difference,
-        )
+        Line(ranks[name], name, arms[name], interval, _mean(arms[name], HIT), difference)
         for name, (interval, difference) in table.items()
     ]
 
@@ -142,18 +137,18 @@ def board_lines(place: str, board: Path, root: Path | None = None, samples: int 
 def leaderboard_tables(source: Path) -> str:
     """Markdown: the board of each set as the book shows it."""
     board = source / "results" / "leaderboard"
-    return "\n".join(f"## {title}\n\n{board_table(place, board, source)}" for place, title in DATA_SETS.items())
+    tables = {title: board_table(board_lines(place, board, source), place, board) for place, title in DATA_SETS.items()}
+    return "\n".join(f"## {title}\n\n{table}" for title, table in tables.items())
 
 
-def board_table(place: str, board: Path, root: Path | None = None, samples: int = SAMPLES) -> str:
+def board_table(lines: Sequence[Line], place: str, board: Path) -> str:
     """Markdown: one set's lines, and what they rest on; or *not run yet*."""
-    lines = board_lines(place, board, root, samples)
     if not lines:
         return "Not run yet.\n"
     heads = ("rank", "method", "runs", "NDCG@20", "95 %", "Hit@20", "against the first", "valid chose", "recorded")
     rows = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for one in lines:
-        shown = [one.place, one.name, len(one.arm), f"{one.ndcg.mean:.3f}", f"{one.ndcg:.3f to}", f"{one.hit.mean:.3f}"]
+        shown = [one.place, one.name, len(one.arm), f"{one.ndcg.mean:.3f}", f"{one.ndcg:.3f to}", f"{one.hit:.3f}"]
         cells = [str(cell) for cell in (*shown, one.against, one.chosen, one.recorded)]
         rows.append("| " + " | ".join(escape(cell, quote=False).replace("|", "\\|") for cell in cells) + " |")
     files = [f"`results/{kind}/{place}/`" for kind in ("baselines", "reference")]
@@ -161,6 +156,10 @@ def board_table(place: str, board: Path, root: Path | None = None, samples: int 
         files.append(f"{', '.join(added)}: `{board.name}/{place}/`")
     i = lines[0].ndcg
     return "\n".join([*rows, "", f"{i.rows} rows of {i.users} users. {LEGEND}. Reports: {'; '.join(files)}.", ""])
+
+
+def _mean(arm: Arm, metric: str) -> float:
+    return float(np.mean([report.metric(metric).mean() for report in arm]))
 
 
 def made_by(report: Report) -> dict[str, Any]:

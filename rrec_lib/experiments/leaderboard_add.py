@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from rrec_lib.baselines import BASELINES
 from rrec_lib.core.paths import replacing
 from rrec_lib.core.results import write_json
 from rrec_lib.evaluation.compare import Arm, group_reports
@@ -29,7 +30,7 @@ def add_report(
     Args:
         path: a file that `rrec evaluate --out` or `rrec baselines` has written.
         board: folder, in which each set has one.
-        name: of the report; not needed if the file has one, or one that isn't on the board.
+        name: of the report; not needed if the file has one, or one that is none of the project's baselines.
         rename: the line's name, if it is to be another.
         replaced: let it take the place of the line of that name, with all its runs.
         root: that has ``results/``; None takes the project's.
@@ -44,7 +45,7 @@ def add_report(
     reports = load_reports(path)
     place, recorded = _set_of(reports[0], root)
     added = added_arms(place, board)
-    report = _pick(reports, name, {*recorded, *added}, path)
+    report = _pick(reports, name, {*recorded, *BASELINES}, path)
     content = json.loads(path.read_text(encoding="utf-8"))
     check_report(report, content["figures"][report.name], next(iter(recorded.values()))[0])
     line = rename or report.name
@@ -114,17 +115,17 @@ def _set_of(report: Report, root: Path | None) -> tuple[str, dict[str, list[Repo
                      f"no board ({known}); `rrec compare` compares reports on any data")  # fmt: skip
 
 
-def _pick(reports: Sequence[Report], name: str | None, taken: set[str], path: Path) -> Report:
-    """The one report of a file that is meant."""
+def _pick(reports: Sequence[Report], name: str | None, ours: set[str], path: Path) -> Report:
+    """The one report of a file that is meant; `rrec evaluate` puts baselines beside it."""
     named = {report.name: report for report in reports}
     if name is not None:
         if name not in named:
             raise ValueError(f"{path} has no report {name!r}; choose one of {', '.join(named)}")
         return named[name]
-    new = [report for report in reports if report.name not in taken] if len(reports) > 1 else list(reports)
+    new = [report for report in reports if report.name not in ours] if len(reports) > 1 else list(reports)
     if len(new) != 1:
-        raise ValueError(f"{path} has {len(reports)} reports, {len(new)} of them not on the board; say with --name "
-                         f"which is meant: {', '.join(named)}")  # fmt: skip
+        raise ValueError(f"{path} has {len(reports)} reports, {len(new)} of them none of the project's own; say with "
+                         f"--name which is meant: {', '.join(named)}")  # fmt: skip
     return new[0]
 
 

@@ -11,7 +11,7 @@ from rrec_lib.core.paths import NoRoomError
 from rrec_lib.evaluation.checks import Finding
 from rrec_lib.evaluation.compare import compare
 from rrec_lib.evaluation.reports import Report, load_reports, save_reports
-from rrec_lib.experiments import leaderboard, leaderboard_add
+from rrec_lib.experiments import leaderboard_add
 from rrec_lib.experiments.leaderboard import NOT_APART, board_lines, board_table, leaderboard_lines, leaderboard_tables
 from rrec_lib.experiments.leaderboard_add import add_report
 from rrec_lib.experiments.reference import ARMS, WITH
@@ -69,7 +69,7 @@ def test_lines_are_ranked_marked_and_paired_with_the_first(root, board):
     assert (last.apart, last.place) == (True, "3")
     assert "worse by" in last.against
     assert second.ndcg.mean == pytest.approx(np.mean([report.metric("ndcg@20").mean() for report in second.arm]))
-    assert second.hit.mean == 1
+    assert second.hit == 1
     assert second.chosen == ""
 
 
@@ -100,7 +100,7 @@ def test_a_report_enters_alone_with_where_it_is_from(root, board, tmp_path):
     assert report.run == before.run
     assert [line.name for line in board_lines(PLACE, board, root)][1] == "mine"
     assert board_lines(PLACE, board, root)[1].chosen == "k 3"
-    table = board_table(PLACE, board, root)
+    table = board_table(board_lines(PLACE, board, root), PLACE, board)
     (row,) = [line for line in table.splitlines() if "| mine |" in line]
     assert row.endswith(f"| k 3 | {before.run['commit'] or 'no commit'}, {before.run['time'][:10]} |")
     assert f"mine: `leaderboard/{PLACE}/`" in table
@@ -148,7 +148,7 @@ def test_a_taken_name_needs_another_or_a_replacement(root, board, tmp_path):
 
 def test_a_file_of_several_says_which_are_meant(root, board, tmp_path):
     path = saved(tmp_path / "r.json", made("one", GOOD), made("two", POOR))
-    with pytest.raises(ValueError, match="has 2 reports, 2 of them not on the board; say with --name"):
+    with pytest.raises(ValueError, match="has 2 reports, 2 of them none of .* say with --name"):
         add_report(path, board, root=root)
     with pytest.raises(ValueError, match="has no report 'three'; choose one of one, two"):
         add_report(path, board, "three", root=root)
@@ -215,7 +215,7 @@ def test_each_set_takes_its_own_reports(root, board, tmp_path):
     assert add_report(path, board, root=root)[0] == OTHER
     with pytest.raises(FileNotFoundError, match="no report"):
         add_report(tmp_path / "none.json", board, root=root)
-    with pytest.raises(ValueError, match=r"there is no board \(none\)|no board \(none\)"):
+    with pytest.raises(ValueError, match=r"there is no board \(none\)"):
         add_report(path, board, root=tmp_path)
 
 
@@ -240,15 +240,14 @@ def test_a_name_that_was_recorded_later_is_named(root, board, tmp_path):
         board_lines(PLACE, board, root)
 
 
-def test_the_page_shows_every_set_and_what_nobody_ran(root, monkeypatch):
+def test_the_page_shows_every_set_and_what_nobody_ran(root):
     page = leaderboard_tables(root)
     assert page.count("## ") == len(DATA_SETS)
     assert page.count("Not run yet.") == 1
     assert page.index(DATA_SETS[PLACE]) < page.index(DATA_SETS[OTHER])
     assert "20 rows of 10 users." in page
-    odd = leaderboard.leaderboard_lines({"a": [made("a", GOOD, run={"commit": "x|<i>", "time": "2026"})]}, 100)
-    monkeypatch.setattr(leaderboard, "board_lines", lambda *given: odd)
-    assert "x\\|&lt;i&gt;, 2026 |" in board_table(PLACE, root, root)
+    odd = leaderboard_lines({"a": [made("a", GOOD, run={"commit": "x|<i>", "time": "2026"})]}, 100)
+    assert "x\\|&lt;i&gt;, 2026 |" in board_table(odd, PLACE, root)
 
 
 def test_the_recorded_sets_rank_baselines_and_both_arms():
