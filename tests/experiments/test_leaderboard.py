@@ -148,7 +148,7 @@ def test_a_taken_name_needs_another_or_a_replacement(root, board, tmp_path):
 
 def test_a_file_of_several_says_which_are_meant(root, board, tmp_path):
     path = saved(tmp_path / "r.json", made("one", GOOD), made("two", POOR))
-    with pytest.raises(ValueError, match="has 2 reports, 2 of them none of .* say with --name"):
+    with pytest.raises(ValueError, match=r"has 2 reports, 2 of them none of .* say with --name"):
         add_report(path, board, root=root)
     with pytest.raises(ValueError, match="has no report 'three'; choose one of one, two"):
         add_report(path, board, "three", root=root)
