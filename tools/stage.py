@@ -20,6 +20,7 @@ from slides import decks_table, write_decks
 from rrec_lib.core.plotting import DARK
 from rrec_lib.core.profiles import knobs_table
 from rrec_lib.data.faults import rules_table
+from rrec_lib.experiments.leaderboard import leaderboard_tables
 from rrec_lib.experiments.published import published_tables
 from rrec_lib.experiments.tables import DATA_SETS, asking_table, baselines_table, benchmarks_table, reference_tables
 from rrec_lib.experiments.verdict_page import verdict_fragments
@@ -103,6 +104,7 @@ def stage(source: Path, target: Path, profile: str = "cpu") -> None:
         "demo": demo_times(source),
     }
     pages |= {"published": published_tables(), "reference": reference_tables(source, generated)}
+    pages["leaderboard"] = leaderboard_tables(source)
     pages |= {f"when-{name}": text for name, text in verdict_fragments(source, generated).items()}
     pages |= {f"baselines-{name}": baselines_table(source, name) for name in DATA_SETS}
     for name, text in pages.items():

@@ -5,7 +5,7 @@ import os
 import sys
 from typing import Any, NoReturn
 
-from rrec_lib.cli import baselines, compare, demo, evaluate, inspect, plan, prepare, recommend, train
+from rrec_lib.cli import baselines, compare, demo, evaluate, inspect, leaderboard, plan, prepare, recommend, train
 from rrec_lib.core.console import TrainingError, forgive_terminals
 from rrec_lib.core.profiles import available_profiles, load_profile, parse_overrides
 
@@ -13,7 +13,7 @@ from rrec_lib.core.profiles import available_profiles, load_profile, parse_overr
 # interruption leaves something; PROFILED = False where no profile is read.
 COMMANDS = {
     "recommend": recommend, "prepare": prepare, "inspect": inspect, "train": train, "evaluate": evaluate,
-    "baselines": baselines, "compare": compare, "plan": plan, "demo": demo,
+    "baselines": baselines, "compare": compare, "leaderboard": leaderboard, "plan": plan, "demo": demo,
 }  # fmt: skip
 
 

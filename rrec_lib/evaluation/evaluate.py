@@ -65,7 +65,10 @@ def evaluate(
     _check_rows(rows, name)
 
     def score(part: Sequence[Example]) -> Tensor:
-        return _checked(recommender.scores(part), len(part), name)
+        scores = _checked(recommender.scores(part), len(part), name)
+        if train_counts is not None and scores.shape[1] != len(train_counts):
+            raise ValueError(f"{name}: {scores.shape[1]} scores a row for a catalogue of {len(train_counts)} items")
+        return scores
 
     checked = [check_blind(score, rows[:BLIND_ROWS], name), *findings]
     return evaluate_scores(
@@ -215,6 +218,8 @@ def _check_rows(rows: Sequence[Example], name: str) -> None:
 
 def _checked(scores: Tensor, rows: int, name: str) -> Tensor:
     """Scores in float32 or wider: in half precision many would tie."""
+    if not isinstance(scores, Tensor):
+        raise ValueError(f"{name}: expected ({rows}, N) scores as a tensor, got a {type(scores).__name__}")
     if scores.dim() != 2 or len(scores) != rows or not scores.shape[1] or scores.amax(1).isnan().any():
         raise ValueError(f"{name}: expected ({rows}, N) scores without NaN, got {tuple(scores.shape)}")
     return scores if scores.dtype == torch.float64 else scores.float()
