@@ -149,10 +149,11 @@ def tree(axes: Axes, parents: Sequence[int], labels: Sequence[str]) -> None:
         down[node] = np.mean(down[below[node]]) if below[node] else rows
         rows += not below[node]
     for node in nodes:
-        way = [int(parents[node]), node]
-        axes.plot(across[way], down[way], color="black", linewidth=1, linestyle="-", zorder=1)
+        start, end = across[int(parents[node])], across[node]
+        way = [down[int(parents[node])], down[node], down[node]]
+        axes.plot([start, start, end], way, color="black", linewidth=1, linestyle="-", zorder=1)
         size, color = (60, OKABE_ITO[1]) if len(below[node]) > 1 else (14, "black")
-        axes.scatter(across[node], down[node], size, color=color, zorder=2)
-        axes.annotate(labels[node], (across[node], down[node]), (0, 5), textcoords="offset points", ha="center")
+        axes.scatter(end, down[node], size, color=color, zorder=2)
+        axes.annotate(labels[node], (end, down[node]), (-6, 3), textcoords="offset points", ha="right")
     axes.set(xlim=(-0.2, across.max() + 0.4), ylim=(-0.5, rows - 0.2))
     axes.axis("off")
