@@ -130,3 +130,30 @@ def intervals(
         axes.errorbar([means[i]], [position], xerr=error, linestyle="none", **style)
     axes.set_yticks(positions, labels)
     axes.set_ylim(-0.6, len(labels) - 0.4)
+
+
+def tree(axes: Axes, parents: Sequence[int], labels: Sequence[str]) -> None:
+    """Draw a tree from left to right; where it goes on in several ways the mark is larger.
+
+    Args:
+        axes: to draw into; they lose their frame.
+        parents: of each node, numbered depth first from the root, 0, which is its own.
+        labels: of each node.
+    """
+    nodes, rows = range(len(parents)), 0
+    below = [[child for child in nodes[1:] if parents[child] == node] for node in nodes]
+    across, down = np.zeros(len(parents)), np.zeros(len(parents))
+    for node in nodes[1:]:
+        across[node] = across[parents[node]] + 1
+    for node in reversed(nodes):
+        down[node] = np.mean(down[below[node]]) if below[node] else rows
+        rows += not below[node]
+    for node in nodes:
+        start, end = across[int(parents[node])], across[node]
+        way = [down[int(parents[node])], down[node], down[node]]
+        axes.plot([start, start, end], way, color="black", linewidth=1, linestyle="-", zorder=1)
+        size, color = (60, OKABE_ITO[1]) if len(below[node]) > 1 else (14, "black")
+        axes.scatter(end, down[node], size, color=color, zorder=2)
+        axes.annotate(labels[node], (end, down[node]), (-6, 3), textcoords="offset points", ha="right")
+    axes.set(xlim=(-0.2, across.max() + 0.4), ylim=(-0.5, rows - 0.2))
+    axes.axis("off")

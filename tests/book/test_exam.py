@@ -8,14 +8,19 @@ import pandas as pd
 import pytest
 import torch
 
+from rrec_lib.baselines.generative.beam import beam_search
+from rrec_lib.baselines.generative.exact import catalogue_scores
+from rrec_lib.baselines.generative.preference import sdpo_loss
+from rrec_lib.baselines.generative.trie import build_trie
 from rrec_lib.book import official
+from rrec_lib.book.toy_writer import ToyWriter
 from rrec_lib.data.examples import next_item_examples, temporal_split
 from rrec_lib.evaluation.metrics import ndcg_at_k
 from rrec_lib.experiments import published
 from rrec_lib.recpo import advantages, losses
 
 PAGE = (Path(__file__).resolve().parents[2] / "book" / "instructor" / "exam.md").read_text(encoding="utf-8")
-NUMBERS = [f"0{n}" for n in range(1, 10)]
+NUMBERS = [f"{n:02}" for n in range(1, 11)]
 QUESTION = re.compile(
     r"^\*\*(E\d\d)\*\* \((\d\d), (\d) points\) (.+?)\n\n```\{dropdown\} Key\n(.+?)\n```$", re.MULTILINE | re.DOTALL
 )
@@ -137,10 +142,31 @@ def impossible() -> list[str]:
     return ["N@10 rises by 60"]
 
 
+def beam() -> list[str]:
+    """Tokens 1 to 7 are A to G, 0 is the prompt."""
+    chances = torch.full((8, 8), 1e-9, dtype=torch.float64)
+    chances[0, 1:4] = torch.tensor([0.5, 0.35, 0.15], dtype=torch.float64)
+    chances[1, 4:6], chances[2, 6:8] = torch.tensor([[0.45, 0.55], [0.9, 0.1]], dtype=torch.float64)
+    writer, trie = ToyWriter(chances.log()), build_trie([[1, 4], [1, 5], [2, 6], [2, 7], [3]])
+    exact = catalogue_scores(writer, trie, [[0]])[0]
+    best = [int(beam_search(writer, trie, [[0]], width).leaves[0, 0]) for width in (1, 2)]
+    assert best == trie.leaves[[1, 2]].tolist()
+    assert int(exact.argmax()) == 2
+    return numbers(exact[[1, 2]].exp(), 3)
+
+
+def preferred() -> list[str]:
+    near, far = (torch.tensor([x], dtype=torch.float32) for x in ([-0.1, 0.1], [100.0, 0.0]))
+    assert numbers(sdpo_loss(torch.zeros(1), far, 1.0), 0) == ["100"]
+    assert torch.tensor(100.0).exp().isinf()
+    return numbers(sdpo_loss(torch.tensor([0.2]), near, 1.0), 3)
+
+
 COMPUTED: dict[str, Callable[[], list[str]]] = {
     "E02": average_overlap, "E04": examples, "E05": split_sizes, "E07": cosines, "E10": policy_gradient, "E13": clipped,
     "E14": tied_rewards, "E15": both_advantages, "E16": loudness, "E22": half_widths, "E25": broadcast,
-    "E26": left_out, "E28": tallies, "E29": impossible,
+    "E26": left_out, "E28": tallies, "E29": impossible, "E31": beam,
+    "E32": preferred,
 }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from rrec_lib.experiments import reference
 
 ROOT = Path(__file__).resolve().parents[2]
 KIT = ROOT / "book" / "instructor"
-NUMBERS = [f"0{n}" for n in range(1, 10)]
+NUMBERS = [f"{n:02}" for n in range(1, 11)]
 SLACK = 2  # a part takes at least this many times what its notebooks took
 Row = dict[str, str]
 

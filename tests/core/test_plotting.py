@@ -59,3 +59,13 @@ def test_a_saved_figure_may_have_a_twin_in_the_dark(tmp_path):
         assert sorted(path.name for path in tmp_path.iterdir()) == names
     light, dark = (plotting.plt.imread(tmp_path / name)[0, 0, 0] for name in ("a.png", "a-dark.png"))
     assert (light, dark) == (1, pytest.approx(plotting.DARK_GROUND, abs=0.01))
+
+
+def test_a_tree_has_a_row_for_each_leaf_and_a_larger_mark_at_each_choice():
+    figure, axes = plotting.plt.subplots()
+    plotting.tree(axes, [0, 0, 1, 1, 0], ["", "a", "b", "c", "d"])  # root; a with b and c behind it; d
+    places = [tuple(dots.get_offsets()[0]) for dots in axes.collections]
+    assert places == [(0, 0.75), (1, 1.5), (2, 2), (2, 1), (1, 0)]
+    assert [dots.get_sizes()[0] for dots in axes.collections] == [60, 60, 14, 14, 14]
+    assert [text.get_text() for text in axes.texts] == ["", "a", "b", "c", "d"]
+    plotting.plt.close(figure)

@@ -38,7 +38,7 @@ VALUES = {"none": None, "blanks": (None, None), "half": [1.0, None, None, None],
 
 def test_every_notebook_and_the_board_are_here():
     found = [name.split(".")[0] for name in CHECKS]
-    assert set(found) == {"board", *(f"nb{number:02}" for number in range(1, 10))}
+    assert set(found) == {"board", *(f"nb{number:02}" for number in range(1, 11))}
     assert all(found.count(name) >= 2 for name in found)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from rrec_lib.exercises import quiz
 
-CHAPTERS = [f"{number:02}" for number in range(1, 10)]
+CHAPTERS = [f"{number:02}" for number in range(1, 11)]
 STARS = {1: "★☆☆", 2: "★★☆", 3: "★★★"}
 
 

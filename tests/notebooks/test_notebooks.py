@@ -32,7 +32,7 @@ def tagged(notebook: dict, tag: str) -> list[dict]:
 
 def test_the_notebooks_are_there_one_per_number():
     numbers = [name[:2] for name in exercise_cells.chapter_names()]
-    assert numbers == ["01", "02", "03", "04", "05", "06", "07", "08", "09"]
+    assert numbers == ["01", "02", "03", "04", "05", "06", "07", "08", "09", "10"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -179,6 +179,22 @@ RECORDED: dict[str, dict[str, Any]] = {
         "dial.p = 1.tallies.sum": [],
         "impossible_rows": {"Table 1": 15, "Table 2": 7},
     },
+    "10_six_ways": {
+        "exact": [0.1, 0.24, 0.3, 0.1, 0.16, 0.1],
+        "scores.divided by the length": [
+            math.log(share * 0.9**tokens) / tokens
+            for share, tokens in zip([0.1, 0.24, 0.3, 0.1, 0.16, 0.1], [3, 4, 2, 3, 3, 2], strict=True)
+        ],
+        "scores.forced tokens left out": [
+            math.log(x) for x in (0.09, 0.36 * 0.54, 0.27, 0.09, 0.36 * 0.36, 0.09)
+        ],
+        "pairs": {"possible": 15, "together": 6},
+        "one_step": [0.1, -1.22, 1.1, 0.1, -0.42, 0.1],
+        "turns.0": math.e / (math.e + 2 * math.e**0.5 + 3),
+        "mixed.4": (0.16 * 0.5) ** 0.5,
+        "injected.2": 0.06**0.5 / (0.2**0.5 + 0.06**0.5 + 0.3),
+        "trie.titles": 60,
+    },
 }
 
 
@@ -197,7 +213,7 @@ def test_what_notebook_07_says_of_the_warm_up_is_in_its_log():
 def look_up(figures: dict, path: str):
     """The figure at a dotted path."""
     for key in path.split("."):
-        figures = figures[key]
+        figures = figures[int(key)] if isinstance(figures, list) else figures[key]
     return figures
 
 

@@ -1,0 +1,35 @@
+"""The pencil's language model: probabilities, titles of the toy world, and how it is called."""
+
+import pytest
+import torch
+
+from rrec_lib.baselines.generative.exact import catalogue_scores
+from rrec_lib.baselines.generative.trie import build_trie
+from rrec_lib.book.toy import toy_world
+from rrec_lib.book.toy_writer import END, PIECES, PROMPTS, TITLES, ToyWriter, title_logprobs
+
+
+def test_its_pieces_spell_the_toy_worlds_titles_and_its_rows_are_probabilities():
+    assert tuple("".join(PIECES[token] for token in title) for title in TITLES) == toy_world().items
+    assert tuple(PIECES[token] for (token,) in PROMPTS) == toy_world().users
+    torch.testing.assert_close(ToyWriter().table.exp().sum(1), torch.ones(len(PIECES)).double())
+
+
+def test_its_titles_are_what_two_choices_say_and_it_counts_what_it_is_fed():
+    writer, trie = ToyWriter(), build_trie(TITLES, END)
+    for prompt, root in zip(PROMPTS, ([0.1, 0.5, 0.2, 0.1, 0.1], [0.1, 0.4, 0.3, 0.1, 0.1]), strict=False):
+        writer.passes = writer.fed = 0
+        exact = catalogue_scores(writer, trie, [prompt])[0]
+        assert (writer.passes, writer.fed) == (2, 2)
+        logits = (torch.tensor(part, dtype=torch.float64).log() for part in (root, [0.6, 0.4]))
+        torch.testing.assert_close(exact, title_logprobs(*logits))
+
+
+def test_embeddings_say_what_tokens_say_and_something_must_be_given():
+    writer, tokens = ToyWriter(), torch.tensor([3, 7])
+    by_token = writer(input_ids=tokens[None]).logits
+    torch.testing.assert_close(writer(inputs_embeds=writer.embed(tokens)[None]).logits, by_token)
+    torch.testing.assert_close(writer(input_ids=tokens[None], logits_to_keep=1).logits, by_token[:, 1:])
+    torch.testing.assert_close(writer(tokens[None], logits_to_keep=torch.tensor([0])).logits, by_token[:, :1])
+    with pytest.raises(ValueError, match="give input_ids or inputs_embeds"):
+        writer()
