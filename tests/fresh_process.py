@@ -26,9 +26,16 @@ SERVER.set_forkserver_preload(
 ROOT = Path(__file__).parents[1]
 
 
-def run_script(script: Path, *arguments: object, timeout: float = 600) -> CompletedProcess[str]:
-    """Run a script with one thread; its exit status is negative where a signal ended it, as with :mod:`subprocess`."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+def run_script(script: Path, *arguments: object, timeout: float = 600, **variables: str) -> CompletedProcess[str]:
+    """Run a script with one thread; its exit status is negative where a signal ended it, as with :mod:`subprocess`.
+
+    Args:
+        script: what ``python`` would be given.
+        arguments: of the script.
+        timeout: in seconds.
+        variables: of its environment, beside those of this process.
+    """
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **variables}
     return _run([str(script), *map(str, arguments)], os.getcwd(), environment, timeout)
 
 
@@ -104,9 +111,9 @@ class ForkedKernel:
 
     def launch(self, command: list[str], env: dict[str, str], cwd: str | None = None, **options: Any) -> "ForkedKernel":
         """Take the place of ``jupyter_client.launch_kernel``."""
-        environment = {**env, "JPY_PARENT_PID": str(os.getpid())}
+        parent = f"--IPKernelApp.parent_handle={os.getpid()}"  # it ends with its parent, as others do
         with open(self.pipe, "wb") as pipe:
-            pickle.dump((command, cwd or os.getcwd(), environment), pipe)
+            pickle.dump(([*command, parent], cwd or os.getcwd(), env), pipe)
         return self
 
     def poll(self) -> int | None:
