@@ -5,13 +5,11 @@ scenarios of ``pretend_run.py``, once for this file.
 """
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pretend_accelerator
 import pytest
+from fresh_process import run_script
 
 SCRIPT = Path(__file__).with_name("pretend_run.py")
 SLOW: tuple[str, ...] = ("evaluation", "warmup_step", "catalogue_step", "mistakes_in_training")
@@ -23,10 +21,7 @@ def run(*scenarios):
     """What the scenarios found, by name; an error in one of them fails the tests that ask for it."""
     if reason := pretend_accelerator.missing():
         pytest.skip(reason)
-    path = os.pathsep.join(map(str, (SCRIPT.parents[2], SCRIPT.parents[1], SCRIPT.parent)))  # this tree first
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-    command = [sys.executable, str(SCRIPT), *scenarios]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment, check=False)
+    done = run_script(SCRIPT, *scenarios)
     assert done.returncode == 0, done.stderr[-4000:]
     results = json.loads(done.stdout.splitlines()[-1])
 

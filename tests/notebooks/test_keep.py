@@ -1,7 +1,6 @@
 """Notebook 06 with ``keep``: a session that dies takes nothing along, and the same notebook goes on in the next."""
 
 import json
-import subprocess
 import sys
 import tempfile
 from dataclasses import replace
@@ -10,6 +9,7 @@ from pathlib import Path
 import execute
 import numpy as np
 import pytest
+from fresh_process import run_notebook
 
 from rrec_lib.core import paths, results
 from rrec_lib.core.profiles import load_profile
@@ -39,7 +39,7 @@ def session(keep: Path, dies: bool = False) -> tuple[str, str]:
         (folder / "in.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
         environment = execute.kernel_environment("smoke", folder / "results", name)
         command: list[str | Path] = [sys.executable, execute.RUNNER, "in.ipynb", "out.ipynb", "smoke", "report.json"]
-        subprocess.run(command, cwd=folder, env=environment, check=False)
+        run_notebook(command, cwd=folder, env=environment)
         executed = json.loads((folder / "out.ipynb").read_text(encoding="utf-8"))
         outputs = [output for cell in executed["cells"] for output in cell.get("outputs", [])]
         error = json.loads((folder / "report.json").read_text(encoding="utf-8"))["error"]

@@ -2,10 +2,13 @@
 
 import importlib.util
 import json
+import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
+from fresh_process import run_script
 from safetensors.torch import load_file
 
 from rrec_lib.training import recpo_trainer as trainer_module
@@ -35,11 +38,24 @@ def distance(moved, reference):
     return float((flat[0] - flat[1]).norm() / flat[1].norm())
 
 
-def steps_of_two(launch, folder, settings, **options):
+def launch_two(*command):
+    """What `accelerate launch` starts, without the launcher, which ``tests/core/test_processes.py`` tries."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+
+    def start(rank):
+        return run_script(*command, RANK=str(rank), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE="2", **shared)
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(start, range(2)))
+
+
+def steps_of_two(start, folder, settings):
     """Two processes with two micro-batches of a user each: weights' moves and log line, per setting and process."""
     layout = {"micro_batch_users": 1, "accumulation": 2}
-    done = launch(2, str(SCRIPT), json.dumps(layout), json.dumps(settings), str(folder), **options)
-    assert done.returncode == 0, done.stderr[-2000:]
+    for done in start(SCRIPT, json.dumps(layout), json.dumps(settings), str(folder)):
+        assert done.returncode == 0, done.stderr[-2000:]
 
     def read(index, process):
         path = folder / f"{index}-{process}.safetensors"
@@ -49,8 +65,8 @@ def steps_of_two(launch, folder, settings, **options):
 
 
 @pytest.fixture(scope="module")
-def two_processes(launch, tmp_path_factory):
-    return steps_of_two(launch, tmp_path_factory.mktemp("two"), SETTINGS)
+def two_processes(tmp_path_factory):
+    return steps_of_two(launch_two, tmp_path_factory.mktemp("two"), SETTINGS)
 
 
 def assert_same_step(read, index, whole, row):
@@ -89,7 +105,11 @@ def test_settings_matter(two_processes):
 def test_deepspeeds_zero_2_makes_the_same_update(launch, tmp_path):
     """DeepSpeed's own engine; on a CPU gloo carries its messages, for which it compiles a module once."""
     settings = [{}, {"training.item_softmax": "catalogue", "training.item_negatives": 8}]
-    read = steps_of_two(launch, tmp_path / "zero", settings, zero=2, timeout=900)
+
+    def start(script, *arguments):
+        return [launch(2, str(script), *arguments, zero=2, timeout=900)]
+
+    read = steps_of_two(start, tmp_path / "zero", settings)
     for index, setting in enumerate(settings):
         whole, row = distributed_step.one_step(setting, tmp_path, micro_batch_users=4, accumulation=1)
         assert_same_step(read, index, whole, row)
