@@ -21,6 +21,44 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("RREC_CACHE", os.path.join(tempfile.gettempdir(), f"rrec-tests-{os.getuid()}"))
 
 
+# Two processes take files in turns: where a long one came last, one of them would wait for the other's end.
+LONGEST = (
+    "notebooks/test_notebooks.py",
+    "training/test_resume.py",
+    "device/test_pretend_accelerator.py",
+    "benchmarks/test_benchmarks.py",
+    "training/test_callbacks.py",
+    "training/test_distributed.py",
+    "test_one_file.py",
+    "cli/test_main.py",
+    "data/amazon/test_malformed.py",
+    "core/test_processes.py",
+    "notebooks/test_keep.py",
+    "tools/test_render.py",
+    "data/csv/test_malformed.py",
+    "tools/test_grade.py",
+    "experiments/test_ablation_runs.py",
+    "training/test_half_precision.py",
+    "device/test_gpu.py",
+    "experiments/test_reference_run.py",
+    "experiments/test_trial.py",
+    "model/test_hub.py",
+)
+TESTS = Path(__file__).parent
+assert all((TESTS / name).is_file() for name in LONGEST)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Xdist hands files out as they come, not those with the most tests first."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first; ``pytest --durations=50`` says which they are."""
+    places = {TESTS / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
 def pytest_collection_finish() -> None:
     """What the imports left is garbage to nobody: looking through it again and again takes a tenth of a second each."""
     gc.freeze()

@@ -4,6 +4,7 @@ What the project has recorded is read where it lies. What was added lies in ``re
 below another folder, one file a run.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -59,6 +60,16 @@ class Line:
     def against(self) -> str:
         """The difference from the first line, in a sentence."""
         return "the first" if self.difference is None else self.difference.sentence
+
+    @property
+    def minus_first(self) -> str:
+        """The difference from the first line in figures; what is told apart from zero is not printed as zero."""
+        if self.difference is None:
+            return ""
+        i, shown = self.difference.interval, self.difference.verdict in ("better", "worse")
+        near = min(abs(i.low), abs(i.high))
+        digits = next(places for places in range(3, 20) if not shown or round(near, places))
+        return re.sub(r"-(?=0\.0+\b)", "", f"{i:.{digits}f}").replace("-", "−")
 
     @property
     def chosen(self) -> str:
@@ -145,17 +156,35 @@ def board_table(lines: Sequence[Line], place: str, board: Path) -> str:
     """Markdown: one set's lines, and what they rest on; or *not run yet*."""
     if not lines:
         return "Not run yet.\n"
-    heads = ("rank", "method", "runs", "NDCG@20", "95 %", "Hit@20", "against the first", "valid chose", "recorded")
-    rows = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for one in lines:
-        shown = [one.place, one.name, len(one.arm), f"{one.ndcg.mean:.3f}", f"{one.ndcg:.3f to}", f"{one.hit:.3f}"]
-        cells = [str(cell) for cell in (*shown, one.against, one.chosen, one.recorded)]
-        rows.append("| " + " | ".join(escape(cell, quote=False).replace("|", "\\|") for cell in cells) + " |")
+    heads = ("rank", "method", "runs", "NDCG@20 [95 %]", "Hit@20", "minus the first [95 %]")
+    ranking = [
+        (one.place, one.name, len(one.arm), f"{one.ndcg:.3f}", f"{one.hit:.3f}", one.minus_first) for one in lines
+    ]
+    origins = _rows(("method", "valid chose", "recorded"), [(one.name, one.chosen, one.recorded) for one in lines])
     files = [f"`results/{kind}/{place}/`" for kind in ("baselines", "reference")]
     if added := added_arms(place, board):
         files.append(f"{', '.join(added)}: `{board.name}/{place}/`")
     i = lines[0].ndcg
-    return "\n".join([*rows, "", f"{i.rows} rows of {i.users} users. {LEGEND}. Reports: {'; '.join(files)}.", ""])
+    return "\n".join(
+        [
+            *_rows(heads, ranking),
+            "",
+            f"{i.rows} rows of {i.users} users. {LEGEND}. Reports: {'; '.join(files)}.",
+            "",
+            "<details><summary>Where each line is from</summary>",
+            "",
+            *origins,
+            "",
+            "</details>",
+            "",
+        ]
+    )
+
+
+def _rows(heads: Sequence[str], lines: Sequence[Sequence[Any]]) -> list[str]:
+    """A table; names and parameters are whoever's, so nothing in them is markup."""
+    cells = [[escape(str(cell), quote=False).replace("|", "\\|") for cell in line] for line in lines]
+    return [f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *cells)]
 
 
 def _mean(arm: Arm, metric: str) -> float:

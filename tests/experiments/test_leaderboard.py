@@ -9,10 +9,18 @@ import pytest
 
 from rrec_lib.core.paths import NoRoomError
 from rrec_lib.evaluation.checks import Finding
-from rrec_lib.evaluation.compare import compare
+from rrec_lib.evaluation.compare import Comparison, compare
+from rrec_lib.evaluation.intervals import Interval
 from rrec_lib.evaluation.reports import Report, load_reports, save_reports
 from rrec_lib.experiments import leaderboard_add
-from rrec_lib.experiments.leaderboard import NOT_APART, board_lines, board_table, leaderboard_lines, leaderboard_tables
+from rrec_lib.experiments.leaderboard import (
+    NOT_APART,
+    Line,
+    board_lines,
+    board_table,
+    leaderboard_lines,
+    leaderboard_tables,
+)
 from rrec_lib.experiments.leaderboard_add import add_report
 from rrec_lib.experiments.reference import ARMS, WITH
 from rrec_lib.experiments.tables import DATA_SETS
@@ -78,7 +86,23 @@ def test_a_line_that_cannot_be_told_from_the_first_is_marked():
     lines = leaderboard_lines({"one": [made("one", GOOD)], "two": [made("two", [*near[:18], 0, 2])]}, 500)
     assert [(line.name, line.apart) for line in lines] == [("one", True), ("two", False)]
     assert lines[1].place == f"2 {NOT_APART}"
+    assert lines[0].minus_first == ""
+    assert lines[1].minus_first.endswith(" 0.000]")
     assert "no difference can be shown" in lines[1].against
+
+
+@pytest.mark.parametrize(
+    ("bounds", "shown"),
+    [
+        ((-0.0123, -0.02, -0.004), "−0.012 [−0.020, −0.004]"),
+        ((-0.0123, -0.02, -0.00004), "−0.01230 [−0.02000, −0.00004]"),
+        ((-0.0123, -0.02, 0.00004), "−0.012 [−0.020, 0.000]"),
+        ((-0.0001, -0.02, 0.02), "0.000 [−0.020, 0.020]"),
+    ],
+)
+def test_what_is_told_apart_from_zero_is_not_printed_as_zero(bounds, shown):
+    found = Comparison("ndcg@20", ("a", "b"), Interval(*bounds, 0.95, 10, 20), None, None, (1, 1))
+    assert Line(2, "a", [], found.interval, 0.0, found).minus_first == shown
 
 
 def test_equal_means_share_a_rank_and_the_next_is_counted_on():
@@ -101,8 +125,9 @@ def test_a_report_enters_alone_with_where_it_is_from(root, board, tmp_path):
     assert [line.name for line in board_lines(PLACE, board, root)][1] == "mine"
     assert board_lines(PLACE, board, root)[1].chosen == "k 3"
     table = board_table(board_lines(PLACE, board, root), PLACE, board)
-    (row,) = [line for line in table.splitlines() if "| mine |" in line]
-    assert row.endswith(f"| k 3 | {before.run['commit'] or 'no commit'}, {before.run['time'][:10]} |")
+    row, origin = [line for line in table.splitlines() if "| mine |" in line]
+    assert row.startswith("| 2 | mine | 1 | 0.")
+    assert origin.endswith(f"| k 3 | {before.run['commit'] or 'no commit'}, {before.run['time'][:10]} |")
     assert f"mine: `leaderboard/{PLACE}/`" in table
 
 
