@@ -18,7 +18,7 @@ Where paper, public code and this differ:
 - The public encoder is trained in full, by a softmax over the batch's next items at a temperature of 0.1, where two
   users of one item are each other's negatives. Here it is the softmax of R²ec's warm-up, at its temperature: over the
   batch's items, once each, and drawn ones, corrected for how often they are met, without what the user has seen.
-- There profiles have up to 512 tokens, and one that isn't ended earns nothing. Here they have as many as R²ec's
+- There profiles have up to 512 tokens, and one that fills them earns nothing. Here they have as many as R²ec's
   reasonings, and one that is cut off is read, rewarded and learned as it is.
 - The public code rewards by MRR or NDCG over the whole catalogue, less what was seen; here it is NDCG, and ties share
   their ranks. Rewards are divided by their spread: of a step's profiles there, of a round's here.
