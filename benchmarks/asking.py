@@ -69,7 +69,8 @@ def generate(recommender: GenerativeRecommender, rows: Sequence[Example]) -> Non
 
     with policy.inference():
         ids = torch.tensor([list(prompt)])
-        language_model(policy.model).generate(
+        model: Any = language_model(policy.model)
+        model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             generation_config=config,

@@ -73,7 +73,7 @@ def _script(words: list[str], folder: str, environment: dict[str, str], texts: l
     if kernel:
         from jupyter_client.provisioning import local_provisioner
 
-        local_provisioner.launch_kernel = ForkedKernel().launch
+        local_provisioner.launch_kernel = ForkedKernel().launch  # type: ignore[assignment]
     sys.argv, sys.path[:0] = words, [str(Path(words[0]).parent)]
     runpy.run_path(words[0], run_name="__main__")
 
