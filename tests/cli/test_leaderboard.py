@@ -53,7 +53,7 @@ def recorded(desk, smoke_dataset):
 
     test = list(smoke_dataset["test"])
     reports = [evaluate(one, test, name, 200) for name, one in list(fitted_baselines(smoke_dataset).items())[:2]]
-    path = Path(str(paths.REPOSITORY)) / "results" / "baselines" / PLACE / "reports.json"
+    path = desk.parent / "project" / "results" / "baselines" / PLACE / "reports.json"
     save_reports(path, reports, "smoke", data_hash(smoke_dataset), 0)
     return path
 
@@ -87,7 +87,7 @@ def test_the_pages_example_runs_as_printed(desk, recorded, capsys):
 @pytest.mark.slow
 def test_the_pages_example_runs_on_the_recorded_set(desk, capsys):
     for kind in ("baselines", "reference"):
-        (Path(str(paths.REPOSITORY)) / "results" / kind).symlink_to(ROOT / "results" / kind)
+        (desk.parent / "project" / "results" / kind).symlink_to(ROOT / "results" / kind)
     report = run_the_page(desk, capsys)
     assert report.metric("ndcg@20").mean() > load_reports(desk / "followers.json")[1].metric("ndcg@20").mean()
 
@@ -156,7 +156,7 @@ def test_a_class_of_ones_own_gets_a_line_and_its_runs_are_one(desk, recorded, ca
     out = capsys.readouterr().out
     assert f"{PLACE}: rank " in out
     assert re.search(r"drawn, NDCG@20 0\.\d{3} \[0\.\d{3}, 0\.\d{3}\]; .*, 2 against 1 seeds|2 seeds", out)
-    board = Path(str(paths.REPOSITORY)) / "results" / "leaderboard"
+    board = desk.parent / "project" / "results" / "leaderboard"
     assert sorted(path.name for path in (board / PLACE).iterdir()) == ["drawn-0.json", "drawn-1.json"]
     assert "is on the board" in error(capsys, "leaderboard", "add", "1.json", "--name", "drawn")
     assert main(["leaderboard", "add", "1.json", "--name", "drawn", "--as", "drawn again"]) == 0
