@@ -110,7 +110,7 @@ def test_rebel_makes_the_better_rewarded_profile_likelier(splits, tmp_path):
     run_in(tmp_path / "run", trainer, None, {"run": "test"})
     assert -trainer.valid_score() < 2
     seen.clear()
-    trainer.loss_of(trainer.model, answers, [[row] for row in range(4)])
+    trainer.loss_of(policy.model, answers, [[row] for row in range(4)])
     gained = seen[0][:, 0] - seen[0][:, 1]
     assert gained[1::2].mean() > gained[::2].mean()
 
