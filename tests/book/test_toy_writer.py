@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from rrec_lib.baselines.generative.beam import beam_search
 from rrec_lib.baselines.generative.exact import catalogue_scores
 from rrec_lib.baselines.generative.trie import build_trie
+from rrec_lib.baselines.generative.walk import Rule
 from rrec_lib.book.toy import toy_world
 from rrec_lib.book.toy_writer import END, PIECES, PROMPTS, TITLES, ToyWriter, title_logprobs
 
@@ -33,3 +35,12 @@ def test_embeddings_say_what_tokens_say_and_something_must_be_given():
     torch.testing.assert_close(writer(tokens[None], logits_to_keep=torch.tensor([0])).logits, by_token[:, :1])
     with pytest.raises(ValueError, match="give input_ids or inputs_embeds"):
         writer()
+
+
+def test_one_beam_misses_the_likeliest_title_where_every_token_is_a_step_and_finds_it_from_choice_to_choice():
+    trie = build_trie(TITLES, END)
+    robot_noir, heist = trie.leaves[[1, 2]].tolist()
+    for rule, first in ((Rule(constrained=False), robot_noir), (Rule(), heist)):
+        assert catalogue_scores(ToyWriter(), trie, PROMPTS[1:2], rule)[0].argmax() == 2
+        found = [beam_search(ToyWriter(), trie, PROMPTS[1:2], width, rule).leaves[0].tolist() for width in (1, 2)]
+        assert found == [[first], [heist, robot_noir]]
