@@ -119,11 +119,13 @@ def survey(browser, site):
             .map(m => m.textContent),
     })"""
     seen = {}
+    page = browser.new_page(viewport=DESKTOP)  # one for all: MathJax is fetched and compiled once
+    page.set_default_timeout(PATIENCE)
+    problems, asked = watch(page, site), set[str]()
+    page.on("request", lambda request: asked.add(unquote(urlparse(request.url).path).lstrip("/")))
     for path in [*SPECIAL, *PAGES]:
-        page = browser.new_page(viewport=DESKTOP)
-        page.set_default_timeout(PATIENCE)
-        problems, asked = watch(page, site), set[str]()
-        page.on("request", lambda request, asked=asked: asked.add(unquote(urlparse(request.url).path).lstrip("/")))
+        problems.clear()
+        asked.clear()
         page.goto(site + path, wait_until="load")
         page.wait_for_selector("h1", state="attached")  # index.html leads on
         if path in MATHS:
@@ -131,8 +133,8 @@ def survey(browser, site):
                 "() => [...document.querySelectorAll('.math')].every(m => m.querySelector('mjx-container'))"
             )
         page.evaluate(LOAD_SHOWN)
-        seen[path] = {**page.evaluate(look), "problems": problems, "asked": asked}
-        page.close()
+        seen[path] = {**page.evaluate(look), "problems": problems.copy(), "asked": asked.copy()}
+    page.close()
     return seen
 
 
@@ -328,8 +330,9 @@ def test_colab_links_name_files_that_exist(survey):
 @pytest.mark.parametrize("scripts", [True, False])
 def test_former_addresses_of_notebooks_lead_to_the_new_ones(visit, scripts):
     require(NOTEBOOKS)
+    page = visit("search.html", java_script_enabled=scripts)
     for old, new in MOVED.items():
-        page = visit(f"notebooks/{old}.html#main-content", java_script_enabled=scripts)
+        page.goto(f"{page.site}notebooks/{old}.html#main-content", wait_until="commit")
         page.wait_for_url(f"**/notebooks/{new}.html" + ("#main-content" if scripts else "*"))
         assert page.locator("article h1").first.inner_text().startswith(new[:2])
 
