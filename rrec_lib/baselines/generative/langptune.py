@@ -23,7 +23,8 @@ Where paper, public code and this differ:
 - The public code rewards by MRR or NDCG over the whole catalogue, less what was seen; here it is NDCG, and ties share
   their ranks. Rewards are divided by their spread: of a step's profiles there, of a round's here.
 - There two profiles are written anew for each step of the writer, and one for each user before the encoder's turn. Here
-  a round's two serve both turns: the writer is the same until its own. Whether they helped is for valid to say.
+  a round's two serve both turns, for the writer is the same until its own; and they are of a sample of the training
+  rows, as many as a third of a round's time is enough for.
 - There profiles are sampled from all tokens, here among the likeliest, as R²ec's reasonings are. Its evaluation samples
   them too, at temperature 1; ours are greedy.
 """
@@ -54,7 +55,7 @@ from rrec_lib.baselines.generative.title_runs import (
 from rrec_lib.baselines.generative.title_trainer import Answers
 from rrec_lib.baselines.generative.titles import Written
 from rrec_lib.baselines.registry import Splits
-from rrec_lib.core.console import progress
+from rrec_lib.core.console import progress, say
 from rrec_lib.data.examples import Example, Item
 from rrec_lib.evaluation.scoring import score_items
 from rrec_lib.model.lora import language_model
@@ -64,6 +65,8 @@ from rrec_lib.recpo.rollouts import sample_groups
 
 PROFILE_INSTRUCTION = "Describe this person's taste in {kind}s, in one or two sentences."
 PAIR = 2  # profiles that are compared
+PART = 64  # rows that are written for and kept at a time
+WRITING = 1 / 3  # the most of a round's time that is written in
 
 
 def write_profiles(
@@ -145,6 +148,34 @@ def sampled_profiles(
     return [[Written(*one) for one in several] for several in written], spent
 
 
+def round_profiles(
+    writer: Policy, splits: Splits, rows: Sequence[Example], judging: Sequence[Example], seed: int, seconds: float
+) -> tuple[list[Example], list[list[Written]], list[list[Written]], float]:
+    """Two profiles of each row that judges, and of as many others as there is time for.
+
+    They are written part by part, each an even sample of the rows, and a run that was killed goes on with the next.
+
+    Args:
+        writer, splits, seed: as in :func:`sampled_profiles`.
+        rows: of training.
+        judging: of valid.
+        seconds: of the processor, after which no part is begun; one always is.
+
+    Returns:
+        The rows of training that were written for, their profiles, those of valid, and the CPU seconds.
+    """
+    judged, spent = sampled_profiles(writer, splits, judging, seed)
+    chosen, profiles = list[Example](), list[list[Written]]()
+    count = -(-len(rows) // PART)
+    for part in (rows[start::count] for start in range(count)):
+        if profiles and spent >= seconds:
+            say(f"profiles of {len(chosen)} of {len(rows)} rows took {spent:.0f} s, a round's share for writing")
+            break
+        written, more = sampled_profiles(writer, splits, part, seed)
+        chosen, profiles, spent = [*chosen, *part], [*profiles, *written], spent + more
+    return chosen, profiles, judged, spent
+
+
 def train_encoder(
     encoder: Policy, splits: Splits, name: str, seed: int, hours: float, train: Answers, valid: Answers
 ) -> None:
@@ -189,25 +220,27 @@ def fit(splits: Splits, seed: int, eta: float = 1.0, rounds: int = 3) -> LangPTu
         eta: how far rewards move the writer.
         rounds: of turns.
     """
-    means, judging = means_of(splits), valid_rows(splits)
+    means, judging = means_of(splits), valid_rows(splits)[::3]  # fewer than for titles: they are written for
     profile, hours = means.profile, means.hours / rounds
     writer, encoder = load_policy(profile.model, seed), load_policy(profile.model, seed)
     for number in range(rounds):
-        rows = round_rows(splits, seed, number)
-        written, spent = sampled_profiles(writer, splits, [*rows, *judging], seed * rounds + number)
-        read = [[one.text for one in pair] for pair in written]
-        train, valid = Answers(rows, read[: len(rows)]), Answers(judging, read[len(rows) :])
-        share = hours_left(hours, spent, f"writing {PAIR * len(read)} profiles") / 2
+        draw, seconds = seed * rounds + number, hours * 3600 * WRITING
+        drawn = round_rows(splits, seed, number)
+        rows, written, judged, spent = round_profiles(writer, splits, drawn, judging, draw, seconds)
+        share = hours_left(hours, spent, f"writing {PAIR * (len(rows) + len(judging))} profiles") / 2
+        read = [[[one.text for one in pair] for pair in part] for part in (written, judged)]
+        train, valid = Answers(rows, read[0]), Answers(judging, read[1])
         train_encoder(encoder, splits, f"langptune-{number}-encoder", seed, share, train, valid)
         rewards, more = rewarded(encoder, splits, train, valid)
-        end = writer.tokenizer.eos_token
-        texts = [[f"{text}{end if ended else ''}" for text, ended in pair] for pair in written]
-        learned, judged = whitened(*rewards)
+        end, (learned, worth) = writer.tokenizer.eos_token, whitened(*rewards)
+        texts = [
+            [[f"{text}{end if ended else ''}" for text, ended in pair] for pair in part] for part in (written, judged)
+        ]
         train_titles(
             writer, splits, f"langptune-{number}-writer", seed,
             hours_left(hours - share, spent + more, "writing and rewarding profiles"),
-            Answers(rows, texts[: len(rows)], learned, PROFILE_INSTRUCTION),
-            Answers(judging, texts[len(rows) :], judged, PROFILE_INSTRUCTION),
+            Answers(rows, texts[0], learned, PROFILE_INSTRUCTION),
+            Answers(judging, texts[1], worth, PROFILE_INSTRUCTION),
             partial(regression, eta=eta), eta=eta,
         )  # fmt: skip
     return LangPTune(writer, encoder, splits.items, profile.rollouts.max_new_tokens, profile.evaluation.batch_size)

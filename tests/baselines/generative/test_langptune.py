@@ -19,7 +19,7 @@ from rrec_lib.baselines.generative.langptune import (
 )
 from rrec_lib.baselines.generative.profile_encoder import EncoderTrainer, profile_ids, profile_rewards
 from rrec_lib.baselines.generative.title_trainer import Answers, TitleTrainer
-from rrec_lib.baselines.generative.titles import write
+from rrec_lib.baselines.generative.titles import Written, write
 from rrec_lib.baselines.registry import Means, Splits
 from rrec_lib.core.profiles import override
 from rrec_lib.model.policy import Policy, load_policy, weights_hash
@@ -212,6 +212,28 @@ def test_a_run_that_was_broken_off_in_either_turn_ends_as_if_nothing_had_happene
     assert run("broken") == whole
 
 
+def test_profiles_are_written_part_by_part_until_their_time_is_spent(splits, monkeypatch):
+    writer, asked = load_policy(splits.means.profile.model), []
+
+    def sampled(policy, splits, examples, seed):
+        asked.append([row["target"] for row in examples])
+        return [[Written(str(row["target"]), True)] * 2 for row in examples], 1.0
+
+    monkeypatch.setattr(langptune, "sampled_profiles", sampled)
+    monkeypatch.setattr(langptune, "PART", 3)
+    rows, judging = splits.train[:8], splits.valid
+    for seconds, parts in ((0.5, 1), (2.5, 2), (9.0, 3)):
+        asked.clear()
+        chosen, profiles, judged, spent = langptune.round_profiles(writer, splits, rows, judging, 0, seconds)
+        assert (
+            asked
+            == [[row["target"] for row in part] for part in (judging, rows[::3], rows[1::3], rows[2::3])][: 1 + parts]
+        )
+        assert [pair[0].text for pair in profiles] == [str(row["target"]) for row in chosen]
+        assert (len(judged), spent) == (len(judging), 1.0 + parts)
+    assert sorted(row["target"] for row in chosen) == sorted(row["target"] for row in rows)
+
+
 def test_what_was_written_is_read_back_and_a_budget_below_it_is_refused(splits, monkeypatch):
     policy = load_policy(splits.means.profile.model)
     first = sampled_profiles(policy, splits, splits.valid, 0)
@@ -219,5 +241,6 @@ def test_what_was_written_is_read_back_and_a_budget_below_it_is_refused(splits, 
     assert sampled_profiles(policy, splits, splits.valid, 0) == first
     assert first[1] > 0
     monkeypatch.undo()
-    with pytest.raises(ValueError, match=r"writing 22 profiles took .* give more hours or fewer rounds"):
+    monkeypatch.setattr(langptune, "PART", 4)
+    with pytest.raises(ValueError, match=r"writing 10 profiles took .* give more hours or fewer rounds"):
         langptune.fit(replace(splits, means=replace(splits.means, hours=1e-9)), 0)
