@@ -7,17 +7,16 @@ from typing import Any, cast
 import pytest
 import torch
 
-from rrec_lib.baselines.generative import langptune, profile_encoder
-from rrec_lib.baselines.generative.langptune import (
+from rrec_lib.baselines.generative import langptune, profile_encoder, profile_writer
+from rrec_lib.baselines.generative.langptune import LangPTune, regression, whitened
+from rrec_lib.baselines.generative.profile_encoder import EncoderTrainer, profile_ids, profile_rewards
+from rrec_lib.baselines.generative.profile_writer import (
     PROFILE_INSTRUCTION,
-    LangPTune,
     profile_prompts,
-    regression,
+    round_profiles,
     sampled_profiles,
-    whitened,
     write_profiles,
 )
-from rrec_lib.baselines.generative.profile_encoder import EncoderTrainer, profile_ids, profile_rewards
 from rrec_lib.baselines.generative.title_trainer import Answers, TitleTrainer
 from rrec_lib.baselines.generative.titles import Written, write
 from rrec_lib.baselines.registry import Means, Splits
@@ -219,12 +218,12 @@ def test_profiles_are_written_part_by_part_until_their_time_is_spent(splits, mon
         asked.append([row["target"] for row in examples])
         return [[Written(str(row["target"]), True)] * 2 for row in examples], 1.0
 
-    monkeypatch.setattr(langptune, "sampled_profiles", sampled)
-    monkeypatch.setattr(langptune, "PART", 3)
+    monkeypatch.setattr(profile_writer, "sampled_profiles", sampled)
+    monkeypatch.setattr(profile_writer, "PART", 3)
     rows, judging = splits.train[:8], splits.valid
     for seconds, parts in ((0.5, 1), (2.5, 2), (9.0, 3)):
         asked.clear()
-        chosen, profiles, judged, spent = langptune.round_profiles(writer, splits, rows, judging, 0, seconds)
+        chosen, profiles, judged, spent = round_profiles(writer, splits, rows, judging, 0, seconds)
         assert (
             asked
             == [[row["target"] for row in part] for part in (judging, rows[::3], rows[1::3], rows[2::3])][: 1 + parts]
@@ -237,10 +236,10 @@ def test_profiles_are_written_part_by_part_until_their_time_is_spent(splits, mon
 def test_what_was_written_is_read_back_and_a_budget_below_it_is_refused(splits, monkeypatch):
     policy = load_policy(splits.means.profile.model)
     first = sampled_profiles(policy, splits, splits.valid, 0)
-    monkeypatch.setattr(langptune, "write_profiles", partial(pytest.fail, "written again"))
+    monkeypatch.setattr(profile_writer, "write_profiles", partial(pytest.fail, "written again"))
     assert sampled_profiles(policy, splits, splits.valid, 0) == first
     assert first[1] > 0
     monkeypatch.undo()
-    monkeypatch.setattr(langptune, "PART", 4)
+    monkeypatch.setattr(profile_writer, "PART", 4)
     with pytest.raises(ValueError, match=r"writing 10 profiles took .* give more hours or fewer rounds"):
         langptune.fit(replace(splits, means=replace(splits.means, hours=1e-9)), 0)
