@@ -23,7 +23,8 @@ Where paper, public code and this differ:
 - The public code rewards by MRR or NDCG over the whole catalogue, less what was seen; here it is NDCG, and ties share
   their ranks. Rewards are divided by their spread: of a step's profiles there, of a round's here.
 - There two profiles are written anew for each step of the writer, and one for each user before the encoder's turn. Here
-  a round's two serve both turns: the writer is the same until its own. Whether they helped is for valid to say.
+  a round's two serve both turns, for the writer is the same until its own; and they are of a sample of the training
+  rows, as many as a third of a round's time is enough for.
 - There profiles are sampled from all tokens, here among the likeliest, as R²ec's reasonings are. Its evaluation samples
   them too, at temperature 1; ours are greedy.
 """
@@ -42,6 +43,13 @@ from rrec_lib.baselines.generative.profile_encoder import (
     profile_rewards,
     profile_states,
 )
+from rrec_lib.baselines.generative.profile_writer import (
+    PAIR,
+    PROFILE_INSTRUCTION,
+    profile_prompts,
+    round_profiles,
+    write_profiles,
+)
 from rrec_lib.baselines.generative.title_runs import (
     hours_left,
     made_once,
@@ -52,56 +60,12 @@ from rrec_lib.baselines.generative.title_runs import (
     valid_rows,
 )
 from rrec_lib.baselines.generative.title_trainer import Answers
-from rrec_lib.baselines.generative.titles import Written
 from rrec_lib.baselines.registry import Splits
-from rrec_lib.core.console import progress
 from rrec_lib.data.examples import Example, Item
 from rrec_lib.evaluation.scoring import score_items
-from rrec_lib.model.lora import language_model
 from rrec_lib.model.policy import Policy, load_policy
-from rrec_lib.model.prompts import encode_users
-from rrec_lib.recpo.rollouts import sample_groups
 
-PROFILE_INSTRUCTION = "Describe this person's taste in {kind}s, in one or two sentences."
-PAIR = 2  # profiles that are compared
-
-
-def write_profiles(
-    policy: Policy, prompts: Sequence[Sequence[int]], max_tokens: int, batch_size: int,
-    count: int = 1, temperature: float = 0.0, top_k: int = 0, seed: int = 0,
-) -> list[list[Written]]:  # fmt: skip
-    """Profiles behind each prompt, which is computed once for all of its own.
-
-    Args:
-        policy: the writer.
-        prompts: E lists of token ids.
-        max_tokens: of a profile.
-        batch_size: profiles at once.
-        count: of each prompt.
-        temperature: 0 is greedy.
-        top_k: sample among the k likeliest tokens; 0 among all.
-        seed: of sampling, apart from the global random stream.
-    """
-    order, size = sorted(range(len(prompts)), key=lambda row: len(prompts[row])), -(-batch_size // count)
-    profiles: list[list[Written]] = [[]] * len(prompts)
-    with policy.inference(), torch.random.fork_rng():
-        torch.manual_seed(seed)
-        for rows in progress([order[i : i + size] for i in range(0, len(order), size)], "writing profiles"):
-            chosen = [prompts[row] for row in rows]
-            model = language_model(policy.model)
-            found = sample_groups(model, policy.tokenizer, chosen, count, max_tokens, temperature, top_k)
-            written = [
-                Written(text.rstrip("\ufffd"), one.sampled < max_tokens)
-                for text, one in zip(found.texts(policy.tokenizer), found.closed, strict=True)
-            ]
-            for place, row in enumerate(rows):
-                profiles[row] = written[place * count : (place + 1) * count]
-    return profiles
-
-
-def profile_prompts(policy: Policy, examples: Sequence[Example], items: Sequence[Item]) -> list[list[int]]:
-    """Token ids of each example's prompt, which ends where the profile begins."""
-    return encode_users(policy.tokenizer, examples, items, instruction=PROFILE_INSTRUCTION)
+WRITING = 1 / 3  # of a round's time, after which no more profiles are begun
 
 
 class LangPTune:
@@ -130,19 +94,6 @@ class LangPTune:
     def scores(self, examples: Sequence[Example]) -> Tensor:
         """(E, N) cosines; items of one text have the same."""
         return score_items(profile_states(self.encoder, self.profiles(examples), self.items), self.states)
-
-
-def sampled_profiles(
-    writer: Policy, splits: Splits, examples: Sequence[Example], seed: int
-) -> tuple[list[list[Written]], float]:
-    """Two profiles of each example, sampled as R²ec's reasonings are, and the CPU seconds that they took."""
-    profile, prompts = means_of(splits).profile, profile_prompts(writer, examples, splits.items)
-    rollouts, size = profile.rollouts, profile.evaluation.batch_size
-    how = rollouts.max_new_tokens, size, PAIR, 1.0, rollouts.top_k, seed
-    written, spent = made_once(
-        splits, "profiles", f"{writer.fingerprint} {prompts} {how}", lambda: write_profiles(writer, prompts, *how)
-    )
-    return [[Written(*one) for one in several] for several in written], spent
 
 
 def train_encoder(
@@ -189,25 +140,27 @@ def fit(splits: Splits, seed: int, eta: float = 1.0, rounds: int = 3) -> LangPTu
         eta: how far rewards move the writer.
         rounds: of turns.
     """
-    means, judging = means_of(splits), valid_rows(splits)
+    means, judging = means_of(splits), valid_rows(splits)[::3]  # fewer than for titles: they are written for
     profile, hours = means.profile, means.hours / rounds
     writer, encoder = load_policy(profile.model, seed), load_policy(profile.model, seed)
     for number in range(rounds):
-        rows = round_rows(splits, seed, number)
-        written, spent = sampled_profiles(writer, splits, [*rows, *judging], seed * rounds + number)
-        read = [[one.text for one in pair] for pair in written]
-        train, valid = Answers(rows, read[: len(rows)]), Answers(judging, read[len(rows) :])
-        share = hours_left(hours, spent, f"writing {PAIR * len(read)} profiles") / 2
+        draw, seconds = seed * rounds + number, hours * 3600 * WRITING
+        drawn = round_rows(splits, seed, number)
+        rows, written, judged, spent = round_profiles(writer, splits, drawn, judging, draw, seconds)
+        share = hours_left(hours, spent, f"writing {PAIR * (len(rows) + len(judging))} profiles") / 2
+        read = [[[one.text for one in pair] for pair in part] for part in (written, judged)]
+        train, valid = Answers(rows, read[0]), Answers(judging, read[1])
         train_encoder(encoder, splits, f"langptune-{number}-encoder", seed, share, train, valid)
         rewards, more = rewarded(encoder, splits, train, valid)
-        end = writer.tokenizer.eos_token
-        texts = [[f"{text}{end if ended else ''}" for text, ended in pair] for pair in written]
-        learned, judged = whitened(*rewards)
+        end, (learned, worth) = writer.tokenizer.eos_token, whitened(*rewards)
+        texts = [
+            [[f"{text}{end if ended else ''}" for text, ended in pair] for pair in part] for part in (written, judged)
+        ]
         train_titles(
             writer, splits, f"langptune-{number}-writer", seed,
             hours_left(hours - share, spent + more, "writing and rewarding profiles"),
-            Answers(rows, texts[: len(rows)], learned, PROFILE_INSTRUCTION),
-            Answers(judging, texts[len(rows) :], judged, PROFILE_INSTRUCTION),
+            Answers(rows, texts[0], learned, PROFILE_INSTRUCTION),
+            Answers(judging, texts[1], worth, PROFILE_INSTRUCTION),
             partial(regression, eta=eta), eta=eta,
         )  # fmt: skip
     return LangPTune(writer, encoder, splits.items, profile.rollouts.max_new_tokens, profile.evaluation.batch_size)

@@ -7,19 +7,18 @@ from typing import Any, cast
 import pytest
 import torch
 
-from rrec_lib.baselines.generative import langptune, profile_encoder
-from rrec_lib.baselines.generative.langptune import (
+from rrec_lib.baselines.generative import langptune, profile_encoder, profile_writer
+from rrec_lib.baselines.generative.langptune import LangPTune, regression, whitened
+from rrec_lib.baselines.generative.profile_encoder import EncoderTrainer, profile_ids, profile_rewards
+from rrec_lib.baselines.generative.profile_writer import (
     PROFILE_INSTRUCTION,
-    LangPTune,
     profile_prompts,
-    regression,
+    round_profiles,
     sampled_profiles,
-    whitened,
     write_profiles,
 )
-from rrec_lib.baselines.generative.profile_encoder import EncoderTrainer, profile_ids, profile_rewards
 from rrec_lib.baselines.generative.title_trainer import Answers, TitleTrainer
-from rrec_lib.baselines.generative.titles import write
+from rrec_lib.baselines.generative.titles import Written, write
 from rrec_lib.baselines.registry import Means, Splits
 from rrec_lib.core.profiles import override
 from rrec_lib.model.policy import Policy, load_policy, weights_hash
@@ -154,7 +153,12 @@ def test_equal_items_and_equal_profiles_tie_and_targets_are_not_looked_at(splits
 @pytest.fixture
 def by_steps(monkeypatch):
     """A step takes a second, and writing no time, so that budgets end runs at fixed steps."""
+
+    def write_fast(policy, prompts, *how):
+        return [[Written(f"Likes {sum(prompt) % number}.", number == 7) for number in (7, 9)] for prompt in prompts]
+
     now = iter(range(10**6))
+    monkeypatch.setattr(profile_writer, "write_profiles", write_fast)
     monkeypatch.setattr(callbacks, "_clock", lambda: next(now) / 2)
     monkeypatch.setattr(langptune, "hours_left", lambda hours, *_: hours)
 
@@ -203,7 +207,7 @@ def test_a_run_that_was_broken_off_in_either_turn_ends_as_if_nothing_had_happene
                 patch.setattr(dies, "compute_loss", dying)
             means = replace(splits.means, folder=splits.means.folder / folder, hours=8 / 3600)
             model = langptune.fit(replace(splits, means=means), 0, rounds=1)
-        return trained(model.writer), trained(model.encoder), model.profiles(splits.valid)
+        return trained(model.writer), trained(model.encoder)
 
     whole = run("whole")
     for trainer in (EncoderTrainer, TitleTrainer):
@@ -212,12 +216,35 @@ def test_a_run_that_was_broken_off_in_either_turn_ends_as_if_nothing_had_happene
     assert run("broken") == whole
 
 
+def test_profiles_are_written_part_by_part_until_their_time_is_spent(splits, monkeypatch):
+    writer, asked = load_policy(splits.means.profile.model), []
+
+    def sampled(policy, splits, examples, seed):
+        asked.append([row["target"] for row in examples])
+        return [[Written(str(row["target"]), True)] * 2 for row in examples], 1.0
+
+    monkeypatch.setattr(profile_writer, "sampled_profiles", sampled)
+    monkeypatch.setattr(profile_writer, "PART", 3)
+    rows, judging = splits.train[:8], splits.valid
+    for seconds, parts in ((0.5, 1), (2.5, 2), (9.0, 3)):
+        asked.clear()
+        chosen, profiles, judged, spent = round_profiles(writer, splits, rows, judging, 0, seconds)
+        assert (
+            asked
+            == [[row["target"] for row in part] for part in (judging, rows[::3], rows[1::3], rows[2::3])][: 1 + parts]
+        )
+        assert [pair[0].text for pair in profiles] == [str(row["target"]) for row in chosen]
+        assert (len(judged), spent) == (len(judging), 1.0 + parts)
+    assert sorted(row["target"] for row in chosen) == sorted(row["target"] for row in rows)
+
+
 def test_what_was_written_is_read_back_and_a_budget_below_it_is_refused(splits, monkeypatch):
     policy = load_policy(splits.means.profile.model)
     first = sampled_profiles(policy, splits, splits.valid, 0)
-    monkeypatch.setattr(langptune, "write_profiles", partial(pytest.fail, "written again"))
+    monkeypatch.setattr(profile_writer, "write_profiles", partial(pytest.fail, "written again"))
     assert sampled_profiles(policy, splits, splits.valid, 0) == first
     assert first[1] > 0
     monkeypatch.undo()
-    with pytest.raises(ValueError, match=r"writing 22 profiles took .* give more hours or fewer rounds"):
+    monkeypatch.setattr(profile_writer, "PART", 4)
+    with pytest.raises(ValueError, match=r"writing 10 profiles took .* give more hours or fewer rounds"):
         langptune.fit(replace(splits, means=replace(splits.means, hours=1e-9)), 0)
