@@ -101,7 +101,8 @@ def test_a_line_that_cannot_be_told_from_the_first_is_marked():
     ],
 )
 def test_what_is_told_apart_from_zero_is_not_printed_as_zero(bounds, shown):
-    found = Comparison("ndcg@20", ("a", "b"), Interval(*bounds, 0.95, 10, 20), None, None, (1, 1))
+    mean, low, high = bounds
+    found = Comparison("ndcg@20", ("a", "b"), Interval(mean, low, high, 0.95, 10, 20), None, None, (1, 1))
     assert Line(2, "a", [], found.interval, 0.0, found).minus_first == shown
 
 
