@@ -156,9 +156,10 @@ def board_table(lines: Sequence[Line], place: str, board: Path) -> str:
     """Markdown: one set's lines, and what they rest on; or *not run yet*."""
     if not lines:
         return "Not run yet.\n"
-    heads = ("rank", "method", "runs", "NDCG@20 [95 %]", "Hit@20", "minus the first [95 %]")
+    heads = ("rank", "method", "runs", "NDCG@20 [95\u00a0%]", "Hit@20", "minus the first [95\u00a0%]")
     ranking = [
-        (one.place, one.name, len(one.arm), f"{one.ndcg:.3f}", f"{one.hit:.3f}", one.minus_first) for one in lines
+        (one.place, one.name, len(one.arm), _whole(f"{one.ndcg:.3f}"), f"{one.hit:.3f}", _whole(one.minus_first))
+        for one in lines
     ]
     origins = _rows(("method", "valid chose", "recorded"), [(one.name, one.chosen, one.recorded) for one in lines])
     files = [f"`results/{kind}/{place}/`" for kind in ("baselines", "reference")]
@@ -179,6 +180,11 @@ def board_table(lines: Sequence[Line], place: str, board: Path) -> str:
             "",
         ]
     )
+
+
+def _whole(interval: str) -> str:
+    """With brackets that no line's end parts."""
+    return interval.replace(", ", ",\u00a0")
 
 
 def _rows(heads: Sequence[str], lines: Sequence[Sequence[Any]]) -> list[str]:
