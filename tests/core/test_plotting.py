@@ -1,6 +1,7 @@
 """Figures: their sentence, and how they look in the dark."""
 
 import io
+from typing import Any
 
 import pytest
 from matplotlib import colors
@@ -64,8 +65,9 @@ def test_a_saved_figure_may_have_a_twin_in_the_dark(tmp_path):
 def test_a_tree_has_a_row_for_each_leaf_and_a_larger_mark_at_each_choice():
     figure, axes = plotting.plt.subplots()
     plotting.tree(axes, [0, 0, 1, 1, 0], ["", "a", "b", "c", "d"])  # root; a with b and c behind it; d
-    places = [tuple(dots.get_offsets()[0]) for dots in axes.collections]
+    marks: Any = axes.collections
+    places = [tuple(dots.get_offsets()[0]) for dots in marks]
     assert places == [(0, 0.75), (1, 1.5), (2, 2), (2, 1), (1, 0)]
-    assert [dots.get_sizes()[0] for dots in axes.collections] == [60, 60, 14, 14, 14]
+    assert [dots.get_sizes()[0] for dots in marks] == [60, 60, 14, 14, 14]
     assert [text.get_text() for text in axes.texts] == ["", "a", "b", "c", "d"]
     plotting.plt.close(figure)
