@@ -71,9 +71,9 @@ def _script(words: list[str], folder: str, environment: dict[str, str], texts: l
     sys.path[:] = [entry for entry in sys.path if not any(Path(entry).is_relative_to(place) for place in own)]
     _enter(folder, environment)
     if kernel:
-        from jupyter_client.provisioning import local_provisioner
+        from jupyter_client.provisioning import local_provisioner as jupyter
 
-        local_provisioner.launch_kernel = ForkedKernel().launch  # type: ignore[assignment]
+        setattr(jupyter, "launch_kernel", ForkedKernel().launch)  # noqa: B010
     sys.argv, sys.path[:0] = words, [str(Path(words[0]).parent)]
     runpy.run_path(words[0], run_name="__main__")
 

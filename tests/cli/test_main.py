@@ -152,10 +152,10 @@ def test_compare_prints_a_table_and_draws(tmp_path, capsys):
 
 
 def test_a_command_ends_well_on_a_terminal_that_cannot_show_its_characters(monkeypatch):
-    shown = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="ascii"))
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
     assert main(["evaluate", "--sample", "5", "--profile", "smoke"]) == 0
-    assert rb"R\xb2ec (base)" in shown.getvalue()
+    assert rb"R\xb2ec (base)" in written.getvalue()
 
 
 def test_weights_that_are_no_numbers_recommend_nothing(titles, tmp_path, capsys):
