@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
@@ -119,7 +118,7 @@ def splits(smoke_profile, smoke_dataset, tmp_path):
 
 def test_twins_of_a_real_catalogue_are_told_apart_and_its_scores_are_evaluated(splits):
     items = [splits.items[0], {**splits.items[0]}, *splits.items[2:]]
-    model: Any = BASELINES["TIGER"].fit(replace(splits, items=items), 0, size=8, hidden=16)
+    model = tiger.fit(replace(splits, items=items), 0, size=8, hidden=16)
     same, other, last = model.tokens[0], model.tokens[1], model.tokens.shape[1] - 1
     assert same[:last].tolist() == other[:last].tolist()
     assert same[last] != other[last]
