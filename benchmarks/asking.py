@@ -2,14 +2,16 @@
 
 The ratio is that of a search with 50 beams as D3 makes it, over R²ec's one reasoning, users asked one at a time. The
 same search by Transformers' own ``generate`` stands beside it: what public code pays. Weights are those of the shipped
-adapter for all, since what a title costs doesn't depend on who wrote it; SASRec and EASE are fitted as their recorded
-searches chose.
+adapter for all, since what a title costs doesn't depend on who wrote it; SASRec, EASE and TIGER are fitted as their recorded
+searches chose; TIGER's tokens are its own model's and not counted.
 """
 
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +23,7 @@ from rrec_lib.baselines.generative.d3 import d3_rule
 from rrec_lib.baselines.generative.recommender import GenerativeRecommender
 from rrec_lib.baselines.generative.titles import title_ids, title_prompts
 from rrec_lib.baselines.generative.trie import build_trie
-from rrec_lib.baselines.registry import Splits
+from rrec_lib.baselines.registry import Means, Splits
 from rrec_lib.baselines.tuning import fit_recorded
 from rrec_lib.core.profiles import load_profile
 from rrec_lib.data.examples import Example, prepare_profile
@@ -105,7 +107,9 @@ def main() -> None:
     titles = partial(GenerativeRecommender, policy, trie, partial(title_prompts, tokenizer, items=items))
     searched = titles(min(WIDTH, len(items)), d3_rule())
     bigrec = BigRec(policy, items)
-    fitted = {} if chosen.quick else fit_recorded("movielens-cpu", Splits.of(dataset), ("SASRec", "EASE"), 0)
+    with tempfile.TemporaryDirectory() as folder:
+        splits = Splits.of(dataset, Means(profile, Path(folder), beams=None))
+        fitted = {} if chosen.quick else fit_recorded("movielens-cpu", splits, ("SASRec", "EASE", "TIGER"), 0)
     counts = (1, 2) if chosen.quick else (1, 4, 16)
     named = {GREEDY: OURS, BARE: WITHOUT_WORDS}
     ways: dict[str, Scores] = {
