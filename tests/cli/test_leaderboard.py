@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from cli.refused import error  # tests/ is on the path
 
 from rrec_lib.cli.main import main
 from rrec_lib.core import paths
@@ -22,14 +23,6 @@ SMOKE = ("--profile", "smoke", "--sample", "all")
 def block(language):
     (found,) = re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
     return found
-
-
-def error(capsys, *arguments):
-    assert main(list(arguments)) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    return captured.err
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from cli.refused import error  # tests/ is on the path
 from safetensors.torch import load_file, save_file
 
 from rrec_lib.cli.main import main
@@ -16,14 +17,6 @@ from rrec_lib.model.prompts import item_name
 def titles(smoke_dataset):
     items = smoke_dataset["items"]
     return [f"{items[i]['title']} ({items[i]['year']})" for i in (3, 11)]
-
-
-def error(capsys, *arguments):
-    assert main(list(arguments)) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    return captured.err
 
 
 def test_recommend_prints_a_reasoning_and_a_list(titles, capsys):

@@ -1,4 +1,4 @@
-"""The small catalogue's trie, a model of each family, and another model of the items."""
+"""The small catalogue's trie, a model of each family, another model of the items; the smoke profile's rows."""
 
 import pytest
 import torch
@@ -24,3 +24,13 @@ def model(request, family):
 def item_logprobs():
     """(E, N) of another model."""
     return torch.randn(len(PROMPTS), len(TITLES), generator=torch.Generator().manual_seed(3)).double().log_softmax(1)
+
+
+@pytest.fixture(scope="session")
+def train(smoke_dataset):
+    return list(smoke_dataset["train"])
+
+
+@pytest.fixture(scope="session")
+def items(smoke_dataset):
+    return list(smoke_dataset["items"])

@@ -30,16 +30,6 @@ from rrec_lib.training.packed_sequences import with_common_start
 SIZE = 6  # of the sequence model's vectors
 
 
-@pytest.fixture(scope="module")
-def train(smoke_dataset):
-    return list(smoke_dataset["train"])
-
-
-@pytest.fixture(scope="module")
-def items(smoke_dataset):
-    return list(smoke_dataset["items"])
-
-
 def sequence_vectors(items):
     return torch.randn(len(items), SIZE, generator=torch.Generator().manual_seed(7))
 

@@ -25,16 +25,6 @@ QUIET: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def train(smoke_dataset):
-    return list(smoke_dataset["train"])
-
-
-@pytest.fixture(scope="module")
-def items(smoke_dataset):
-    return list(smoke_dataset["items"])
-
-
 def trainer_of(policy, profile, items, answers, folder, loss=None, **overrides):
     arguments = warmup_arguments(profile, folder, **{"max_steps": 4, "save_steps": 2, **overrides})
     return TitleTrainer(policy, arguments, profile, items, answers, answers, loss)
