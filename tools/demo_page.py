@@ -70,8 +70,10 @@ def served(*options: str, patience: float = 180) -> Iterator[tuple[str, float]]:
 @contextmanager
 def opened(address: str, **options: Any) -> Iterator[Any]:
     """The page in headless Chromium, with a history in it."""
-    from playwright.sync_api import sync_playwright
-
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        raise BuildError("there is no Playwright here: run this with .venv/bin/python, after `make env`") from None
     executable = chromium()
     if executable is None:
         raise BuildError("there is no Chromium: install your system's chromium package, or name one in RREC_CHROMIUM")
