@@ -16,12 +16,11 @@ from typing import Any
 
 import torch
 from common import finish, options, spread
-from transformers import GenerationConfig
 
 from rrec_lib.baselines.generative.bigrec import BigRec
 from rrec_lib.baselines.generative.d3 import d3_rule
 from rrec_lib.baselines.generative.recommender import GenerativeRecommender
-from rrec_lib.baselines.generative.titles import title_ids, title_prompts
+from rrec_lib.baselines.generative.titles import plain_search, title_ids, title_prompts
 from rrec_lib.baselines.generative.trie import build_trie
 from rrec_lib.baselines.registry import Means, Splits
 from rrec_lib.baselines.tuning import fit_recorded
@@ -60,11 +59,8 @@ def generate(recommender: GenerativeRecommender, rows: Sequence[Example]) -> Non
     end = policy.tokenizer.eos_token_id
     (prompt,) = recommender.prompts(rows)
     width = min(WIDTH, trie.n_items)
-    config = GenerationConfig(
-        do_sample=False, num_beams=width, num_return_sequences=width, max_new_tokens=trie.max_depth, length_penalty=0.0,
-        repetition_penalty=1.0, no_repeat_ngram_size=0, min_length=0, suppress_tokens=[], early_stopping=False,
-        eos_token_id=end, pad_token_id=policy.tokenizer.pad_token_id,
-    )  # fmt: skip
+    found = {"num_return_sequences": width, "length_penalty": 0.0}
+    config = plain_search(policy.tokenizer, width, trie.max_depth, **found)
 
     def allowed(_: int, ids: torch.Tensor) -> list[int]:
         return trie.allowed(ids[len(prompt) :].tolist()) or [end]

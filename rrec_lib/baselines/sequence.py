@@ -8,6 +8,7 @@ how much the loss alone matters).
 import copy
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +26,7 @@ IGNORED = -100  # a place without a target
 STOPPING_ROWS, STOPPING_ROWS_PER_USER = 1000, 15  # of valid: looked at after every epoch, so not all of it
 
 
-class WindowModel(nn.Module):
+class WindowModel(nn.Module, ABC):
     """What is trained on windows of the users' logs until valid stops it.
 
     Attributes:
@@ -43,13 +44,13 @@ class WindowModel(nn.Module):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
+    @abstractmethod
     def loss(self, histories: Tensor, labels: Tensor) -> Tensor:
         """Of windows (B, L) with their labels (B, L), see :func:`training_windows`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def scores(self, examples: Sequence[Example]) -> Tensor:
         """(E, N), higher is better."""
-        raise NotImplementedError
 
     def fit_windows(
         self,

@@ -48,6 +48,20 @@ class Written(NamedTuple):
     ended: bool
 
 
+def plain_search(tokenizer: PreTrainedTokenizerBase, beams: int, max_tokens: int, **more: Any) -> GenerationConfig:
+    """A search without sampling or penalties, for Transformers' ``generate``; scores are divided by the length.
+
+    A field that is left out is taken from the model's own configuration, whose penalties are for chats.
+    """
+    fields = {
+        "do_sample": False, "num_beams": beams, "max_new_tokens": max_tokens, "repetition_penalty": 1.0,
+        "length_penalty": 1.0, "no_repeat_ngram_size": 0, "min_length": 0, "early_stopping": False,
+        "suppress_tokens": [], "bad_words_ids": None, "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id, **more,
+    }  # fmt: skip
+    return GenerationConfig(**fields)
+
+
 def write(
     policy: Policy, prompts: Sequence[Sequence[int]], max_tokens: int, beams: int = 1, batch_size: int = 16
 ) -> list[Written]:
@@ -61,12 +75,7 @@ def write(
         batch_size: prompts at once.
     """
     tokenizer, end = policy.tokenizer, policy.tokenizer.eos_token_id
-    # A field that is left out is taken from the model's own configuration, whose penalties are for chats.
-    config = GenerationConfig(
-        do_sample=False, num_beams=beams, max_new_tokens=max_tokens, repetition_penalty=1.0, length_penalty=1.0,
-        no_repeat_ngram_size=0, min_length=0, early_stopping=False, suppress_tokens=[], bad_words_ids=None,
-        eos_token_id=end, pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
+    config = plain_search(tokenizer, beams, max_tokens)
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
     texts = [Written("", False)] * len(prompts)
     with policy.inference():
