@@ -21,7 +21,7 @@ RECPO_KNOBS = (
     "item_temperature", "token_normalization", "learning_rate", "clip_eps",
 )  # fmt: skip
 
-Resample = Callable[[np.ndarray, np.ndarray, np.ndarray], Any]  # of hits (S, U), drawn runs and drawn users: a mean
+Resample = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # of hits (S, U): means of resamples
 
 _IMPOSSIBLE = (
     ((400, 410, 500, 440, 600, 465), "an NDCG can't be above the Hit beside it"),
@@ -167,22 +167,27 @@ def check_interval(answer: Callable[[np.ndarray, int, np.random.Generator], Sequ
         "runs that differ a lot": (generator.random((5, 200)) < level).astype(float),
         "five runs that do alike for each user": np.tile(generator.random(100) ** 3, (5, 1)),
     }
+
+    def right(h: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        means: np.ndarray = ((_drawn(len(h), samples, rng) @ h) * _drawn(h.shape[1], samples, rng)).sum(1)
+        return means
+
     wrong: dict[str, Resample] = {
-        "users alone are drawn, and runs differ, too": lambda h, s, u: h[:, u].mean(),
-        "runs alone are drawn, and users differ, too": lambda h, s, u: h[s].mean(),
-        "every run was tested on the same users: draw them once for all runs": lambda h, s, u: np.mean(
-            [generator.choice(h[run], h.shape[1]).mean() for run in s]
+        "users alone are drawn, and runs differ, too": lambda h, rng: _drawn(h.shape[1], samples, rng) @ h.mean(0),
+        "runs alone are drawn, and users differ, too": lambda h, rng: _drawn(len(h), samples, rng) @ h.mean(1),
+        "every run was tested on the same users: draw them once for all runs": lambda h, rng: np.mean(
+            [(h[rng.integers(0, len(h), samples)] * _drawn(h.shape[1], samples, rng)).sum(1) for _ in h], axis=0
         ),
-        "hits of one run, or of one user, hang together: draw runs and users, not single hits": lambda h, s, u: (
-            generator.choice(h.ravel(), h.size).mean()
+        "hits of one run, or of one user, hang together: draw runs and users, not single hits": lambda h, rng: (
+            rng.choice(h.ravel(), (samples, h.size)).mean(1)
         ),
     }
     for name, hits in cases.items():
         low, high = answer(hits.copy(), samples, np.random.default_rng(1))
-        wanted = _bounds(hits, samples, lambda h, s, u: h[s][:, u].mean())
+        wanted = _bounds(hits, right)
         assert low <= hits.mean() <= high, f"{name}: the mean {hits.mean():.3f} isn't in {low:.3f} to {high:.3f}"
         if not _alike((low, high), wanted):
-            like = [hint for hint, rule in wrong.items() if _alike((low, high), _bounds(hits, samples, rule))]
+            like = [hint for hint, rule in wrong.items() if _alike((low, high), _bounds(hits, rule))]
             raise AssertionError(
                 f"{name}: the interval is about {wanted[0]:.3f} to {wanted[1]:.3f}, yours {low:.3f} to {high:.3f}; "
                 + (like or ["take the percentiles 2.5 and 97.5 of the resampled means"])[0]
@@ -221,16 +226,18 @@ def _drawn_rows(rows: int) -> Iterator[list[int]]:
         yield np.stack([new.cumsum(), earned.cumsum().round()], axis=1).astype(int).flatten().tolist()
 
 
-def _bounds(hits: np.ndarray, samples: int, mean_of: Resample) -> tuple[float, float]:
-    """Percentiles of resampled means, runs and users drawn with replacement."""
-    rng = np.random.default_rng(2)
-    runs, users = hits.shape
-    means = [mean_of(hits, rng.integers(0, runs, (runs,)), rng.integers(0, users, (users,))) for _ in range(samples)]
-    low, high = np.quantile(means, [0.025, 0.975])
+def _drawn(size: int, samples: int, rng: np.random.Generator) -> np.ndarray:
+    """(samples, size) shares that each of ``size`` has in a resample, drawn with replacement."""
+    return rng.multinomial(size, np.full(size, 1 / size), samples) / size
+
+
+def _bounds(hits: np.ndarray, means_of: Resample) -> tuple[float, float]:
+    """Percentiles of resampled means."""
+    low, high = np.quantile(means_of(hits, np.random.default_rng(2)), [0.025, 0.975])
     return float(low), float(high)
 
 
 def _alike(found: tuple[float, float], wanted: tuple[float, float]) -> bool:
     """Whether two intervals differ by no more than chance draws do."""
-    room = 0.055 * (wanted[1] - wanted[0])
+    room = 0.055 * (wanted[1] - wanted[0]) + 1e-9  # of an interval without width
     return all(abs(a - b) <= room for a, b in zip(found, wanted, strict=True))

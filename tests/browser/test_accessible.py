@@ -16,11 +16,12 @@ UNFOLD = """async () => {
     document.querySelectorAll("article details").forEach(part => { part.open = true; });
     await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
 }"""
-FEW = """() => {  // of code's tokens one of each kind stays: a page has thousands
+FEW = """() => {  // of code's tokens one of each kind stays, the others become plain text: a page has thousands
     const seen = new Set();
     for (const token of document.querySelectorAll(".highlight span")) {
+        if (!token.isConnected) continue;
         const kind = token.className + token.closest(".highlight").parentElement.className;
-        if (seen.has(kind)) token.style.visibility = "hidden";
+        if (seen.has(kind)) token.replaceWith(token.textContent);
         seen.add(kind);
     }
 }"""

@@ -9,6 +9,7 @@ frozen layers make of a row is computed once for the model and its reference.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -72,6 +73,7 @@ class TitleTrainer(ResumableTrainer, Trainer):
         """
         self.items, self.train_answers, self.valid_answers, self.preference = items, train, valid, loss
         self.frozen = FrozenStates(policy)
+        self.valid_frozen = FrozenStates(policy, Path(str(args.output_dir)).parent / "frozen")  # looked at often
         self.start = [p.detach().clone() for p in policy.model.parameters() if p.requires_grad] if loss else []
         packed = successive_targets(train.examples, profile.warmup.targets_per_user)
         self.lengths = [longest_history([train.examples[row] for row in rows]) for rows in packed]
@@ -98,7 +100,7 @@ class TitleTrainer(ResumableTrainer, Trainer):
         predicted = torch.cat([row.predicted for row in rows])
         columns = torch.arange(len(predicted), device=predicted.device)
         with ragged_rows(model), autocast(self.policy.compute_dtype, self.policy.device):
-            hidden = self.frozen(model, rows)
+            hidden = (self.valid_frozen if answers is self.valid_answers else self.frozen)(model, rows)
 
             def logprobs() -> Tensor:
                 logits = ragged_forward(model, rows, hidden, self.frozen.depth).logits

@@ -14,6 +14,7 @@ from rrec_lib.baselines.generative.title_runs import true_titles, with_negatives
 from rrec_lib.baselines.generative.title_trainer import Answers, TitleTrainer
 from rrec_lib.baselines.generative.titles import TITLE_INSTRUCTION, title_prompts
 from rrec_lib.core.profiles import override
+from rrec_lib.model import frozen_states
 from rrec_lib.model.policy import load_policy, weights_hash
 from rrec_lib.model.prompts import item_name, render, user_messages
 from rrec_lib.training.configuration import warmup_arguments
@@ -145,6 +146,21 @@ def test_training_lowers_the_loss_and_valid_says_so(smoke_profile, train, items,
     assert -trainer.valid_score() < losses[0]
     if loss:
         assert losses[0] == pytest.approx(np.log(3), rel=1e-4)  # −log σ(−log 2): at the reference, two rejected titles
+
+
+def test_what_frozen_layers_make_of_valid_is_computed_once(smoke_profile, train, items, tmp_path, monkeypatch):
+    profile = override(smoke_profile, "model.lora_layers", 1)
+    policy = shaken(profile)
+    one, other = (true_titles(policy, rows, items) for rows in (train[:4], train[4:8]))
+    arguments = warmup_arguments(profile, tmp_path / "run", per_device_train_batch_size=4)
+    trainer: Any = TitleTrainer(policy, arguments, profile, items, one, other)
+    value = trainer.valid_score()
+    with torch.no_grad():
+        assert trainer.loss_of(trainer.model, other, [[0], [1], [2], [3]]).item() == pytest.approx(-value, rel=1e-5)
+    monkeypatch.setattr(frozen_states, "ragged_hidden", None)
+    assert trainer.valid_score() == value
+    with pytest.raises(TypeError):
+        trainer.loss_of(trainer.model, one, [[0]])
 
 
 @pytest.mark.parametrize("loss", [None, LOSS])
