@@ -37,7 +37,7 @@ def fit(splits: Splits, seed: int, guidance: float = 1.0) -> GenerativeRecommend
     """Fine-tune as BigRec does, or take its run; below a guidance of 1 a tuned SASRec is mixed in.
 
     Args:
-        splits: with means; a recorded search for SASRec in their folder is gone on with.
+        splits: with means; SASRec's search, if recorded, lies in their folder.
         seed: of both models.
         guidance: the language model's share, 0 to 1.
     """

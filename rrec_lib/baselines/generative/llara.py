@@ -165,7 +165,7 @@ def fit(splits: Splits, seed: int, curriculum_steps: int = 50) -> GenerativeReco
     """Fine-tune with the whole budget. The SASRec has a budget of its own, that of its search.
 
     Args:
-        splits: with means; a recorded search for SASRec in their folder is gone on with.
+        splits: with means; SASRec's search, if recorded, lies in their folder.
         seed: of both models, the order and the curriculum.
         curriculum_steps: until every prompt has vectors; 0 shows them from the first. An hour of the profile `cpu` has
             about twice the default.

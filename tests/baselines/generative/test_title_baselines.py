@@ -17,6 +17,7 @@ from rrec_lib.baselines.registry import Means, Splits
 from rrec_lib.baselines.tuning import tune
 from rrec_lib.cli.main import main
 from rrec_lib.core.profiles import override
+from rrec_lib.core.results import write_json
 from rrec_lib.evaluation.evaluate import evaluate
 from rrec_lib.evaluation.reports import load_reports
 from rrec_lib.model.policy import load_policy, weights_hash
@@ -52,6 +53,19 @@ def test_every_language_model_scores_the_whole_catalogue_and_twins_tie(name, spl
     assert torch.equal(scores[:, 0], scores[:, 1])
     report = evaluate(model, splits.valid[:6], name, samples=50)
     assert (report.metric("ndcg@10") <= report.metric("hit@10") + 1e-9).all()
+
+
+def test_a_sequence_model_is_taken_as_its_recorded_search_left_it(splits, monkeypatch):
+    monkeypatch.setattr(title_runs, "TRIALS", 1)
+    fitted = title_runs.sequence_model(splits, 0)
+    path = splits.means.folder / "sasrec.json"
+    found = json.loads(path.read_text())
+    found["trials"][0]["cpu_seconds"] = 60 * title_runs.MINUTES
+    write_json(path, found)
+    monkeypatch.setattr(title_runs, "TRIALS", 20)
+    again = title_runs.sequence_model(splits, 0)
+    assert json.loads(path.read_text()) == found
+    assert torch.equal(again.scores(splits.valid[:3]), fitted.scores(splits.valid[:3]))
 
 
 def test_bigrec_recommends_what_it_has_written(splits, monkeypatch):
