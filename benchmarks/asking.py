@@ -27,15 +27,12 @@ from rrec_lib.baselines.tuning import fit_recorded
 from rrec_lib.core.profiles import load_profile
 from rrec_lib.data.examples import Example, prepare_profile
 from rrec_lib.evaluation.evaluate import sample_examples
+from rrec_lib.experiments.asking import BIGREC, EXACTLY, OURS, PUBLIC, SEARCHED, WITHOUT_WORDS
 from rrec_lib.experiments.compute_curve import BARE, GREEDY, Scores, ways_of
-from rrec_lib.experiments.reference import WITH, WITHOUT
 from rrec_lib.model.lora import language_model
 from rrec_lib.recommend.films import load_recommender
 
 WIDTH, BATCH = 50, 32
-OURS, WITHOUT_WORDS = "R²ec, one greedy reasoning", "R²ec, bare prompt"
-BIGREC = "titles, written freely by 4 beams, then grounded (BigRec)"
-RIVAL, PUBLIC = "titles, 50 beams, no forced tokens (D3)", "titles, 50 beams, Transformers' generate"
 
 
 @contextmanager
@@ -112,8 +109,8 @@ def main() -> None:
         named.get(name, f"R²ec, {name}"): ask for name, ask in ways_of(recommender, 0, counts).items()
     }
     ways |= {
-        RIVAL: searched.scores,
-        "titles, exactly, no forced tokens": titles(None, d3_rule()).scores,
+        SEARCHED: searched.scores,
+        EXACTLY: titles(None, d3_rule()).scores,
         BIGREC: bigrec.scores,
         **{name: model.scores for name, model in fitted.items()},
     }
@@ -126,11 +123,9 @@ def main() -> None:
         found[name] = {"alone": measure(ask, alone, model), "together": measure(ask, [rows[:size]], model)}
         print(f"{name}: {found[name]['alone']['cpu_seconds']['median']:.3f} s", flush=True)
     found[PUBLIC] = {"alone": measure(partial(generate, searched), alone[:2], model)}
-    theirs, own = (found[name]["alone"]["of_each"] for name in (RIVAL, OURS))
+    theirs, own = (found[name]["alone"]["of_each"] for name in (SEARCHED, OURS))
     ratios = [rival / ours for rival, ours in zip(theirs, own, strict=True)]
-    reports = {OURS: WITH, WITHOUT_WORDS: WITHOUT, RIVAL: "D3", BIGREC: "BigRec", **{name: name for name in fitted}}
     figures = {
-        "reports": reports,
         "together": size,
         "catalogue": len(items),
         "dtype": str(policy.compute_dtype),

@@ -20,9 +20,10 @@ from slides import decks_table, write_decks
 from rrec_lib.core.plotting import DARK
 from rrec_lib.core.profiles import knobs_table
 from rrec_lib.data.faults import rules_table
+from rrec_lib.experiments.asking import asking_table
 from rrec_lib.experiments.leaderboard import leaderboard_tables
 from rrec_lib.experiments.published import published_tables
-from rrec_lib.experiments.tables import DATA_SETS, asking_table, baselines_table, benchmarks_table, reference_tables
+from rrec_lib.experiments.tables import DATA_SETS, baselines_table, benchmarks_table, reference_tables
 from rrec_lib.experiments.verdict_page import verdict_fragments
 
 EXPLORE = ROOT / "book" / "_static" / "explore"
@@ -97,7 +98,7 @@ def stage(source: Path, target: Path, profile: str = "cpu") -> None:
     pages = {
         "times": times_table(source),
         "benchmarks": benchmarks_table(source),
-        "asking": asking_table(source),
+        "asking": asking_table(source, generated),
         "faults": rules_table(),
         "knobs": knobs_table(),
         "slides": decks_table(source),

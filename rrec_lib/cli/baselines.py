@@ -81,6 +81,8 @@ def run(arguments: argparse.Namespace, profile: Profile) -> None:
         chosen = ", ".join(f"{key} {value}" for key, value in tuned.parameters.items())
         print(f"  {name:{width}}  {report.interval('ndcg@20'):.4f}  {chosen}", flush=True)
         made[name] = {"parameters": tuned.parameters, **{key: provenance()[key] for key in ("commit", "time")}}
+        if BASELINES[name].trains_language_model:
+            made[name] |= {"hours": arguments.hours, "beams": arguments.beams}
         save_reports(path, list(reports.values()), profile.name, splits.data, seed, made=made)
     print(f"wrote {path}; compare with: rrec compare {path} ...")
 

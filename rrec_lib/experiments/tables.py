@@ -36,38 +36,6 @@ def benchmarks_table(source: Path) -> str:
     return "\n".join(rows) + "\n"
 
 
-def asking_table(source: Path, place: str = "movielens-cpu") -> str:
-    """Markdown table of what a recommendation costs, and NDCG@20 of the recorded runs that recommend so.
-
-    Args:
-        source: the repository.
-        place: data set and profile of those runs.
-    """
-    path = source / "results" / "benchmarks" / "asking.json"
-    if not path.exists():
-        return "Not measured yet.\n"
-    run = json.loads(path.read_text(encoding="utf-8"))
-    figures = run["figures"]
-    arms = {report.name: [report] for report in tuned_baselines(place, source)} | reference_arms(place, source)
-    rows = [
-        f"| one recommendation by | CPU s, alone | tokens | CPU s, {figures['together']} at once | NDCG@20 on test |",
-        "|---|---|---|---|---|",
-    ]
-    for name, found in figures["recommendations"].items():
-        alone, together = found["alone"], found.get("together")
-        batch = f"{together['cpu_seconds']['median']:.2g}" if together else ""
-        reported = figures["reports"].get(name)
-        ndcg = f"{arm_interval(arms[reported], METRIC).mean:.3f}" if reported in arms else "not run yet"
-        rows.append(
-            f"| {name} | {alone['cpu_seconds']['median']:.2g} | {alone['tokens']:.0f} | {batch} |"
-            f" {ndcg if reported else ''} |"
-        )
-    rounds = len(next(iter(figures["recommendations"].values()))["alone"]["of_each"])
-    where = f"commit {run['commit']}, {run['device']}, {run['time'][:10]}"
-    rows += ["", f"Medians of {rounds} users asked alone; {figures['catalogue']} items. Recorded run: {where}."]
-    return "\n".join(rows) + "\n"
-
-
 def baselines_table(source: Path, data_set: str) -> str:
     """Markdown table of the tuned baselines on a data set; a baseline whose search nobody has recorded says so."""
     reports = {report.name: report for report in tuned_baselines(data_set, source)}

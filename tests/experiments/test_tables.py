@@ -24,23 +24,6 @@ def test_the_benchmarks_table_shows_what_is_recorded_and_says_what_is_not(tmp_pa
     assert table.count("not measured yet") == len(tables.BENCHMARKS) - 1
 
 
-def test_what_a_recommendation_costs_stands_beside_what_it_brings(tmp_path):
-    assert tables.asking_table(tmp_path) == "Not measured yet.\n"
-    spent = {"cpu_seconds": {"median": 2.345}, "of_each": [1.0, 2.345, 3.0], "tokens": 41.6}
-    found = {"ours": {"alone": spent, "together": spent}, "theirs": {"alone": spent}, "public": {"alone": spent}}
-    figures = {"reports": {"ours": "EASE", "theirs": "D3"}, "together": 32, "catalogue": 500, "recommendations": found}
-    run = {"figures": figures, "commit": "abc", "device": "CPU", "time": "2026-01-02T03"}
-    (tmp_path / "results" / "benchmarks").mkdir(parents=True)
-    (tmp_path / "results" / "benchmarks" / "asking.json").write_text(json.dumps(run))
-    rivals = tmp_path / "results" / "baselines" / "movielens-cpu" / "reports.json"
-    save_reports(rivals, [recorded("EASE", [0] * 8)], "cpu", "d")
-    table = tables.asking_table(tmp_path)
-    assert "| ours | 2.3 | 42 | 2.3 | 1.000 |" in table
-    assert "| theirs | 2.3 | 42 |  | not run yet |" in table
-    assert "| public | 2.3 | 42 |  |  |" in table
-    assert "Medians of 3 users" in table
-
-
 def recorded(name, greater, examples="e"):
     ranks = np.array(greater)
     return Report(name, ranks, np.ones_like(ranks), np.arange(len(ranks)) // 2, 0, 200, 0, 100, examples)
