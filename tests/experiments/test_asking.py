@@ -1,11 +1,15 @@
 """What a recommendation costs, beside what it brings."""
 
 import json
+from pathlib import Path
 
 from experiments.test_tables import recorded  # tests/ is on the path
 
+from rrec_lib.core.paths import resource
 from rrec_lib.evaluation.reports import save_reports
-from rrec_lib.experiments.asking import BIGREC, EXACTLY, PUBLIC, asking_table
+from rrec_lib.experiments.asking import BIGREC, EXACTLY, OURS, PUBLIC, SEARCHED, asking_table
+
+PAGE = Path(__file__).resolve().parents[2] / "book" / "cost.md"
 
 
 def test_what_a_recommendation_costs_stands_beside_what_it_brings(tmp_path):
@@ -31,3 +35,24 @@ def test_what_a_recommendation_costs_stands_beside_what_it_brings(tmp_path):
     assert "of one recommendation: EASE 1.000 for 2.3 s, D3 0.4" in table
     assert (tmp_path / "drawn" / "asking.png").is_file()
     assert "drawn/asking.png" not in asking_table(tmp_path)
+
+
+def test_the_page_says_what_the_files_hold():
+    page = " ".join(PAGE.read_text(encoding="utf-8").split())
+    asking, trie = (json.loads(resource(f"results/benchmarks/{name}.json").read_text())["figures"]
+                    for name in ("asking", "trie"))  # fmt: skip
+    alone = {name: way["alone"]["cpu_seconds"]["median"] for name, way in asking["recommendations"].items()}
+    took = {name: span["median"] for name, span in trie["seconds_per_prompt"].items()}
+    for sentence in (
+        f"({said(alone[SEARCHED], 2)} s against {said(alone[OURS], 1)})",
+        f"free writing takes {said(alone[BIGREC] / alone[OURS], 1)} times",
+        f"`generate` {said(alone[PUBLIC] / alone[OURS], 0)} times",
+        f"ranks {trie['items']} of them exactly in {said(took['trie'], 0)} s by one walk",
+        f"{trie['nodes_with_a_choice']} of {trie['nodes']:,} nodes and takes {said(took['trie_constrained'], 1)} s",
+        f"then takes {said(took['beams_constrained'], 1)} s, and {said(took['beams'], 1)} s where every token counts",
+    ):
+        assert sentence in page
+
+
+def said(number, digits):
+    return f"{number:.{digits}f}".lstrip("0")
