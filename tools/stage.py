@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from docstrings import writers_text
 from execute import ROOT, BuildError, by_row, measured_times, notebook_names, profile_names
 from glossary import terms, with_terms
 from pictures import smaller
@@ -103,6 +104,7 @@ def stage(source: Path, target: Path, profile: str = "cpu") -> None:
         "knobs": knobs_table(),
         "slides": decks_table(source),
         "demo": demo_times(source),
+        "writers": writers_text(),
     }
     pages |= {"published": published_tables(), "reference": reference_tables(source, generated)}
     pages["leaderboard"] = leaderboard_tables(source)
