@@ -30,7 +30,7 @@ def provenance(seed: int | None = None) -> dict[str, Any]:
     Of absolute paths the command keeps the last part: results are passed on, and folders name their owner.
     """
     return {
-        "command": _ABSOLUTE.sub(r"\1", " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])),
+        "command": _ABSOLUTE.sub(r"\1", " ".join([_program(), *sys.argv[1:]])),
         "commit": _commit(),
         "seed": seed,
         "device": describe_device(),
@@ -38,6 +38,12 @@ def provenance(seed: int | None = None) -> dict[str, Any]:
         "torch": torch.__version__,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _program() -> str:
+    """What was run: a script's name, or ``python -m`` and a package."""
+    name, spec = Path(sys.argv[0]).name, getattr(sys.modules["__main__"], "__spec__", None)
+    return f"python -m {spec.parent}" if name == "__main__.py" and spec else name
 
 
 def describe_device() -> str:

@@ -1,7 +1,9 @@
 """Provenance: a result names this project's own commit, or none."""
 
+import os
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -51,3 +53,21 @@ def test_a_checkout_names_its_own_commit_whatever_git_variables_say(outer, monke
         git(own, "commit", "-qm", "ours")
         head = git(own, "rev-parse", "--short", "HEAD").strip()
     assert results.provenance()["commit"] == head
+
+
+def test_a_command_can_be_run_again_as_it_stands(tmp_path):
+    package = tmp_path / "asks"
+    package.mkdir()
+    code = "from rrec_lib.core.results import provenance\nprint(provenance()['command'])\n"
+    for name in ("__main__.py", "alone.py"):
+        (package / name).write_text(code)
+    path = os.pathsep.join([str(tmp_path), str(paths.REPOSITORY)])
+
+    def said(*command):
+        environment = {**os.environ, "PYTHONPATH": path}
+        return subprocess.run(
+            [sys.executable, *command], check=True, capture_output=True, text=True, env=environment
+        ).stdout.strip()
+
+    assert said("-m", "asks", "--x", "1") == "python -m asks --x 1"
+    assert said(str(package / "alone.py"), str(tmp_path / "out")) == "alone.py out"
