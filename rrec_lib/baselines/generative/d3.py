@@ -22,10 +22,18 @@ Where paper, public code and this differ:
   behind what was found.
 """
 
-from rrec_lib.baselines.generative.recommender import GenerativeRecommender
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
 from rrec_lib.baselines.generative.title_runs import fine_tuned, means_of, sequence_model, title_recommender
+from rrec_lib.baselines.generative.trie import Trie, prefix_logprobs
 from rrec_lib.baselines.generative.walk import Rule
 from rrec_lib.baselines.registry import Splits
+from rrec_lib.data.examples import Example
+from rrec_lib.evaluation.chunks import KeptScores
+from rrec_lib.evaluation.evaluate import Recommender
 
 
 def d3_rule(guidance: float = 1.0) -> Rule:
@@ -33,7 +41,34 @@ def d3_rule(guidance: float = 1.0) -> Rule:
     return Rule(constrained=False, skip_forced=True, guidance=guidance, length_power=0.0)
 
 
-def fit(splits: Splits, seed: int, guidance: float = 1.0) -> GenerativeRecommender:
+@dataclass(frozen=True)
+class Mixed:
+    """Exact scores of the language model, with a share of another model's.
+
+    What is mixed in each step adds up, so the sums can be mixed instead, and the language model is asked once for all
+    guidances.
+
+    Attributes:
+        language: exact scores by :func:`d3_rule` with a guidance of 1.
+        trie: over the titles.
+        guide: scores items.
+        guidance: the language model's share.
+    """
+
+    language: Recommender
+    trie: Trie
+    guide: Recommender
+    guidance: float
+
+    def scores(self, examples: Sequence[Example]) -> Tensor:
+        """(E, N) scores in nats, higher is better."""
+        own = self.language.scores(examples)
+        extra = prefix_logprobs(self.trie, self.guide.scores(examples).to(self.trie.tokens.device))
+        guided = self.trie.path_sums(extra)[:, self.trie.leaves]
+        return self.guidance * own + (1 - self.guidance) * guided.to(own)
+
+
+def fit(splits: Splits, seed: int, guidance: float = 1.0) -> Recommender:
     """Fine-tune as BigRec does, or take its run; below a guidance of 1 a tuned SASRec is mixed in.
 
     Args:
@@ -41,5 +76,12 @@ def fit(splits: Splits, seed: int, guidance: float = 1.0) -> GenerativeRecommend
         seed: of both models.
         guidance: the language model's share, 0 to 1.
     """
+    means = means_of(splits)
     guide = sequence_model(splits, seed) if guidance < 1 else None
-    return title_recommender(fine_tuned(splits, seed, means_of(splits).hours), splits, d3_rule(guidance), guide)
+    policy = fine_tuned(splits, seed, means.hours)
+    if means.beams is not None:
+        return title_recommender(policy, splits, d3_rule(guidance), guide)
+    exact = title_recommender(policy, splits, d3_rule())
+    made_by = f"D3 exactly {policy.fingerprint} {splits.data}"
+    kept = KeptScores(exact, made_by, means.folder / "runs" / "scores", "titles, scored exactly:")
+    return kept if guide is None else Mixed(kept, exact.trie, guide, guidance)

@@ -2,14 +2,15 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
 from rrec_lib.baselines import BASELINES
-from rrec_lib.baselines.generative import bigrec, d3, langptune, sprec, title_runs
+from rrec_lib.baselines.generative import bigrec, d3, langptune, recommender, sprec, title_runs
 from rrec_lib.baselines.generative.bigrec import BigRec
-from rrec_lib.baselines.generative.d3 import d3_rule
+from rrec_lib.baselines.generative.d3 import Mixed, d3_rule
 from rrec_lib.baselines.generative.sprec import own_titles
 from rrec_lib.baselines.generative.title_runs import title_recommender, valid_rows
 from rrec_lib.baselines.generative.titles import Written, title_ids, title_prompts
@@ -128,8 +129,22 @@ def test_without_the_language_model_d3_is_the_sequence_model(splits, policy):
     share[:, 0] = share[:, 1] = share[:, 0] + share[:, 1]  # of one title, two items
     torch.testing.assert_close(found, share.log(), atol=1e-4, rtol=1e-4)
     mixed = title_recommender(policy, splits, d3_rule(0.5), Guide()).scores(rows)
-    alone = title_recommender(policy, splits, d3_rule()).scores(rows)
-    torch.testing.assert_close(mixed, 0.5 * alone + 0.5 * share.log(), atol=1e-3, rtol=1e-4)
+    alone = title_recommender(policy, splits, d3_rule())
+    own = alone.scores(rows)
+    torch.testing.assert_close(mixed, 0.5 * own + 0.5 * share.log(), atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(Mixed(alone, alone.trie, Guide(), 0.5).scores(rows), mixed, atol=1e-3, rtol=1e-4)
+
+
+def test_exactly_d3_asks_the_language_model_once_for_all_guidances(splits, monkeypatch):
+    monkeypatch.setattr(title_runs, "TRIALS", 1)
+    rows, found = splits.valid[:4], [d3.fit(splits, 0, guidance).scores(splits.valid[:4]) for guidance in (1.0, 0.5)]
+    monkeypatch.setattr(recommender, "catalogue_scores", None)
+    assert torch.equal(d3.fit(splits, 0, 1.0).scores(rows), found[0])
+    assert torch.equal(d3.fit(splits, 0, 0.5).scores(rows), found[1])
+    further = d3.fit(splits, 0, 0.75).scores(rows)
+    torch.testing.assert_close(further, (found[0] + found[1]) / 2)
+    with pytest.raises(TypeError):
+        d3.fit(splits, 0, 1.0).scores(splits.valid[4:6])
 
 
 def test_what_the_model_knew_or_did_not_end_teaches_nothing(splits, policy, monkeypatch):
@@ -148,7 +163,8 @@ def test_what_the_model_knew_or_did_not_end_teaches_nothing(splits, policy, monk
 def test_bigrec_and_d3_share_a_run_and_others_have_their_own(splits):
     first = weights_hash(bigrec.fit(splits, 0).policy.model, only_trainable=True)
     folders = {path.name for path in (splits.means.folder / "runs").iterdir()}
-    assert weights_hash(d3.fit(splits, 0).policy.model, only_trainable=True) == first
+    kept: Any = d3.fit(splits, 0)
+    assert weights_hash(kept.recommender.policy.model, only_trainable=True) == first
     assert {path.name for path in (splits.means.folder / "runs").iterdir()} == folders
     profile = override(splits.means.profile, "warmup.learning_rate", 1e-2)
     bigrec.fit(replace(splits, means=replace(splits.means, profile=profile)), 0)
