@@ -33,6 +33,16 @@ def test_the_reference_run(call):
     assert options.out.parts[-2:] == ("results", "reference")
 
 
+def test_what_beams_miss(call):
+    name, profile, searches, out, *rest = call(
+        "beams", "compare_beams", "D3", "--hours", 0.5, "--set", "model.lora_rank=2"
+    )
+    assert (name, profile.model.lora_rank, searches.name) == ("D3", 2, "movielens-cpu")
+    assert out.parts[-3:] == ("results", "trials", "movielens-cpu-d3-beams.json")
+    assert rest == [0, 0.5, 50, [50, 10, 5], 100]
+    assert call("beams", "compare_beams", "TIGER", "--all-rows")[-1] is None
+
+
 def test_the_ablations(call):
     handed = call("ablations", "run_ablations", "--recpo", "there", "--test-rows", 2, "--every", 7)
     assert handed[1:] == (RUNNABLE, 0, 2, 0.6, {"warmup": None, "recpo": Path("there")})
