@@ -99,7 +99,7 @@ class WarmupTrainer(ItemTrainer, Trainer):
         predicted, token = torch.cat([row.predicted for row in rows]), output.states.new_zeros(())
         if len(predicted):
             columns = torch.arange(len(predicted), device=predicted.device)
-            token = -TokenLogprobs.apply(output.logits, columns, predicted, 1.0)[0].mean()
+            token = -TokenLogprobs.apply(output.logits, columns, predicted, 1.0, False)[0].mean()
         item = self._item_loss(model, output.states, inputs["successive"])
         self.spent.targets += len(output.states) * self.args.world_size
         self.parts = {"token_loss": token.item(), "item_loss": item.item()}

@@ -105,6 +105,10 @@ def test_gradients_of_token_logprobs_are_those_of_log_softmax(chunk, monkeypatch
     torch.testing.assert_close(gradient, by_autograd)
     assert (gradient[1] == 0).all()
     assert gradient[0].abs().max() > 1e-2
+    same, none = packing.TokenLogprobs.apply(logits, rows, ids, 1.5, False)
+    assert torch.equal(same, logprobs)
+    assert none.shape == (0,)
+    assert torch.equal(torch.autograd.grad((weights * same).sum(), logits)[0], gradient)
 
 
 def without_blocks(inputs):

@@ -104,7 +104,7 @@ class TitleTrainer(ResumableTrainer, Trainer):
 
             def logprobs() -> Tensor:
                 logits = ragged_forward(model, rows, hidden, self.frozen.depth).logits
-                of_tokens = TokenLogprobs.apply(logits, columns, predicted, 1.0)[0]
+                of_tokens = TokenLogprobs.apply(logits, columns, predicted, 1.0, False)[0]
                 sums = of_tokens.new_zeros(len(encoded["input_ids"])).index_add(0, owner, of_tokens)
                 return sums.view(len(titles), -1)
 
