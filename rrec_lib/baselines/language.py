@@ -28,7 +28,7 @@ BASELINES |= {
         learning_rate=(1e-3, 3e-3),
     ),
     "BigRec": _generative("bigrec"),
-    "D3": _generative("d3", guidance=(1.0, 0.8, 0.5)),
+    "D3": _generative("d3", guidance=(1.0, 0.8, 0.5, 0.3, 0.1)),
     "S-DPO": _generative("sdpo", beta=(1.0, 0.1), negatives=(3, 8)),
     "SPRec": _generative("sprec", beta=(0.1,), rounds=(1, 3)),
     "LLaRA": _generative("llara", curriculum_steps=(50,)),
