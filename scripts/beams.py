@@ -1,6 +1,6 @@
 """Rank test rows by a recorded baseline that writes, exactly and by beams, and write what beams miss.
 
-python scripts/beams.py D3 --hours 0.5 --every 75 --searches results/baselines/movielens-cpu
+python scripts/beams.py D3 --hours 0.5 --every 75 --set warmup.targets_per_user=8 --set warmup.users_per_step=4
 python scripts/beams.py TIGER --all-rows --out tiger-beams.json
 """
 

@@ -67,8 +67,19 @@ def tune(name: str, splits: Splits, trials: int | None, seed: int, path: Path, m
         search = {"metric": SEARCH_METRIC, **provenance(seed), **made_by, "valid_rows": len(rows), "budget": budget}
         write_json(path, {**search, "trials": done})
         say(f"{name} {len(done)}/{len(points)}: {SEARCH_METRIC} {value:.4f} on valid, {parameters}")
-    best = max(done, key=lambda trial: trial["valid"])
+    best = best_of(done)
     return Tuned(name, best["parameters"], best["valid"], done)
+
+
+def best_of(trials: Sequence[Trial]) -> Trial:
+    """The trial that valid likes best; of several the first."""
+    return max(trials, key=lambda trial: trial["valid"])
+
+
+def recorded_trials(folder: Path, name: str) -> list[Trial]:
+    """A baseline's recorded search in a folder; empty if there is none."""
+    path = folder / search_file(name)
+    return list(json.loads(path.read_text(encoding="utf-8"))["trials"]) if path.exists() else []
 
 
 def spent(trials: Sequence[Trial]) -> float:
@@ -97,7 +108,7 @@ def fit_recorded(place: str, splits: Splits, names: Sequence[str], seed: int) ->
         except FileNotFoundError:
             continue
         trials = json.loads(path.read_text(encoding="utf-8"))["trials"]
-        best = max(trials, key=lambda trial: trial["valid"])
+        best = best_of(trials)
         fitted[name] = known(name).fit(splits, seed, **best["parameters"])
     return fitted
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rrec_lib.baselines.tuning import search_file
+from rrec_lib.baselines.tuning import best_of, recorded_trials, spent
 from rrec_lib.core import plotting
 from rrec_lib.evaluation.compare import arm_interval
 from rrec_lib.evaluation.reports import Report
@@ -122,9 +122,8 @@ def _trained(source: Path, place: str, runs: list[Report]) -> str:
     hours = run.get("settings", {}).get("hours") or run.get("made", {}).get(name, {}).get("hours")
     if hours:
         return f"{hours:g} h"
-    path = source / "results" / "baselines" / place / search_file(name)
-    if not path.exists():
+    trials = recorded_trials(source / "results" / "baselines" / place, name)
+    if not trials:
         return ""
-    best = max(json.loads(path.read_text(encoding="utf-8"))["trials"], key=lambda trial: trial["valid"])
-    seconds = best.get("cpu_seconds", best["seconds"])
+    seconds = spent([best_of(trials)])
     return f"{seconds:.0f} s" if seconds >= 1 else f"{seconds:.1g} s"

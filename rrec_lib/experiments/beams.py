@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rrec_lib.baselines.registry import Means, Splits
-from rrec_lib.baselines.tuning import known, search_file
+from rrec_lib.baselines.tuning import best_of, known, search_file
 from rrec_lib.core.console import say
 from rrec_lib.core.profiles import Profile
 from rrec_lib.core.results import provenance, write_json
@@ -46,7 +46,7 @@ def compare_beams(
     if name not in WRITE:
         raise ValueError(f"{name} does not write through a trie; choose one of {', '.join(WRITE)}")
     trials = json.loads((searches / search_file(name)).read_text(encoding="utf-8"))["trials"]
-    parameters = max(trials, key=lambda trial: trial["valid"])["parameters"]
+    parameters = best_of(trials)["parameters"]
     dataset, most = prepare_profile(profile), profile.evaluation.max_rows_per_user
     splits, test = Splits.of(dataset), list(dataset["test"])
     if rows is not None:

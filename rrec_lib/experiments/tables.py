@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rrec_lib.baselines import BASELINES
-from rrec_lib.baselines.tuning import search_file
+from rrec_lib.baselines.tuning import best_of, recorded_trials
 from rrec_lib.core import plotting
 from rrec_lib.evaluation.compare import arm_interval, cap_rows, compare, detectable_difference, user_spread
 from rrec_lib.evaluation.intervals import Interval
@@ -48,7 +48,7 @@ def baselines_table(source: Path, data_set: str) -> str:
             rows.append(f"| {name} | not run yet | | | | |")
             continue
         interval, trials = arm_interval([reports[name]], METRIC), _trials(source, data_set, name)
-        best = max(trials, key=lambda trial: trial["valid"])
+        best = best_of(trials)
         chosen = ", ".join(f"{key} {best['parameters'][key]}" for key in baseline.space) or "nothing to choose"
         rows.append(f"| {name} | {best['valid']:.3f} | {_mean(interval)} | {len(trials)} | {chosen} |")
     if reports:
@@ -62,8 +62,7 @@ def baselines_table(source: Path, data_set: str) -> str:
 
 def _trials(source: Path, data_set: str, name: str) -> list[dict[str, Any]]:
     """A baseline's recorded search."""
-    path = source / "results" / "baselines" / data_set / search_file(name)
-    return json.loads(path.read_text(encoding="utf-8"))["trials"] if path.exists() else []
+    return recorded_trials(source / "results" / "baselines" / data_set, name)
 
 
 def reference_tables(source: Path, figures: Path) -> str:
