@@ -90,6 +90,34 @@ def no_network():
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def one_tokenizer():
+    """Read the packaged tokenizer once, not in each of hundreds of tests; whoever adds tokens to one gets its own."""
+    from transformers import AutoTokenizer
+    from transformers.tokenization_utils_tokenizers import TokenizersBackend
+
+    from rrec_lib.model import load
+
+    read, add = AutoTokenizer.from_pretrained, TokenizersBackend._add_tokens
+    packaged = load.resolve("smollm2-135m-instruct")
+    first = read(packaged)
+
+    def from_pretrained(place, **options):
+        if options or place != packaged:
+            return read(place, **options)
+        return copy.deepcopy(first, {id(first._tokenizer): first._tokenizer})
+
+    def add_tokens(self, *given, **options):
+        if self._tokenizer is first._tokenizer:
+            self._tokenizer = copy.deepcopy(self._tokenizer)
+        return add(self, *given, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AutoTokenizer, "from_pretrained", from_pretrained)
+        patch.setattr(TokenizersBackend, "_add_tokens", add_tokens)
+        yield
+
+
 @pytest.fixture(scope="session")
 def launch(tmp_path_factory):
     """Start a command in several processes on the CPU, with `accelerate launch`, plain or under DeepSpeed's ZeRO."""
@@ -146,11 +174,10 @@ def family():
     }
     size = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     size |= {"num_key_value_heads": 1, "head_dim": 12, "pad_token_id": 2, "eos_token_id": 2, "bos_token_id": 1}
-    smollm2 = load_tokenizer("smollm2-135m-instruct")
 
     def make(name, **settings):
         config_class, template = families[name]
-        tokenizer = copy.deepcopy(smollm2)
+        tokenizer = load_tokenizer("smollm2-135m-instruct")
         tokenizer.chat_template = template
         torch.manual_seed(0)
         config = config_class(vocab_size=len(tokenizer), **size, **settings)

@@ -105,6 +105,14 @@ def test_a_tokenizer_needs_no_model(tmp_path, monkeypatch):
     assert load.load_tokenizer(str(tmp_path)).pad_token == tokenizer.eos_token
 
 
+def test_a_token_added_to_one_tokenizer_is_in_no_other():
+    one, other = load.load_tokenizer("tiny-random"), load.load_tokenizer("tiny-random")
+    assert one.add_tokens(["<item>"]) == 1
+    third = load.load_tokenizer("tiny-random")
+    assert len(one) == len(other) + 1 == len(third) + 1
+    assert len(other.encode("<item>")) > len(one.encode("<item>")) == 1
+
+
 def test_random_weights_follow_their_seed_and_leave_the_generator_alone():
     torch.manual_seed(7)
     expected = torch.rand(3)
