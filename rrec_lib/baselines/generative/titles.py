@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from peft import PeftModel
 from torch import Tensor
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+from transformers import DynamicCache, GenerationConfig, PreTrainedTokenizerBase
 
 from rrec_lib.core.console import progress
 from rrec_lib.data.examples import Example, Item
@@ -82,12 +82,22 @@ def write(
         model: Any = language_model(policy.model)
         for rows in progress([order[i : i + batch_size] for i in range(0, len(order), batch_size)], "writing titles"):
             ids, mask = pad_rows([prompts[row] for row in rows], tokenizer.pad_token_id, policy.device, "left")
-            written = model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
+            read = _read_once(model, ids, mask, beams) if beams > 1 else None
+            written = model.generate(input_ids=ids, attention_mask=mask, past_key_values=read, generation_config=config)
             for row, tokens in zip(rows, written[:, ids.shape[1] :].tolist(), strict=True):
                 ended = end in tokens
                 title = tokens[: tokens.index(end)] if ended else tokens
                 texts[row] = Written(str(tokenizer.decode(title)).strip(), ended)
     return texts
+
+
+def _read_once(model: Any, ids: Tensor, mask: Tensor, beams: int) -> DynamicCache:
+    """Keys and values of (B, T) prompts but for their last token, for each beam; ``generate`` reads them per beam."""
+    cache, places = DynamicCache(config=model.config), (mask.cumsum(1) - 1).clamp(min=0)
+    seen = {"input_ids": ids[:, :-1], "attention_mask": mask[:, :-1], "position_ids": places[:, :-1]}
+    model.get_decoder()(**seen, past_key_values=cache, use_cache=True)
+    cache.batch_repeat_interleave(beams)
+    return cache
 
 
 def title_states(policy: Policy, titles: Sequence[str]) -> Tensor:
