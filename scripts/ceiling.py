@@ -2,13 +2,13 @@
 
 Reports stand in results/ceiling/DATASET-PROFILE/. See ``rrec_lib/experiments/ceiling.py``.
 
-    python scripts/ceiling.py --given "bare prompt" association --steps 300
+    python scripts/ceiling.py --given "bare prompt" association
 """
 
 from pathlib import Path
 
 from rrec_lib.core.console import forgive_terminals
-from rrec_lib.experiments.ceiling import GIVEN, run_ceiling
+from rrec_lib.experiments.ceiling import GIVEN, STEPS, run_ceiling
 from rrec_lib.experiments.runner import Options, options_of, options_parser
 
 
@@ -16,7 +16,7 @@ def main() -> None:
     forgive_terminals()
     parser = options_parser(__doc__, Options(0.0, 0, Path("runs/ceiling"), Path("results/ceiling")))
     parser.add_argument("--given", nargs="+", default=list(GIVEN), choices=list(GIVEN))
-    parser.add_argument("--steps", type=int, default=300, help="optimiser steps of each (%(default)s)")
+    parser.add_argument("--steps", type=int, default=STEPS, help="optimiser steps of each (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     run_ceiling(options_of(arguments), arguments.given, arguments.steps, arguments.seed)

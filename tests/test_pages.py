@@ -8,6 +8,7 @@ import pytest
 from rrec_lib.book.toy import toy_world
 
 BOOK = Path(__file__).resolve().parent.parent / "book"
+BASH = re.compile(r"^```bash\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", ["rrec", "heads"])
@@ -15,6 +16,14 @@ def test_the_diagrams_score_as_the_library_does(name):
     drawing = (BOOK / "_figures" / f"{name}.svg").read_text(encoding="utf-8")
     words = " ".join(re.sub(r"<[^>]+>", "", drawing).split())
     assert "score of film v = cos(hT, HV [v]) / τ" in words  # `scoring.score_items`, not an inner product
+
+
+def test_commands_work_as_they_are_printed_after_make_book():
+    pages = [path for path in BOOK.rglob("*.md") if "_generated" not in path.parts]
+    blocks = [(path.name, block) for path in pages for block in BASH.findall(path.read_text(encoding="utf-8"))]
+    assert blocks
+    for name, block in blocks:
+        assert not re.findall(r"^(?:rrec|python|accelerate) .*", block, re.MULTILINE), name
 
 
 @pytest.mark.parametrize(

@@ -222,11 +222,16 @@ def knobs_table() -> str:
     rows = [["knob", "what it is; what it takes", "value"], ["---"] * 3]
     for key, info in _knobs():
         section, _, field = key.partition(".")
-        found = [yaml.safe_dump(getattr(getattr(profile, section), field)).split("\n")[0] for profile in profiles]
+        found = [_as_yaml(getattr(getattr(profile, section), field)) for profile in profiles]
         short = [value if len(value) < 32 else f"{value[:8]}…" for value in found]
         each = ", ".join(f"{profile.name} {value}" for profile, value in zip(profiles, short, strict=True))
         rows.append([f"`{key}`", f"{info.description}; {_expected(key)}", short[0] if len(set(short)) == 1 else each])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _as_yaml(value: Any) -> str:
+    """A value on one line, as a profile has it."""
+    return yaml.safe_dump(value, default_flow_style=True, width=10**6).split("\n")[0]
 
 
 def _knobs() -> Iterator[tuple[str, Any]]:

@@ -15,7 +15,7 @@ OURS, WITHOUT_WORDS = "R²ec, one greedy reasoning", "R²ec, bare prompt"
 SEARCHED, EXACTLY = "titles, 50 beams, no forced tokens (D3)", "titles, exactly, no forced tokens"
 BIGREC = "titles, written freely by 4 beams, then grounded (BigRec)"
 PUBLIC = "titles, 50 beams, Transformers' generate"
-REPORTED = {OURS: WITH, WITHOUT_WORDS: WITHOUT, EXACTLY: "D3", BIGREC: "BigRec"}  # others have their own names
+REPORTED = {OURS: WITH, WITHOUT_WORDS: WITHOUT, EXACTLY: "S-DPO", BIGREC: "BigRec"}  # others have their own names
 
 
 class Way(NamedTuple):

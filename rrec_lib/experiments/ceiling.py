@@ -25,7 +25,7 @@ from rrec_lib.evaluation.reports import Report, data_hash, load_reports, save_re
 from rrec_lib.evaluation.scoring import score_items
 from rrec_lib.experiments.ablations import NOT_RUN
 from rrec_lib.experiments.reference import METRIC
-from rrec_lib.experiments.runner import SETTINGS, Options
+from rrec_lib.experiments.runner import SETTINGS, WINDOW, Options
 from rrec_lib.experiments.verdict import MARGIN
 from rrec_lib.model.frozen_states import FrozenStates, kept_frozen
 from rrec_lib.model.policy import Policy, load_policy
@@ -39,12 +39,13 @@ from rrec_lib.training.stages import warm_up
 
 BARE, CHEAT = "bare prompt", "the target's genres (cheats)"
 GIVEN = (BARE, "association", CHEAT, "taste", "drift", "idle")  # in the order of the runs; if time ends, the last go
+STEPS = 150
 PACKED = 16  # targets of valid that share a row
 
 Text = Callable[[Example], str]
 
 
-def run_ceiling(options: Options, names: Sequence[str] = GIVEN, steps: int = 300, seed: int = 0) -> None:
+def run_ceiling(options: Options, names: Sequence[str] = GIVEN, steps: int = STEPS, seed: int = 0) -> None:
     """Train states behind each text, or go on with them, and write their reports on all of valid.
 
     Args:
@@ -58,6 +59,7 @@ def run_ceiling(options: Options, names: Sequence[str] = GIVEN, steps: int = 300
     """
     print(describe_run(options.profile), flush=True)
     states_alone = {
+        "data.window": WINDOW,
         "warmup.token_weight": 0,
         "warmup.token_share": 0,
         "warmup.skills": [],

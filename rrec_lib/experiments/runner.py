@@ -42,6 +42,7 @@ SETTINGS: dict[str, Any] = {
     "training.item_softmax": "catalogue", "training.item_negatives": 32, "training.users_per_step": 8,
     "training.learning_rate": 1e-4,
 }  # fmt: skip
+WINDOW = 10  # lines of history, in the second trial and its ceiling
 ENDLESS = 10**6  # steps; the budget ends a stage
 
 

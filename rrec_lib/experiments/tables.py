@@ -12,7 +12,7 @@ from rrec_lib.evaluation.intervals import Interval
 from rrec_lib.evaluation.reports import Report
 from rrec_lib.experiments.reference import ARMS, METRIC, WITH, WITHOUT, reference_arms, tuned_baselines
 
-BENCHMARKS = ("rollouts", "recpo_step", "item_encoding", "memory", "prepare", "trie", "asking")
+BENCHMARKS = ("rollouts", "recpo_step", "item_encoding", "memory", "prepare", "trie", "asking", "states")
 ROWS_A_USER = 20
 DATA_SETS = {
     "movielens-cpu": "MovieLens, SmolLM2-135M",

@@ -20,7 +20,7 @@ from rrec_lib.data.prepared import catalogue_hash
 from rrec_lib.evaluation.reports import load_reports
 from rrec_lib.experiments.ablations import ABLATIONS, WARMUP_ALONE
 from rrec_lib.experiments.reference import WITH, WITHOUT
-from rrec_lib.experiments.runner import SETTINGS, Options, Run, carry_out
+from rrec_lib.experiments.runner import SETTINGS, WINDOW, Options, Run, carry_out
 from rrec_lib.model.adapters import LOG, load_adapter
 from rrec_lib.model.frozen_states import kept_frozen
 from rrec_lib.model.policy import Policy
@@ -33,7 +33,7 @@ EQUAL_TARGETS, EQUAL_TIME = "equal-targets", "equal-time"
 WARMUP_STEPS, RECPO_STEPS = 400, 250  # of the arm with reasoning
 TAUGHT = ("taste", "association", "drift")
 FOR_TRIAL: dict[str, Any] = {
-    **SETTINGS, "data.window": 10, "rollouts.max_new_tokens": 64,
+    **SETTINGS, "data.window": WINDOW, "rollouts.max_new_tokens": 64,
     "warmup.skills": list(TAUGHT), "warmup.token_share": 0.25, "warmup.token_weight": 1.0,
 }  # fmt: skip
 

@@ -83,7 +83,10 @@ def first_trial_table(source: Path) -> str:
         if WITH not in arms or WITHOUT not in arms:
             rows.append(f"| {title} | {NOT_RUN} | | |")
             continue
-        means = [f"{arm_interval(arms[arm], METRIC).mean:.3f}, {len(arms[arm])} runs" for arm in (WITH, WITHOUT)]
+        means = [
+            f"{arm_interval(arms[arm], METRIC).mean:.3f}, {len(arms[arm])} run{'s' * (len(arms[arm]) > 1)}"
+            for arm in (WITH, WITHOUT)
+        ]
         rows.append(f"| {title} | {' | '.join(means)} | {_of_first_trial(arms).short} |")
     return "\n".join(rows) + "\n"
 

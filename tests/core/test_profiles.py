@@ -163,6 +163,7 @@ def test_a_new_knob_is_one_line(tmp_path, monkeypatch):
     assert usual.training.patience == 3
     row = "evaluations without gain; a whole number from 1 to 1,000,000,000 | 3 |"
     assert f"| `training.patience` | {row}" in module.knobs_table()
+    assert re.search(r"`warmup.skills` \|.*\| \[taste, association, drift\] \|", module.knobs_table())
     monkeypatch.setattr(module, "resource", lambda _: tmp_path)
     assert module.load_profile("mine").training.patience == 7
     changed = module.load_profile("mine", "training.patience=5")

@@ -8,6 +8,7 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from rrec_lib.baselines import BASELINES
+from rrec_lib.baselines.tuning import best_of, recorded_trials
 from rrec_lib.core import paths
 from rrec_lib.evaluation.reports import load_reports
 from rrec_lib.exercises import nb10
@@ -180,5 +181,9 @@ def test_what_the_chapter_says_of_writers_on_real_data_is_so():
     written = {name for name in made if name in BASELINES and BASELINES[name].trains_language_model}
     assert written
     assert {made[name]["hours"] for name in written} == {0.5}
+    assert "left a tenth to the language model" in prose
+    assert best_of(recorded_trials(paths.resource("results/baselines/movielens-cpu"), "D3"))["parameters"] == {
+        "guidance": 0.1
+    }
     for arm in reference.reference_arms("movielens-cpu").values():
         assert {report.run["settings"]["hours"] for report in arm} == {1.0}

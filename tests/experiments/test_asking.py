@@ -23,8 +23,8 @@ def test_what_a_recommendation_costs_stands_beside_what_it_brings(tmp_path):
     (tmp_path / "results" / "benchmarks" / "asking.json").write_text(json.dumps(run))
     place = tmp_path / "results" / "baselines" / "movielens-cpu"
     trials = [{"valid": 0.1, "seconds": 900.0}, {"valid": 0.2, "seconds": 12.3}]
-    reports = [recorded("EASE", [0] * 8), recorded("D3", [1, 9] * 4)]
-    save_reports(place / "reports.json", reports, "cpu", "d", made={"EASE": {}, "D3": {"hours": 0.5}})
+    reports = [recorded("EASE", [0] * 8), recorded("S-DPO", [1, 9] * 4)]
+    save_reports(place / "reports.json", reports, "cpu", "d", made={"EASE": {}, "S-DPO": {"hours": 0.5}})
     (place / "ease.json").write_text(json.dumps({"trials": trials}))
     table = asking_table(tmp_path, tmp_path / "drawn")
     assert "| EASE | 2.3 | 42 | 2.3 | 12 s | 1.000 |" in table
@@ -32,7 +32,7 @@ def test_what_a_recommendation_costs_stands_beside_what_it_brings(tmp_path):
     assert f"| {BIGREC} | 2.3 | 42 | 2.3 |  | not run yet |" in table
     assert f"| {PUBLIC} | 2.3 | 42 |  |  |  |" in table
     assert "Medians of 3 users" in table
-    assert "of one recommendation: EASE 1.000 for 2.3 s, D3 0.4" in table
+    assert "of one recommendation: EASE 1.000 for 2.3 s, S-DPO 0.4" in table
     assert (tmp_path / "drawn" / "asking.png").is_file()
     assert "drawn/asking.png" not in asking_table(tmp_path)
 
