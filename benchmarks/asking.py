@@ -2,8 +2,9 @@
 
 The ratio is that of a search with 50 beams as D3 makes it, over R²ec's one reasoning, users asked one at a time. The
 same search by Transformers' own ``generate`` stands beside it: what public code pays. Weights are those of the shipped
-adapter for all, since what a title costs doesn't depend on who wrote it; SASRec, EASE and TIGER are fitted as recorded
-searches chose, and TIGER's tokens are its own model's and not counted.
+adapter for all: what a title of the trie costs doesn't depend on who wrote it, and BigRec's free writing, which these
+weights were not taught to end, goes to its limit. SASRec, EASE and TIGER are fitted as recorded searches chose, and
+TIGER's tokens are its own model's and not counted.
 """
 
 import tempfile
