@@ -74,14 +74,15 @@ def test_what_is_written_is_the_likeliest_token_each_time(policy, items, smoke_d
     ("name", "settings"), [("qwen2", {}), ("llama", {}), ("gemma2", {}), ("gemma2", {"sliding_window": 4})]
 )
 def test_beams_share_the_reading_of_their_prompt(family, name, settings):
-    policy = Policy(*family(name, **settings), torch.float32, "none")
+    model, tokenizer = family(name, **settings)
+    policy = Policy(model, tokenizer, torch.float32, "none")
     prompts = [[5, 6, 7, 8, 9, 10, 11], [12, 13], [14, 15, 16, 17]]
     found = [one.text for one in write(policy, prompts, 6, beams=4, batch_size=3)]
-    model, config = language_model(policy.model), plain_search(policy.tokenizer, 4, 6)
+    config = plain_search(tokenizer, 4, 6)
     for prompt, text in zip(prompts, found, strict=True):  # alone and without padding
         with policy.inference():
             written = model.generate(input_ids=torch.tensor([prompt]), generation_config=config)
-        assert text == policy.tokenizer.decode(written[0, len(prompt) :], skip_special_tokens=True).strip() != ""
+        assert text == tokenizer.decode(written[0, len(prompt) :], skip_special_tokens=True).strip() != ""
 
 
 @pytest.mark.parametrize("beams", [1, 3])
