@@ -3,6 +3,7 @@
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rrec_lib.core.profiles import Profile
 
@@ -51,11 +52,12 @@ def run(arguments: argparse.Namespace, profile: Profile) -> None:
     from rrec_lib.baselines import BASELINES
     from rrec_lib.baselines.registry import Means, Splits
     from rrec_lib.baselines.tuning import fit_tuned, known, search_file, tune
+    from rrec_lib.core.paths import one_at_a_time
     from rrec_lib.core.results import provenance
     from rrec_lib.data.examples import prepare_profile
     from rrec_lib.evaluation.chunks import KeptScores
     from rrec_lib.evaluation.evaluate import evaluate, training_counts
-    from rrec_lib.evaluation.reports import load_reports, save_reports
+    from rrec_lib.evaluation.reports import save_reports
 
     names = arguments.only or [name for name, one in BASELINES.items() if not one.only_named]
     for name in names:
@@ -65,8 +67,7 @@ def run(arguments: argparse.Namespace, profile: Profile) -> None:
     splits, test = Splits.of(dataset, means), list(dataset["test"])
     counts = training_counts(dataset["train"], splits.n_items)
     path = arguments.out / "reports.json"
-    reports = {report.name: report for report in load_reports(path)} if path.exists() else {}
-    made = {name: report.run.get("made", {}).get(name, {}) for name, report in reports.items()}
+    _earlier(path, splits.data)  # before any work
     width = max(map(len, names))
     print(f"{len(test)} rows of test; NDCG@20 with its 95 % interval over users, and what valid chose")
     for name in names:
@@ -77,14 +78,31 @@ def run(arguments: argparse.Namespace, profile: Profile) -> None:
             made_by = repr((name, tuned.parameters, seed, splits.data, replace(means, folder=Path())))
             model = KeptScores(model, made_by, arguments.out / "runs" / "scores", name)
         report = evaluate(model, test, name, profile.evaluation.bootstrap_samples, seed, counts)
-        reports[name] = replace(report, run={"data": splits.data})  # those of other data are refused
         chosen = ", ".join(f"{key} {value}" for key, value in tuned.parameters.items())
         print(f"  {name:{width}}  {report.interval('ndcg@20'):.4f}  {chosen}", flush=True)
-        made[name] = {"parameters": tuned.parameters, **{key: provenance()[key] for key in ("commit", "time")}}
+        one = {"parameters": tuned.parameters, **{key: provenance(seed)[key] for key in ("commit", "time", "seed")}}
         if BASELINES[name].trains_language_model:
-            made[name] |= {"hours": arguments.hours, "beams": arguments.beams}
-        save_reports(path, list(reports.values()), profile.name, splits.data, seed, made=made)
+            one |= {"hours": arguments.hours, "beams": arguments.beams}
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        with one_at_a_time(arguments.out):  # another may have written meanwhile
+            reports, made = _earlier(path, splits.data)
+            reports[name], made[name] = replace(report, run={"data": splits.data}), one
+            save_reports(path, list(reports.values()), profile.name, splits.data, seed, made=made)
     print(f"wrote {path}; compare with: rrec compare {path} ...")
+
+
+def _earlier(path: Path, data: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The reports that a file holds, and how each was made; both empty if there is none.
+
+    Raises:
+        ValueError: if they are of other data.
+    """
+    from rrec_lib.evaluation.reports import load_reports
+
+    reports = {report.name: report for report in load_reports(path)} if path.exists() else {}
+    if any(report.run.get("data") != data for report in reports.values()):
+        raise ValueError(f"{path} is of other data; give another folder with --out")
+    return reports, {name: report.run.get("made", {}).get(name, {}) for name, report in reports.items()}
 
 
 def remains(arguments: argparse.Namespace) -> str:

@@ -61,6 +61,10 @@ def run(arguments: argparse.Namespace, profile: Profile) -> None:
     counts = training_counts(dataset["train"], len(dataset["items"]))
     findings = own.check(examples)
     rivals = fitted_baselines(dataset)
+    if own.name in rivals:  # before any work, as is a folder that stands where the file should
+        raise ValueError(f"{own.name!r} is a baseline's name; give another with --name")
+    if arguments.out is not None and arguments.out.is_dir():
+        raise ValueError(f"--out takes a file, and {arguments.out} is a folder")
     reports = [evaluate(one, examples, name, settings.bootstrap_samples, seed, counts) for name, one in rivals.items()]
     reports.append(evaluate(own.model, examples, own.name, settings.bootstrap_samples, seed, counts, findings=findings))
     if arguments.out is not None:

@@ -15,7 +15,12 @@ EXAMPLES = (
 def options(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and adapters")
-    parser.add_argument("--stage", default="both", choices=["warmup", "recpo", "both"], help="(default: both)")
+    parser.add_argument(
+        "--stage",
+        default="both",
+        choices=["warmup", "recpo", "both"],
+        help="(default: both); recpo alone starts from the warm-up in --out, or from the recorded one",
+    )
     parser.add_argument("--restart", action="store_true", help="delete the checkpoints in OUT and start anew")
 
 

@@ -152,7 +152,10 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def one_at_a_time(lock: Path) -> Iterator[None]:
-    """Let the processes of this machine enter a block one after the other, as ``lock``, an empty file, is free."""
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    """Let the processes of this machine enter a block one after the other, as ``lock`` is free: a file or a folder."""
+    opened = os.open(lock, os.O_RDONLY if lock.is_dir() else os.O_WRONLY | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(opened)

@@ -194,8 +194,11 @@ def save_profile(profile: Profile, folder: Path | str) -> DatasetDict:
 
     Raises:
         FileExistsError: if the folder holds something that is not a prepared dataset.
-        ValueError: as :func:`prepare_profile`.
+        ValueError: as :func:`prepare_profile`, and for data that are prepared already: sizes would change nothing.
     """
+    name = profile.data.dataset
+    if name not in LOADERS and (Path(name) / MANIFEST).is_file():
+        raise ValueError(f"{name} is prepared already; copy the folder, or prepare its source with other settings")
     dataset = prepare_profile(profile)
     checksum = CHECKSUMS.get(profile.data.dataset)
     save_prepared(dataset, folder, asdict(profile.data), checksum and checksum())

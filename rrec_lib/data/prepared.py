@@ -99,13 +99,26 @@ def staged(folder: Path | str) -> Iterator[Path]:
     """A folder to write to, which takes the place of ``folder`` once the block ends well.
 
     Raises:
-        FileExistsError: if ``folder`` holds something that is not a prepared dataset.
+        FileExistsError: if ``folder`` holds something that is not a prepared dataset, or files beside one.
     """
     folder = Path(folder)
+    if others := _others(folder):
+        raise FileExistsError(f"{folder} is a prepared dataset, to be replaced, and holds {others[0]} too, which "
+                              "isn't part of it; move that away, or choose another folder")  # fmt: skip
     if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder} exists and holds no {MANIFEST}, so it is not replaced; choose another folder")
     with replacing_folder(folder) as new:
         yield new
+
+
+def _others(folder: Path) -> list[str]:
+    """What lies in a prepared folder and is not of it, hidden files aside."""
+    try:
+        found = read_manifest(folder)
+    except (FileNotFoundError, ValueError):
+        return []
+    own = {MANIFEST, "dataset_dict.json", *found.get("rows", {}), *found.get("arrow_sha256", {})}
+    return sorted(path.name for path in folder.iterdir() if path.name not in own and not path.name.startswith("."))
 
 
 def read_manifest(folder: Path | str) -> dict[str, Any]:

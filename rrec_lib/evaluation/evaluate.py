@@ -217,9 +217,9 @@ def _check_rows(rows: Sequence[Example], name: str) -> None:
 
 
 def _checked(scores: Tensor, rows: int, name: str) -> Tensor:
-    """Scores in float32 or wider: in half precision many would tie."""
+    """Scores in float32 or wider: in half precision many would tie, and large integers in float32."""
     if not isinstance(scores, Tensor):
         raise ValueError(f"{name}: expected ({rows}, N) scores as a tensor, got a {type(scores).__name__}")
     if scores.dim() != 2 or len(scores) != rows or not scores.shape[1] or scores.amax(1).isnan().any():
         raise ValueError(f"{name}: expected ({rows}, N) scores without NaN, got {tuple(scores.shape)}")
-    return scores if scores.dtype == torch.float64 else scores.float()
+    return scores.float() if scores.is_floating_point() and scores.dtype != torch.float64 else scores.double()

@@ -210,7 +210,7 @@ def load_reports(path: Path) -> list[Report]:
         if content["format"] != REPORT_FORMAT:
             raise ValueError(f"format {content['format']}, this version reads {REPORT_FORMAT}")
         return [_report(content, name) for name in content["ranks"]]
-    except (ValueError, KeyError, TypeError, AttributeError) as problem:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as problem:
         raise ValueError(
             f"{path} can't be read as a report ({type(problem).__name__}: {problem}); write it again with "
             f"`rrec evaluate --out {path}`"
@@ -222,6 +222,16 @@ def _report(content: Mapping[str, Any], name: str) -> Report:
     greater, equal = _unpack(ranks["greater"]), _unpack(ranks["equal"])
     if not len(users) == len(greater) == len(equal) == figures["rows"]:
         raise ValueError(f"{name}: {len(users)} users, {len(greater)} and {len(equal)} ranks, {figures['rows']} rows")
+    n_items, seed = content["items"], content.get("seed")
+    if not (seed is None or type(seed) is int):  # it becomes a file's name
+        raise ValueError(f"the seed is {seed!r}, no whole number")
+    possible = (
+        (greater >= 0) & (equal >= 0) & (greater <= n_items) & (greater + equal > 0) & (greater + equal <= n_items)
+    )
+    if not possible.all():
+        row = int(np.flatnonzero(~possible)[0])
+        raise ValueError(f"{name}: row {row} has {greater[row]} items above the target and {equal[row]} equal to it, "
+                         f"which can't be among {n_items}")  # fmt: skip
     return Report(
         name=name,
         n_greater=greater,
@@ -230,7 +240,7 @@ def _report(content: Mapping[str, Any], name: str) -> Report:
         repeats=figures["repeats"],
         samples=figures["bootstrap"]["samples"],
         seed=figures["bootstrap"]["seed"],
-        n_items=content["items"],
+        n_items=n_items,
         examples=content["examples"],
         lists=figures["lists"],
         slices=figures["slices"],

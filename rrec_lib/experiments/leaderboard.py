@@ -199,7 +199,8 @@ def _mean(arm: Arm, metric: str) -> float:
 
 def made_by(report: Report) -> dict[str, Any]:
     """Commit, time and parameters of a report: of its own run, where its file holds several."""
-    return {"parameters": {}, **report.run, **report.run.get("made", {}).get(report.name, {})}
+    made = report.run.get("made")
+    return {"parameters": {}, **report.run, **(made.get(report.name, {}) if isinstance(made, dict) else {})}
 
 
 def _each(parts: Sequence[str]) -> str:

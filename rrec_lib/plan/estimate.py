@@ -134,14 +134,15 @@ def make_plan(
     Raises:
         ValueError: for an unknown model, a number out of range, or users that the GPUs can't share equally.
     """
-    per_step, users = profile.training.users_per_step, users_at_once or profile.training.users_at_once
+    per_step = profile.training.users_per_step
+    users = profile.training.users_at_once if users_at_once is None else users_at_once
     for name, value, allowed in (
         ("gpus", gpus, gpus >= 1), ("zero", zero, zero in (0, 1, 2, 3)),
         ("users_at_once", users, users is None or users >= 1),
         ("optimizer_bits", optimizer_bits, optimizer_bits in (8, 32)),
         ("prompt_tokens", prompt_tokens, prompt_tokens is None or prompt_tokens >= 2),
         ("item_tokens", item_tokens, item_tokens is None or item_tokens > ITEM_BASE),
-        ("rates", rates, rates is None or min(rates) > 0),
+        ("rates", rates, rates is None or all(rate > 0 for rate in rates)),
     ):  # fmt: skip
         if not allowed:
             raise ValueError(

@@ -3,6 +3,7 @@
 A checkpoint is whole once it holds a file named ``complete``, which is written last and deleted first.
 """
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,7 +40,7 @@ class Checkpoints(TrainerCallback):
         if state.global_step:
             self.trainer.load_progress(checkpoint_of(args, state))
         if args.should_save:  # what a killed run left
-            for folder in set(_run(args).glob("checkpoint-*")) - set(complete_checkpoints(_run(args))):
+            for folder in set(all_checkpoints(_run(args))) - set(complete_checkpoints(_run(args))):
                 shutil.rmtree(folder)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -73,5 +74,11 @@ def last_checkpoint(output_dir: Path) -> Path | None:
 
 def complete_checkpoints(output_dir: Path) -> list[Path]:
     """The whole checkpoints of a run, oldest first."""
-    folders = [marker.parent for marker in output_dir.glob(f"checkpoint-*/{COMPLETE}")]
-    return sorted(folders, key=lambda folder: int(folder.name.rpartition("-")[2]))
+    return [folder for folder in all_checkpoints(output_dir) if (folder / COMPLETE).is_file()]
+
+
+def all_checkpoints(output_dir: Path) -> list[Path]:
+    """A run's checkpoints, oldest first, half-written ones included; a copy of another name is none of them."""
+    found = {int(match[1]): folder for folder in output_dir.glob("checkpoint-*")
+             if (match := re.fullmatch(r"checkpoint-(\d+)", folder.name))}  # fmt: skip
+    return [found[step] for step in sorted(found)]

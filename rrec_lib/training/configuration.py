@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import DatasetDict
 from transformers import TrainingArguments
 from transformers.training_args import OptimizerNames
 from trl import GRPOConfig
@@ -83,6 +84,18 @@ def recpo_config(profile: Profile, output_dir: Path, seed: int = 0, **overrides:
     if settings["use_vllm"]:
         settings["generation_kwargs"] = {**STOP, **(settings.get("generation_kwargs") or {})}
     return GRPOConfig(**settings)
+
+
+def check_rows(dataset: DatasetDict, profile: Profile) -> None:
+    """Require training rows for at least one step of RecPO, since TRL leaves a step out that can't be filled.
+
+    Raises:
+        ValueError: if there are fewer than a step takes.
+    """
+    rows, users = len(dataset["train"]), profile.training.users_per_step
+    if rows < users:
+        raise ValueError(f"training.users_per_step is {users}, but there are {rows} training rows, too few for a single"
+                         f" step; set it to {rows} or less")  # fmt: skip
 
 
 def check_recpo(args: GRPOConfig) -> None:

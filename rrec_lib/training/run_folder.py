@@ -12,6 +12,7 @@ from rrec_lib.core.results import write_json
 from rrec_lib.evaluation.reports import data_hash
 from rrec_lib.model.policy import Policy
 from rrec_lib.training.callbacks import StopOnValid
+from rrec_lib.training.checkpoints import all_checkpoints
 
 FILE = "settings.json"
 _SECTIONS = ("model", "data", "rollouts", "reward", "warmup", "training", "evaluation")
@@ -131,7 +132,7 @@ def claim(folder: Path, settings: dict[str, Any], may_write: bool = True) -> Non
     """
     path = folder / FILE
     kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    reached = [int(one.name.rpartition("-")[2]) for one in folder.glob("checkpoint-*")]
+    reached = [int(one.name.rpartition("-")[2]) for one in all_checkpoints(folder)]
     if any(folder.glob("**/checkpoint-*")):  # a run that made none left nothing to go on from
         remedy = "give the same ones, name another folder, or start anew (`rrec train --restart`)"
         check_same(folder, kept and _made_alike(kept, settings, max(reached, default=0)), settings, remedy)

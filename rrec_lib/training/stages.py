@@ -10,6 +10,7 @@ from datasets import DatasetDict
 from transformers import TrainerCallback
 
 from rrec_lib.core import hardware
+from rrec_lib.core.console import say
 from rrec_lib.core.paths import resource
 from rrec_lib.core.profiles import Profile
 from rrec_lib.core.results import provenance
@@ -17,7 +18,8 @@ from rrec_lib.data.prepared import catalogue_hash
 from rrec_lib.model.adapters import load_adapter, save_adapter
 from rrec_lib.model.policy import Policy, load_policy, weights_hash
 from rrec_lib.training.callbacks import StepLines, StopOnValid, judge_of
-from rrec_lib.training.configuration import recpo_config, warmup_arguments
+from rrec_lib.training.checkpoints import last_checkpoint
+from rrec_lib.training.configuration import check_rows, recpo_config, warmup_arguments
 from rrec_lib.training.loop import run_in
 from rrec_lib.training.recpo_trainer import RecPOTrainer
 from rrec_lib.training.run_folder import claim, settings_of_stage
@@ -163,7 +165,8 @@ def make_adapters(
     """Train stages one after the other and save each as ``out/STAGE-adapter``.
 
     Killed at any point and called again, it goes on from the last complete checkpoint. RecPO alone starts from the
-    profile's recorded warm-up, if it has one. A warm-up of no steps is left out.
+    warm-up in ``out``, which it ends first if that was stopped; else from the profile's recorded one, if there is one.
+    A warm-up of no steps is left out.
 
     Args:
         profile: sizes and hyperparameters.
@@ -178,16 +181,23 @@ def make_adapters(
     """
     if "recpo" in stages:
         recpo_config(profile, out / "recpo", seed)  # what it refuses is better said before the warm-up than behind it
+        check_rows(dataset, profile)
+    anew = stages if restart else ()
+    if stages == ("recpo",) and last_checkpoint(out / "warmup"):  # its adapter's weights are rounded, its own aren't
+        say(f"recpo: starts from the warm-up in {out / 'warmup'}")
+        stages = STAGES
     policy = load_stage(profile, dataset, "warmup" if stages == ("recpo",) else "base", seed)
-    for stage in () if restart else stages:  # before any work
-        claim(out / stage, settings_of_stage(stage, policy, dataset, profile, seed), may_write=False)
+    for stage in stages:  # before any work
+        if stage not in anew:
+            claim(out / stage, settings_of_stage(stage, policy, dataset, profile, seed), may_write=False)
     for stage in stages:
         if stage == "warmup" and profile.warmup.steps == 0:
+            say("warmup: left out, since warmup.steps is 0")
             continue
         start = time.monotonic()
         train = warm_up if stage == "warmup" else train_recpo
         found = weights_hash(policy.model, only_trainable=True)
-        trainer = train(policy, dataset, profile, out / stage, seed, starts_from=found, restart=restart)
+        trainer = train(policy, dataset, profile, out / stage, seed, starts_from=found, restart=stage in anew)
         save_stage(policy, trainer, out / f"{stage}-adapter", dataset, profile, seed)
         if trainer.is_world_process_zero():
             print(f"{stage}: {time.monotonic() - start:.0f} s, saved {out / f'{stage}-adapter'}", flush=True)

@@ -140,6 +140,30 @@ def test_the_command_tunes_reports_and_goes_on(tmp_path, capsys):
     assert "unknown baseline 'SVD'" in capsys.readouterr().err
 
 
+def test_what_another_command_wrote_meanwhile_is_kept(tmp_path, monkeypatch):
+    command = ["baselines", "--profile", "smoke", "--out", str(tmp_path), "--only"]
+    fit = tuning.fit_tuned
+
+    def slowly(*arguments):
+        monkeypatch.setattr(tuning, "fit_tuned", fit)
+        assert main([*command, "chance", "--seed", "1"]) == 0
+        return fit(*arguments)
+
+    monkeypatch.setattr(tuning, "fit_tuned", slowly)
+    assert main([*command, "popularity"]) == 0
+    reports = load_reports(tmp_path / "reports.json")
+    assert {report.name for report in reports} == {"popularity", "chance"}
+    assert {name: made["seed"] for name, made in reports[0].run["made"].items()} == {"popularity": 0, "chance": 1}
+
+
+def test_reports_of_other_data_are_refused_before_any_work(tmp_path, monkeypatch, capsys):
+    command = ["baselines", "--profile", "smoke", "--out", str(tmp_path), "--only", "chance"]
+    assert main(command) == 0
+    monkeypatch.setattr(tuning, "tune", None)
+    assert main([*command, "--set", "data.max_users=30"]) == 2
+    assert "is of other data; give another folder with --out" in capsys.readouterr().err
+
+
 def test_the_command_stops_at_its_budget(tmp_path, capsys, half_minutes):
     out = tmp_path / "baselines"
     command = ["baselines", "--profile", "smoke", "--only", "EASE", "--out", str(out)]

@@ -56,7 +56,8 @@ def run_the_page(desk, capsys, *more):
     (name,) = re.findall(r"a file `(\w+\.py)`", PAGE)
     (desk / name).write_text(block("python"))
     commands = [shlex.split(line) for line in block("bash").splitlines()]
-    assert [command[:2] for command in commands] == [["rrec", "evaluate"], *[["rrec", "leaderboard"]] * 2]
+    rrec = ".venv/bin/rrec"
+    assert [command[:2] for command in commands] == [[rrec, "evaluate"], *[[rrec, "leaderboard"]] * 2]
     commands[0] += more
     for command in commands:
         assert main(command[1:]) == 0

@@ -116,6 +116,10 @@ def test_an_adapter_below_the_working_directory_and_a_single_row_are_evaluated(t
     (row,) = [line for line in out.splitlines() if line.startswith("  R²ec (recpo-adapter)")]
     assert "[" not in row  # an interval over users needs more than one
     assert json.loads((tmp_path / "one.json").read_text())["figures"]["chance"]["rows"] == 1
+    monkeypatch.setattr("rrec_lib.evaluation.evaluate.evaluate", None)  # nothing is evaluated for these
+    for wrong, said in ((["--name", "chance"], "is a baseline's name"), (["--out", "run"], "run is a folder")):
+        assert main(["evaluate", *wrong, *smoke]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_compare_prints_a_table_and_draws(tmp_path, capsys):

@@ -48,13 +48,22 @@ def test_manifest(saved, build):
 
 def test_a_profile_s_source_is_recorded(tmp_path):
     profile = load_profile("smoke")
-    dataset = save_profile(profile, tmp_path / "smoke")
+    save_profile(profile, tmp_path / "smoke")
     manifest = json.loads((tmp_path / "smoke" / "manifest.json").read_text())
     assert manifest["source_sha256"] == source_checksum()
     assert manifest["arguments"] == dataclasses.asdict(profile.data)
-    again = save_profile(load_profile("smoke", {"data.dataset": str(tmp_path / "smoke")}), tmp_path / "again")
-    assert again["test"].to_list() == dataset["test"].to_list()
-    assert json.loads((tmp_path / "again" / "manifest.json").read_text())["source_sha256"] is None
+    with pytest.raises(ValueError, match="is prepared already"):  # other sizes would stand in its manifest alone
+        save_profile(load_profile("smoke", {"data.dataset": str(tmp_path / "smoke")}), tmp_path / "again")
+
+
+def test_what_lies_beside_prepared_data_is_not_replaced(saved, tmp_path, build):
+    (saved / ".hidden").touch()
+    save_prepared(build(), saved, dataclasses.asdict(DATA))
+    (saved / "notes.md").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"holds notes.md too, which isn't part of it"):
+        save_prepared(build(), saved, dataclasses.asdict(DATA))
+    assert (saved / "notes.md").read_text() == "mine"
+    (saved / "notes.md").unlink()
 
 
 def test_the_same_data_gives_the_same_manifest(saved, tmp_path, build):

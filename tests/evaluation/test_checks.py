@@ -51,6 +51,27 @@ def test_a_target_that_leaks_into_scores_is_caught():
     assert finding(evaluate(States(torch.eye(N_ITEMS)), examples(), "sound"), "blind").passed is True
 
 
+@pytest.mark.parametrize(
+    ("base", "leak", "dtype"),
+    [(-1000, 5e-3, torch.float32), (100, 5e-4, torch.float32), (0, 5e-8, torch.float32), (1.6e9, 2e3, torch.float64),
+     (1_600_000_000, 1, torch.int64), (0, 1, torch.float32)],
+)  # fmt: skip
+def test_a_small_leak_is_one_where_scores_are_close_or_large(base, leak, dtype):
+    noise = torch.rand(1, N_ITEMS, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def score(part, weight=leak):
+        hot = torch.eye(N_ITEMS, dtype=torch.float64)[[example["target"] for example in part]]
+        return (base + noise * leak * 10 + weight * hot).to(dtype)
+
+    with pytest.raises(ValueError, match="target leaks"):
+        check_blind(score, examples(4), "small")
+    assert check_blind(lambda part: score(part, 0), examples(4), "sound").passed is True
+    calls = iter(range(9))
+    rounded = 1 if dtype == torch.int64 else 1 + torch.finfo(dtype).eps
+    jitter = check_blind(lambda part: score(part, 0) * (rounded if next(calls) % 2 else 1), examples(4), "rounding")
+    assert jitter.passed is True
+
+
 @pytest.mark.parametrize("leak", ["target_rating", "repeat"])
 def test_what_follows_from_the_target_may_not_be_read_either(leak):
     rows = [{**example, "target_rating": 5.0, "repeat": False, "target_timestamp": 9} for example in examples(4)]

@@ -84,6 +84,8 @@ def test_half_precision_is_widened_and_the_catalogue_must_keep_its_size():
     examples = rows((1, [0], 1), (2, [1], 2), (3, [2], 3))
     half = evaluate_scores(torch.eye(50)[[1, 2, 3]].bfloat16(), examples, "half", 50)
     assert half.values["mrr"].tolist() == [1, 1, 1]
+    times = evaluate_scores(1_600_000_000 + torch.eye(50, dtype=torch.int64)[[1, 2, 3]], examples, "times", 50)
+    assert times.values["mrr"].tolist() == [1, 1, 1]  # float32 counts such numbers by the hundred
     with pytest.raises(ValueError, match="scores of 6 items after scores of 5"):
         evaluate_scores(lambda part: torch.zeros(1, 5 + part.start), examples, "growing", 50, batch_size=1)
     with pytest.raises(ValueError, match="no example to evaluate on"):

@@ -186,7 +186,8 @@ def test_the_command_prints_a_table_or_json_and_refuses_in_a_sentence(capsys):
         (["--optimizer-bits", "4"], "optimizer_bits can't be 4"),
         (rates[:2], "hours need both"), ([*rates[:3], "-1"], "rates can't be (1000.0, -1.0)"),
         (["--dtype", "int4"], "model.dtype takes auto or float32 or bfloat16 or float16, got 'int4'"),
-        (["--item-tokens", "30"], "item_tokens can't be 30"),
+        (["--item-tokens", "30"], "item_tokens can't be 30"), (["--users-at-once", "0"], "users_at_once can't be 0"),
+        ([*rates[:3], "nan"], "rates can't be (1000.0, nan)"),
         (["--profile", "paper", "--gpus", "5"], "can't be shared equally by 5 processes of 1 users at once"),
     ):  # fmt: skip
         assert main(["plan", *wrong]) == 2

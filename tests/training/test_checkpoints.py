@@ -3,7 +3,7 @@
 import pytest
 
 from rrec_lib.training import checkpoints
-from rrec_lib.training.checkpoints import COMPLETE, last_checkpoint
+from rrec_lib.training.checkpoints import COMPLETE, all_checkpoints, last_checkpoint
 
 
 def test_an_incomplete_checkpoint_is_never_taken(tmp_path):
@@ -11,7 +11,11 @@ def test_an_incomplete_checkpoint_is_never_taken(tmp_path):
         (tmp_path / f"checkpoint-{step}").mkdir()
         if complete:
             (tmp_path / f"checkpoint-{step}" / COMPLETE).touch()
+    for name in ("checkpoint-30.bak", "checkpoint-best"):  # a reader's copies
+        (tmp_path / name).mkdir()
+        (tmp_path / name / COMPLETE).touch()
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
+    assert [folder.name for folder in all_checkpoints(tmp_path)] == ["checkpoint-2", "checkpoint-10", "checkpoint-20"]
     assert last_checkpoint(tmp_path / "nothing here") is None
 
 

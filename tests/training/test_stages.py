@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from rrec_lib.core.profiles import load_profile
 from rrec_lib.model.lora import language_model
@@ -87,3 +88,27 @@ def test_make_adapters_saves_both_stages_and_they_load(smoke_profile, smoke_data
     assert (Path(folders["recpo"]) / "log.jsonl").read_text().count("\n") == profile.training.steps
     with pytest.raises(ValueError, match="unknown stage"):
         load_stage(profile, smoke_dataset, "final")
+
+
+def test_recpo_alone_starts_from_the_folders_own_warm_up(smoke_profile, smoke_dataset, tmp_path):
+    make_adapters(smoke_profile, smoke_dataset, tmp_path / "whole")
+    for stage in ("warmup", "recpo"):
+        make_adapters(smoke_profile, smoke_dataset, tmp_path / "parts", stages=(stage,))
+    one, other = (
+        load_file(tmp_path / name / "recpo-adapter" / "adapter_model.safetensors") for name in ("whole", "parts")
+    )
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    make_adapters(smoke_profile, smoke_dataset, tmp_path / "parts")  # goes on from both
+    make_adapters(smoke_profile, smoke_dataset, tmp_path / "parts", stages=("recpo",), restart=True)
+    again = load_file(tmp_path / "parts" / "recpo-adapter" / "adapter_model.safetensors")
+    assert all(torch.equal(one[name], again[name]) for name in one)
+
+
+def test_too_few_rows_for_a_step_are_refused_before_the_warm_up(smoke_dataset, tmp_path):
+    rows = smoke_dataset["train"].num_rows
+    profile = load_profile("smoke", {"training.users_per_step": rows + 1})
+    with pytest.raises(ValueError, match=rf"users_per_step is {rows + 1}, but there are {rows} training rows"):
+        make_adapters(profile, smoke_dataset, tmp_path)
+    assert not any(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="too few for a single step"):
+        train_recpo(load_policy(profile.model), smoke_dataset, profile, tmp_path / "recpo")
