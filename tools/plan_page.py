@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 PAGE = Path(__file__).resolve().parent.parent / "book" / "gpus.md"
-BLOCK = re.compile(r"(```bash\n(rrec plan [^`]*)```\n\n```text\n)(.*?)(```\n)", re.DOTALL)
+BLOCK = re.compile(r"(```bash\n(\.venv/bin/rrec plan [^`]*)```\n\n```text\n)(.*?)(```\n)", re.DOTALL)
 
 
 def output(command: str) -> str:
