@@ -93,7 +93,8 @@ def check_report(report: Report, figures: Mapping[str, Any], like: Report) -> No
         raise ValueError(f"{name}: it wasn't shown that its scores don't follow the target, because they were given or "
                          "differ from call to call; make them repeatable and evaluate it again")  # fmt: skip
     said = made_by(report)
-    if not all(isinstance(said.get(key), kind) for key, kind in (("parameters", dict), ("time", str), ("commit", str))):
+    kinds = {"parameters": dict, "time": str, "commit": str | None}  # outside a repository there is no commit
+    if not all(key in said and isinstance(said[key], kind) for key, kind in kinds.items()):
         raise ValueError(f"{name}: the file doesn't say by which code it was made and when, or with which parameters; "
                          "evaluate it again")  # fmt: skip
 
