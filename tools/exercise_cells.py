@@ -74,9 +74,8 @@ def regions(cells: list[dict[str, Any]]) -> dict[str, range]:
     starts = []
     for place, cell in enumerate(cells):
         text = re.sub(r"^```.*?^```", "", source(cell), flags=re.DOTALL | re.MULTILINE)
-        names = [match[1] for match in re.finditer(r"^##? |" + HEADING.pattern, text, re.MULTILINE)]
-        if cell["cell_type"] == "markdown" and names:
-            starts.append((place, next(filter(None, names), "")))
+        if cell["cell_type"] == "markdown" and (match := re.search(r"^##? |" + HEADING.pattern, text, re.MULTILINE)):
+            starts.append((place, match[1] or ""))
     return {name: range(start, end) for (start, name), (end, _) in pairwise([*starts, (len(cells), "")]) if name}
 
 

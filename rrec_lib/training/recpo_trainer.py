@@ -24,7 +24,7 @@ from rrec_lib.recpo.rewards import fused_reward, ranking_reward, similarity_rewa
 from rrec_lib.recpo.rollouts import Rollouts, sample_groups
 from rrec_lib.recpo.step_items import choose_items, encode_step, token_weights
 from rrec_lib.recpo.vllm import rollouts_by_vllm, sync_without_drift
-from rrec_lib.training.configuration import check_recpo, check_rows
+from rrec_lib.training.configuration import check_recpo
 from rrec_lib.training.failures import check_loss
 from rrec_lib.training.item_trainer import ItemTrainer
 from rrec_lib.training.skill_audit import step_figures
@@ -47,7 +47,6 @@ class RecPOTrainer(ItemTrainer, GRPOTrainer):
     ) -> None:
         """Arguments as :class:`ItemTrainer`; ``args`` as :mod:`rrec_lib.training.configuration` makes them."""
         check_recpo(args)
-        check_rows(dataset, profile)
         self.settings: TrainingProfile = profile.training
         taught = profile.warmup.steps and profile.warmup.skills
         self.world = world_of(dataset) if taught else None  # what reasonings are held against

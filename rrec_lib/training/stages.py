@@ -82,6 +82,7 @@ def train_recpo(
     callbacks = [StepLines(RECPO_FIGURES)] if callbacks is None else callbacks
     settings = settings_of_stage("recpo", policy, dataset, profile, seed, stop, starts_from, **overrides)
     arguments = recpo_config(profile, output_dir, seed, **overrides)
+    check_rows(dataset, profile)
     trainer = RecPOTrainer(policy, arguments, dataset, profile, callbacks)
     return run_in(output_dir, trainer, stop, settings, restart)
 
