@@ -41,6 +41,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, profile: Profile) -> None:
     """Rank the catalogue for held-out users with the model and the baselines, print the table, write the reports."""
+    if arguments.out is not None and arguments.out.is_dir():
+        raise ValueError(f"--out takes a file, and {arguments.out} is a folder")
     settings = profile.evaluation
     rows = None if arguments.sample == "all" else _rows(arguments.sample, settings.sample_size)
     if arguments.adapter is not None:
@@ -61,10 +63,8 @@ def run(arguments: argparse.Namespace, profile: Profile) -> None:
     counts = training_counts(dataset["train"], len(dataset["items"]))
     findings = own.check(examples)
     rivals = fitted_baselines(dataset)
-    if own.name in rivals:  # before any work, as is a folder that stands where the file should
+    if own.name in rivals:  # before anything is ranked
         raise ValueError(f"{own.name!r} is a baseline's name; give another with --name")
-    if arguments.out is not None and arguments.out.is_dir():
-        raise ValueError(f"--out takes a file, and {arguments.out} is a folder")
     reports = [evaluate(one, examples, name, settings.bootstrap_samples, seed, counts) for name, one in rivals.items()]
     reports.append(evaluate(own.model, examples, own.name, settings.bootstrap_samples, seed, counts, findings=findings))
     if arguments.out is not None:
