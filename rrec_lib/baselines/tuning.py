@@ -13,6 +13,8 @@ import numpy as np
 from rrec_lib.baselines.registry import BASELINES, Baseline, Splits
 from rrec_lib.core.console import say
 from rrec_lib.core.paths import resource
+from rrec_lib.core.profiles import non_defaults
+from rrec_lib.core.reading import check_same, read_json
 from rrec_lib.core.results import provenance, write_json
 from rrec_lib.data.examples import Example
 from rrec_lib.evaluation.evaluate import Recommender, mean_ndcg, sample_examples
@@ -50,7 +52,7 @@ def tune(name: str, splits: Splits, trials: int | None, seed: int, path: Path, m
         ValueError: for an unknown name, or a file that holds the search of something else.
     """
     baseline = known(name)
-    made_by = {"baseline": name, "seed": seed, "data": splits.data}
+    made_by = {"baseline": name, "seed": seed, "data": splits.data, **_means(baseline, splits)}
     done = _read(path, made_by)
     points, rows = draw_points(baseline, trials, seed), judging_rows(baseline, splits)
     for parameters in points:
@@ -79,7 +81,7 @@ def best_of(trials: Sequence[Trial]) -> Trial:
 def recorded_trials(folder: Path, name: str) -> list[Trial]:
     """A baseline's recorded search in a folder; empty if there is none."""
     path = folder / search_file(name)
-    return list(json.loads(path.read_text(encoding="utf-8"))["trials"]) if path.exists() else []
+    return list(read_json(path, "trials")["trials"]) if path.exists() else []
 
 
 def spent(trials: Sequence[Trial]) -> float:
@@ -101,16 +103,12 @@ def fit_recorded(place: str, splits: Splits, names: Sequence[str], seed: int) ->
         names: of baselines.
         seed: of each fit.
     """
-    fitted: dict[str, Recommender] = {}
-    for name in names:
-        try:
-            path = resource(f"results/baselines/{place}/{search_file(name)}")
-        except FileNotFoundError:
-            continue
-        trials = json.loads(path.read_text(encoding="utf-8"))["trials"]
-        best = best_of(trials)
-        fitted[name] = known(name).fit(splits, seed, **best["parameters"])
-    return fitted
+    searches = resource("results/baselines") / place
+    recorded = {name: recorded_trials(searches, name) for name in names}
+    return {
+        name: known(name).fit(splits, seed, **best_of(trials)["parameters"])
+        for name, trials in recorded.items() if trials
+    }  # fmt: skip
 
 
 def draw_points(baseline: Baseline, trials: int | None, seed: int) -> list[dict[str, Any]]:
@@ -139,10 +137,21 @@ def known(name: str) -> Baseline:
     return BASELINES[name]
 
 
+def _means(baseline: Baseline, splits: Splits) -> dict[str, Any]:
+    """What trials depend on of the means of a baseline that trains or reads a language model; nothing of others."""
+    means = splits.means
+    if means is None or not baseline.only_named:
+        return {}
+    sections = ("model", "rollouts", "reward", "warmup") if baseline.trains_language_model else ("model",)
+    profile = {name: non_defaults(getattr(means.profile, name)) for name in sections}
+    trained = {"hours": means.hours, "every": means.every} if baseline.trains_language_model else {}
+    return json.loads(json.dumps({"means": {**profile, **trained, "beams": means.beams}}))
+
+
 def _read(path: Path, made_by: dict[str, Any]) -> list[Trial]:
     if not path.exists():
         return []
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if other := [f"{key} {found.get(key)}, not {value}" for key, value in made_by.items() if found.get(key) != value]:
-        raise ValueError(f"{path} holds another search ({'; '.join(other)}); name another folder")
+    found = read_json(path, "trials")
+    kept = {key: found[key] for key in made_by if key in found}
+    check_same(path, kept, made_by, "give the same ones, or name another folder")
     return list(found["trials"])

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rrec_lib.cli.checks import check_sizes
 from rrec_lib.core.profiles import Profile
 
 SUMMARY = "tune every baseline on valid and report them on test"
@@ -62,9 +63,12 @@ def run(arguments: argparse.Namespace, profile: Profile) -> None:
     names = arguments.only or [name for name, one in BASELINES.items() if not one.only_named]
     for name in names:
         known(name)
+    check_sizes(arguments, profile)
     dataset, seed = prepare_profile(profile), arguments.seed
     means = Means(profile, arguments.out, arguments.hours, arguments.every, arguments.beams or None)
     splits, test = Splits.of(dataset, means), list(dataset["test"])
+    if len({row["user_id"] for row in test}) < 2:
+        raise ValueError("all rows of test are one user's, and intervals are over users; prepare data of more")
     counts = training_counts(dataset["train"], splits.n_items)
     path = arguments.out / "reports.json"
     _earlier(path, splits.data)  # before any work

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rrec_lib.cli.checks import figure_to_write
 from rrec_lib.core.profiles import Profile
 
 if TYPE_CHECKING:  # torch takes seconds to import; mistakes in the arguments show before
@@ -23,7 +24,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("reports", nargs="+", type=Path, metavar="FILE", help="reports that rrec evaluate --out wrote")
     parser.add_argument("--metric", default="ndcg@20", help="such as hit@10, ndcg@20 or mrr (default: ndcg@20)")
     parser.add_argument("--first", metavar="NAME", help="compare the others with this one (default: the first found)")
-    parser.add_argument("--figure", type=Path, help="also draw the intervals to this file, such as compare.png")
+    parser.add_argument(
+        "--figure", type=figure_to_write, help="also draw the intervals to this file, such as compare.png"
+    )
     parser.add_argument("--samples", type=int, default=10_000, help="bootstrap resamples (default: 10000)")
     parser.add_argument("--seed", type=int, default=0, help="of the resampling (default: 0)")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rrec_lib.cli.checks import check_sizes, file_to_write
 from rrec_lib.cli.recommend import STAGES
 from rrec_lib.core.profiles import Profile
 from rrec_lib.evaluation.own import load_factory, make_recommender
@@ -36,13 +37,12 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--name", help="of the model in tables; runs with several seeds share it (default: its weights)"
     )
-    parser.add_argument("--out", type=Path, help="also write the reports to this JSON file, for rrec compare")
+    parser.add_argument("--out", type=file_to_write, help="also write the reports to this JSON file, for rrec compare")
 
 
 def run(arguments: argparse.Namespace, profile: Profile) -> None:
     """Rank the catalogue for held-out users with the model and the baselines, print the table, write the reports."""
-    if arguments.out is not None and arguments.out.is_dir():
-        raise ValueError(f"--out takes a file, and {arguments.out} is a folder")
+    check_sizes(arguments, profile)
     settings = profile.evaluation
     rows = None if arguments.sample == "all" else _rows(arguments.sample, settings.sample_size)
     if arguments.adapter is not None:
@@ -97,14 +97,22 @@ class _Own:
 def _trained(arguments: argparse.Namespace, profile: Profile, dataset: "DatasetDict") -> _Own:
     """The language model, with its adapter or as published."""
     from rrec_lib.recommend.films import load_recommender
+    from rrec_lib.training.run_folder import settings_of
     from rrec_lib.training.stages import adapter_card
 
     recommender = load_recommender(profile, arguments.stage, arguments.seed, dataset)
     stage = recommender.stage
-    seed = adapter_card(profile, stage)["seed"] if stage != "base" else arguments.seed
+    card = adapter_card(profile, stage) if stage != "base" else {"seed": arguments.seed}
+    reading = settings_of(profile)["profile"]
+    settings = {name: reading[name] for name in ("model", "data", "rollouts", "reward")}
+    notes = {"settings": {**settings, "trained": card.get("settings")}}  # seeds of one arm have the same
     name = arguments.name or f"R²ec ({stage if arguments.adapter is None else arguments.adapter.name})"
     return _Own(
-        recommender.model, name, seed, lambda rows: recommender.model.check(rows, name, trained=stage != "base")
+        recommender.model,
+        name,
+        card["seed"],
+        lambda rows: recommender.model.check(rows, name, trained=stage != "base"),
+        notes,
     )
 
 

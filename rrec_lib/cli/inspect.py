@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from rrec_lib.cli.checks import figure_to_write, file_to_write
 from rrec_lib.core.paths import replacing
 from rrec_lib.core.profiles import Profile
 
@@ -13,8 +14,10 @@ EXAMPLES = ("rrec inspect prepared", "rrec inspect prepared --markdown card.md -
 def options(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("folder", type=Path, metavar="DIR", help="folder that rrec prepare has written")
-    parser.add_argument("--markdown", type=Path, help="also write the card as a Markdown page to this file")
-    parser.add_argument("--figure", type=Path, help="also draw popularity and time to this PNG file")
+    parser.add_argument("--markdown", type=file_to_write, help="also write the card as a Markdown page to this file")
+    parser.add_argument(
+        "--figure", type=figure_to_write, help="also draw popularity and time to this file, such as card.png"
+    )
 
 
 def run(arguments: argparse.Namespace, profile: Profile) -> None:

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from rrec_lib.cli.checks import file_to_write
 from rrec_lib.core.profiles import Profile
 
 SUMMARY = "rank all reports on the recorded sets, or add one"
@@ -18,7 +19,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(metavar="show | add", dest="action", required=True)
     show = actions.add_parser("show", help="print the rankings", description="Print the rankings of the recorded sets.")
     show.add_argument("--dataset", help="one set, such as movielens-cpu (default: all)")
-    show.add_argument("--out", type=Path, metavar="FILE", help="also write them as a Markdown page to this file")
+    show.add_argument(
+        "--out", type=file_to_write, metavar="FILE", help="also write them as a Markdown page to this file"
+    )
     show.set_defaults(act=show_board)
     add = actions.add_parser(
         "add",

@@ -79,6 +79,10 @@ def kept(folder: str | Path) -> Path:
     return path
 
 
+class BusyError(OSError):
+    """A folder that another process works in."""
+
+
 class NoRoomError(OSError):
     """A full disk, and where."""
 
@@ -110,6 +114,7 @@ def replacing(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
         path: its folder is made if it is not there.
         suffix: of the new file's name, for writers that look at it.
     """
+    path = path.resolve()  # a link stays, and what it points to is replaced
     with room_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=path.parent, suffix=suffix)
@@ -130,6 +135,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
     What was there is moved aside first, and deleted last.
     """
+    folder = folder.resolve()
     with room_named(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
@@ -148,6 +154,27 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
             raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep this machine's other processes from working in a folder while a block does; it is made if need be.
+
+    Raises:
+        BusyError: if another one works there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as problem:
+            raise BusyError(f"another process is at work in {folder}; let it end, or name another folder") from problem
+        except OSError:  # drives that are mounted from elsewhere may have no locks
+            pass
+        yield
+    finally:
+        os.close(opened)
 
 
 @contextmanager

@@ -204,9 +204,12 @@ def parse_overrides(settings: Sequence[str]) -> dict[str, Any]:
         if not equals:
             raise ValueError(f"a setting reads KEY=VALUE, such as training.steps=5, got {setting!r}")
         try:
-            overrides[key.strip()] = yaml.safe_load(text)
+            value = yaml.safe_load(text)
         except yaml.YAMLError:
             raise ValueError(f"the value of {setting!r} can't be read; quote text that has special signs") from None
+        if type(value) is int and str(value) != text.strip().removeprefix("+"):  # YAML reads 010 as 8 and 1:30 as 90
+            raise ValueError(f"{setting!r} would be {value}; write whole numbers in their usual digits")
+        overrides[key.strip()] = value
     return overrides
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from rrec_lib.core import paths
+from rrec_lib.core.reading import read_json
 
 _ABSOLUTE = re.compile(r"(^|[\s=])/\S*/")
 
@@ -99,7 +100,7 @@ def log_lines(history: Sequence[dict[str, Any]], path: Path) -> None:
 
 def read_recorded(relative: str) -> dict[str, Any]:
     """Read a recorded run that ships with the project, such as ``"results/movielens-cpu.json"``."""
-    return json.loads(paths.resource(relative).read_text(encoding="utf-8"))
+    return read_json(paths.resource(relative))
 
 
 def plain(value: Any, where: str) -> Any:

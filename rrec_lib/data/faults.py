@@ -62,9 +62,14 @@ WELL_FORMED = {"item_twice"}  # dropped, but well-formed: they don't count towar
 
 @dataclass
 class Faults:
-    """Faults of one preparation. ``limit`` is the share of a file's records that may be dropped."""
+    """Faults of one preparation.
+
+    ``limit`` is the share of a file's records that may be dropped; ``names`` are what reports call files whose own
+    names don't tell them apart.
+    """
 
     limit: float = MAX_FAULTS
+    names: Mapping[Path, str] = field(default_factory=dict)
     counts: dict[str, Counter[str]] = field(default_factory=dict)
     first: dict[str, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
 
@@ -86,8 +91,9 @@ class Faults:
             raise KeyError(kind)
         if not count:
             return
-        self.counts.setdefault(path.name, Counter())[kind] += count
-        kept = self.first.setdefault(path.name, {}).setdefault(kind, [])
+        name = self.name(path)
+        self.counts.setdefault(name, Counter())[kind] += count
+        kept = self.first.setdefault(name, {}).setdefault(kind, [])
         if line is not None and len(kept) < MAX_SHOWN:
             text = detail if isinstance(detail, str) else ascii(detail)
             kept.append({"line": line, "found": text if len(text) <= 80 else text[:77] + "..."})
@@ -103,7 +109,7 @@ class Faults:
         Raises:
             ValueError: with the counts, the first lines and what was found there.
         """
-        found = self.counts.get(path.name, Counter())
+        found = self.counts.get(self.name(path), Counter())
         dropped = {k: n for k, n in found.items() if RULES[k].treatment == "dropped" and k not in WELL_FORMED}
         total = sum(dropped.values())
         if total > self.limit * records:
@@ -117,6 +123,10 @@ class Faults:
                 f"is allowed: {listed}; {'; '.join([*known, usual])}"
             )
 
+    def name(self, path: Path) -> str:
+        """What reports call a file."""
+        return self.names.get(path, path.name)
+
     def as_dict(self) -> dict[str, Any]:
         """For a manifest: by file and kind, how many, what became of them, and the first ones."""
         return {
@@ -128,7 +138,7 @@ class Faults:
         }
 
     def _first(self, path: Path, kind: str) -> str:
-        kept = self.first[path.name][kind]
+        kept = self.first[self.name(path)][kind]
         found = f": {kept[0]['found']}" if kept and kept[0]["found"] else ""
         return f"(first on line {kept[0]['line'] if kept else '?'}){found}"
 

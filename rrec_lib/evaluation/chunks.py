@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from rrec_lib.core.paths import replacing
+from rrec_lib.core.reading import read_tensors
 from rrec_lib.data.examples import Example
 from rrec_lib.evaluation.evaluate import Recommender
 
@@ -55,7 +56,7 @@ def in_chunks(
                 save_file(found, temporary)
             done = sum(len(part["seconds"]) for part in parts) + len(chunk)
             print(f"{name} {done}/{len(examples)}, {spent:.0f} s", flush=True)
-        parts.append(load_file(path))
+        parts.append(read_tensors(path, "seconds"))
     places = torch.from_numpy(np.argsort(order))
     return {of: torch.cat([part[of] for part in parts])[places] for of in parts[0]}
 

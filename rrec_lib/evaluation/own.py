@@ -39,8 +39,11 @@ def load_factory(path: str) -> tuple[Callable[..., Any], str]:
     factory = getattr(module, name, None)
     if not callable(factory):
         raise ValueError(f"{module_name} has no class or function {name!r}")
-    source = Path(module.__file__ or "").read_bytes()
-    return factory, hashlib.sha256(source).hexdigest()[:32]
+    if not (source := getattr(module, "__file__", None)):
+        raise ValueError(
+            f"{module_name} has no file, so runs of its code can't be told apart; give a module of your own"
+        )
+    return factory, hashlib.sha256(Path(source).read_bytes()).hexdigest()[:32]
 
 
 def make_recommender(path: str, *arguments: Any) -> tuple[Any, str]:

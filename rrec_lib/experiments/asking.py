@@ -1,11 +1,11 @@
 """What one recommendation costs, and what it brings: the recorded benchmark beside the recorded runs."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rrec_lib.baselines.tuning import best_of, recorded_trials, spent
 from rrec_lib.core import plotting
+from rrec_lib.core.reading import read_json
 from rrec_lib.evaluation.compare import arm_interval
 from rrec_lib.evaluation.reports import Report
 from rrec_lib.experiments.reference import METRIC, WITH, WITHOUT, reference_arms, tuned_baselines
@@ -47,7 +47,7 @@ def recorded_ways(source: Path, place: str = "movielens-cpu") -> tuple[dict[str,
     path = source / "results" / "benchmarks" / "asking.json"
     if not path.exists():
         return {}, []
-    measured = json.loads(path.read_text(encoding="utf-8"))
+    measured = read_json(path)
     arms = {report.name: [report] for report in tuned_baselines(place, source)} | reference_arms(place, source)
     ways = []
     for name, found in measured["figures"]["recommendations"].items():

@@ -1,17 +1,16 @@
 """An audit of sampled reasonings: what an adapter writes for test users, parsed and checked, as a record."""
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from rrec_lib.core.reading import check_same, read_json
 from rrec_lib.core.results import plain, provenance, write_json
 from rrec_lib.evaluation.evaluate import sample_examples
 from rrec_lib.evaluation.reports import data_hash
 from rrec_lib.experiments.readings import load_read, reading
 from rrec_lib.experiments.runner import Options
 from rrec_lib.recommend.recommender import ReasoningRecommender
-from rrec_lib.training.run_folder import check_same
 from rrec_lib.training.skill_audit import audit
 from rrec_lib.training.skills import world_of
 
@@ -35,7 +34,7 @@ def run_audit(options: Options, adapter: Path, seed: int = 0, rows: int = ROWS) 
     """
     run = reading(options, "audit", "own", seed, adapter, audited_rows=rows)
     if run.report.is_file():
-        kept = json.loads(run.report.read_text(encoding="utf-8"))
+        kept = read_json(run.report, "settings", "figures")
         check_same(run.report, kept["settings"], run.settings, "give the same ones, or move it away")
         return kept["figures"]["missed"]
     policy, dataset = load_read(run, adapter)

@@ -1,6 +1,5 @@
 """What a beam search misses: recorded baselines that write, ranked exactly and by beams on the same rows of test."""
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,6 +10,7 @@ from rrec_lib.baselines.registry import Means, Splits
 from rrec_lib.baselines.tuning import best_of, known, search_file
 from rrec_lib.core.console import say
 from rrec_lib.core.profiles import Profile
+from rrec_lib.core.reading import read_json
 from rrec_lib.core.results import provenance, write_json
 from rrec_lib.data.examples import prepare_profile
 from rrec_lib.evaluation.evaluate import evaluate, sample_examples
@@ -45,7 +45,7 @@ def compare_beams(
     """
     if name not in WRITE:
         raise ValueError(f"{name} does not write through a trie; choose one of {', '.join(WRITE)}")
-    trials = json.loads((searches / search_file(name)).read_text(encoding="utf-8"))["trials"]
+    trials = read_json(searches / search_file(name), "trials")["trials"]
     parameters = best_of(trials)["parameters"]
     dataset, most = prepare_profile(profile), profile.evaluation.max_rows_per_user
     splits, test = Splits.of(dataset), list(dataset["test"])

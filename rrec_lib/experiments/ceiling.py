@@ -17,6 +17,7 @@ from datasets import DatasetDict
 
 from rrec_lib.core.console import progress
 from rrec_lib.core.profiles import load_profile
+from rrec_lib.core.reading import check_same
 from rrec_lib.core.results import describe_run
 from rrec_lib.data.examples import Example, prepare_profile
 from rrec_lib.evaluation.equivalence import decide
@@ -33,7 +34,7 @@ from rrec_lib.model.prompts import MARKER, encode_items
 from rrec_lib.recommend.controls import cheat
 from rrec_lib.training.callbacks import SPENT, TARGETS
 from rrec_lib.training.packed_sequences import packed_row, successive_targets
-from rrec_lib.training.run_folder import check_same, settings_of
+from rrec_lib.training.run_folder import settings_of
 from rrec_lib.training.skills import SKILLS, World, world_of
 from rrec_lib.training.stages import warm_up
 

@@ -5,7 +5,6 @@ killed or out of time, a run goes on with what has no record of a good end.
 """
 
 import ctypes
-import json
 import os
 import re
 import signal
@@ -22,6 +21,7 @@ from typing import Any
 import torch
 
 from rrec_lib.core.paths import REPOSITORY, cache_dir
+from rrec_lib.core.reading import read_json
 from rrec_lib.core.results import describe_device, plain, provenance, write_json
 
 ROOT = REPOSITORY or Path()
@@ -81,7 +81,7 @@ def benchmark(name: str, quick: list[str], work: Path) -> Stage:
     result = work / f"{name}.json"
 
     def figures() -> dict[str, Any]:
-        measured = read(result)
+        measured = read_json(result)
         return {key: measured[key] for key in ("ratio", "spread", "rounds")} | measured["figures"]
 
     return Stage(f"benchmark-{name}", [f"benchmarks/{name}.py", *quick, "--out", str(result)], figures)
@@ -95,10 +95,10 @@ def notebook(number: str, profile: str, work: Path) -> Stage:
     report = folder / f"{source.stem}.json"
 
     def figures() -> dict[str, Any]:
-        process = read(report)
+        process = read_json(report)
         if error := process.pop("error"):
             raise StageError(error)
-        return {"process": process, "notebook": read(results / f"{source.stem}.json")["figures"]}
+        return {"process": process, "notebook": read_json(results / f"{source.stem}.json")["figures"]}
 
     command = ["tools/run_notebook.py", str(source), str(folder / source.name), profile, str(report)]
     return Stage(f"notebook-{number}", command, figures)
@@ -114,7 +114,7 @@ def reference(profile: str, work: Path, out: Path) -> Stage:
 
     def figures() -> dict[str, Any]:
         """The whole reports stand beside this record, in reference/."""
-        found = [read(path)["figures"] for path in sorted(reports.glob(f"*-{profile}/*.json"))]
+        found = [read_json(path)["figures"] for path in sorted(reports.glob(f"*-{profile}/*.json"))]
         return {
             name: {"rows": report["rows"], **{key: report["metrics"][key] for key in ("ndcg@20", "hit@20")}}
             for reports_of_run in found
@@ -192,7 +192,7 @@ def chosen(every: list[Stage], names: Sequence[str] | None) -> list[Stage]:
 
 def finished(path: Path, profile: str) -> dict[str, Any] | None:
     """The record of a stage that ended well on this profile."""
-    record = read(path) if path.is_file() else {}
+    record = read_json(path) if path.is_file() else {}
     return record if record.get("outcome") == "passed" and record.get("profile") == profile else None
 
 
@@ -249,10 +249,6 @@ def _end_with_parent() -> None:
     """Where this script is killed, its stage shall not go on unseen beside the next call's (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
-def read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _no_folders(text: str) -> str:

@@ -30,10 +30,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from rrec_lib.core.console import say
+from rrec_lib.core.reading import check_same
 from rrec_lib.evaluation.reports import load_reports, save_reports
 from rrec_lib.lab import LabConfig, LabRun, run_arm, run_silent
 from rrec_lib.lab.world import HISTORY
-from rrec_lib.training.run_folder import check_same
 
 DIAL = LabConfig(steps=100, valid_users=512, test_users=2048)
 STEPS_FOR_ONE = {"none": 3.2, "latent": 1.2, "pause": 1.4, "distilled": 1.3}  # of text's, at equal processor time

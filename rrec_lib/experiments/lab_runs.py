@@ -5,7 +5,6 @@ knobs it takes other folders. Every finished seed becomes ``seed-N.json``, repor
 ``lab.json`` sums up all seeds named.
 """
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from rrec_lib.core.console import say
+from rrec_lib.core.reading import read_json
 from rrec_lib.core.results import plain, provenance, write_json
 from rrec_lib.evaluation.compare import SAMPLES, arm_interval, compare
 from rrec_lib.evaluation.reports import Report, save_reports
@@ -80,7 +80,7 @@ def run_or_resume(config: LabConfig, line: str, seed: int, folder: Path) -> dict
     config = replace(config, **knobs)
     path = folder / f"{line.replace(' ', '-')}-{seed}.json"
     if path.exists():
-        saved = json.loads(path.read_text(encoding="utf-8"))
+        saved = read_json(path, "config")
         then = asdict(LabConfig()) | saved["config"]  # a knob that came later was at its default
         if other := [knob for knob, value in asdict(config).items() if then[knob] != value]:
             raise ValueError(

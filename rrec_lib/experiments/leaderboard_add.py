@@ -1,6 +1,5 @@
 """Letting a report into a leaderboard: it is checked first, and a board that refuses it stays as it was."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,6 +10,7 @@ import numpy as np
 
 from rrec_lib.baselines import BASELINES
 from rrec_lib.core.paths import replacing
+from rrec_lib.core.reading import read_json
 from rrec_lib.core.results import write_json
 from rrec_lib.evaluation.compare import Arm, group_reports
 from rrec_lib.evaluation.reports import MASKING, Report, load_reports
@@ -46,7 +46,7 @@ def add_report(
     place, recorded = _set_of(reports[0], root)
     added = added_arms(place, board)
     report = _pick(reports, name, {*recorded, *BASELINES}, path)
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json(path)
     check_report(report, content["figures"][report.name], next(iter(recorded.values()))[0])
     line = rename or report.name
     target = _free_file(replace(report, name=line), recorded, added, board / place, replaced)

@@ -1,10 +1,10 @@
 """The language model's file in parts, for a machine without network that takes only files of a limited size."""
 
 import hashlib
-import json
 from pathlib import Path
 
 from rrec_lib.core.paths import cache_dir, replacing
+from rrec_lib.core.reading import read_json
 from rrec_lib.core.results import write_json
 from rrec_lib.model.load import packaged_file
 
@@ -48,7 +48,7 @@ def join(folder: Path) -> Path:
     manifest = folder / MANIFEST
     if not manifest.is_file():
         raise FileNotFoundError(f"{manifest} is missing; write it with `python scripts/model_parts.py split FOLDER`")
-    listed = json.loads(manifest.read_text(encoding="utf-8"))
+    listed = read_json(manifest, "file", "parts", "sha256")
     target = cache_dir() / Path(listed["file"]).name
     if target.is_file() and _sha256(target) == listed["sha256"]:
         return target

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from rrec_lib.core.paths import REPOSITORY
 from rrec_lib.core.profiles import Profile, available_profiles, parse_overrides
+from rrec_lib.core.reading import check_same
 from rrec_lib.core.results import log_lines
 from rrec_lib.data.examples import prepare_profile
 from rrec_lib.evaluation.checks import Finding, check_blind
@@ -31,7 +32,7 @@ from rrec_lib.model.prompts import encode_items, encode_users, marker_ids, promp
 from rrec_lib.recommend.controls import CHEAT, GIVEN_TEXTS, WITH_WORLD
 from rrec_lib.recommend.recommender import ReasoningRecommender, Reasonings
 from rrec_lib.training.callbacks import StopOnValid
-from rrec_lib.training.run_folder import check_same, claim, settings_of
+from rrec_lib.training.run_folder import claim, settings_of
 from rrec_lib.training.skills import world_of
 from rrec_lib.training.stages import save_stage, train_recpo, warm_up
 

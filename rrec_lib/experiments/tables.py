@@ -1,12 +1,12 @@
 """The tables of the recorded runs as the book's pages show them; what nobody has run says so."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from rrec_lib.baselines import BASELINES
 from rrec_lib.baselines.tuning import best_of, recorded_trials
 from rrec_lib.core import plotting
+from rrec_lib.core.reading import read_json
 from rrec_lib.evaluation.compare import arm_interval, cap_rows, compare, detectable_difference, user_spread
 from rrec_lib.evaluation.intervals import Interval
 from rrec_lib.evaluation.reports import Report
@@ -29,7 +29,7 @@ def benchmarks_table(source: Path) -> str:
         if not path.exists():
             rows.append(f"| `{name}` | not measured yet | | | |")
             continue
-        run = json.loads(path.read_text(encoding="utf-8"))
+        run = read_json(path)
         low, high = run["spread"]
         where = f"`results/benchmarks/{name}.json`, commit {run['commit']}, {run['device']}, {run['time'][:10]}"
         rows.append(f"| `{name}` | {run['ratio']:.2f} | {low:.2f} to {high:.2f} | {run['rounds']} | {where} |")
@@ -39,6 +39,7 @@ def benchmarks_table(source: Path) -> str:
 def baselines_table(source: Path, data_set: str) -> str:
     """Markdown table of the tuned baselines on a data set; a baseline whose search nobody has recorded says so."""
     reports = {report.name: report for report in tuned_baselines(data_set, source)}
+    searches = source / "results" / "baselines" / data_set
     rows = [
         "| baseline | valid | NDCG@20 | 95 % over users | points tried | valid chose |",
         "|---|---|---|---|---|---|",
@@ -47,7 +48,7 @@ def baselines_table(source: Path, data_set: str) -> str:
         if name not in reports:
             rows.append(f"| {name} | not run yet | | | | |")
             continue
-        interval, trials = arm_interval([reports[name]], METRIC), _trials(source, data_set, name)
+        interval, trials = arm_interval([reports[name]], METRIC), recorded_trials(searches, name)
         best = best_of(trials)
         chosen = ", ".join(f"{key} {best['parameters'][key]}" for key in baseline.space) or "nothing to choose"
         rows.append(f"| {name} | {best['valid']:.3f} | {_mean(interval)} | {len(trials)} | {chosen} |")
@@ -58,11 +59,6 @@ def baselines_table(source: Path, data_set: str) -> str:
         where = f"`results/baselines/{data_set}/`, commits {commits}, {run.run['device']}"
         rows += ["", f"{len(run.users)} rows of {len(set(run.users.tolist()))} users, one seed. Recorded run: {where}."]
     return "\n".join(rows) + "\n"
-
-
-def _trials(source: Path, data_set: str, name: str) -> list[dict[str, Any]]:
-    """A baseline's recorded search."""
-    return recorded_trials(source / "results" / "baselines" / data_set, name)
 
 
 def reference_tables(source: Path, figures: Path) -> str:
@@ -113,9 +109,10 @@ def _against_each(
     arm = WITH if WITH in arms else WITHOUT
     if arm not in arms or not baselines:
         return []
+    searches = source / "results" / "baselines" / place
     rows = [f"| baseline | valid | NDCG@20 | 95 % | R²ec {arm} against it |", "|---|---|---|---|---|"]
     for report in baselines:
-        valid = max((trial["valid"] for trial in _trials(source, place, report.name)), default=None)
+        valid = max((trial["valid"] for trial in recorded_trials(searches, report.name)), default=None)
         found = compare(arms[arm], [report], METRIC).sentence
         shown = "" if valid is None else f"{valid:.3f}"
         rows.append(f"| {report.name} | {shown} | {_mean(spans[report.name])} | {found} |")

@@ -6,7 +6,6 @@ Arms that begin alike share what they share: the weights of a stage are trained 
 last checkpoint, and a finished one is read back.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from datasets import DatasetDict
 
 from rrec_lib.core.profiles import Profile, load_profile
+from rrec_lib.core.reading import read_json_lines
 from rrec_lib.core.results import describe_run, log_lines
 from rrec_lib.data.prepared import catalogue_hash
 from rrec_lib.evaluation.reports import load_reports
@@ -137,7 +137,7 @@ def _stage(
         save_stage(policy, trainer, adapter, dataset, profile, run.seed)
         log_lines(trainer.state.log_history, run.below(run.options.out, f"-{stage}.jsonl"))
     load_adapter(policy, adapter, catalogue_hash(dataset["items"]))
-    return [json.loads(line) for line in (adapter / LOG).read_text(encoding="utf-8").splitlines()]
+    return read_json_lines(adapter / LOG)
 
 
 def targets_a_step(dataset: DatasetDict, profile: Profile) -> float:

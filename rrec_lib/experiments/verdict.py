@@ -5,7 +5,6 @@ compared at equal CPU time, that stands in ``results/verdict/equal-time/DATASET-
 both. A report says how many ``targets`` its training saw and how many ``cpu_seconds`` it took.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from rrec_lib.core.reading import read_json, read_json_lines
 from rrec_lib.evaluation.compare import (
     SAMPLES,
     Comparison,
@@ -222,11 +222,11 @@ def ledger(source: Path, folders: Sequence[str]) -> dict[str, dict[str, float]]:
     for folder in folders:
         sums = {"files": 0.0, "training": 0.0, "reading": 0.0, "silent": 0.0}
         for path in sorted((source / "results" / folder).rglob("*.json")):
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
             training, known = (0.0, True) if any(path.parent.glob("*.jsonl")) else _training_seconds(content)
             _add(sums, training, known, _reading_seconds(content))
         for path in sorted((source / "results" / folder).rglob("*.jsonl")):
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            rows = read_json_lines(path)
             spent = [float(row["cpu_seconds"]) for row in rows if row.get("cpu_seconds") is not None]
             _add(sums, max(spent, default=0.0), bool(spent))
         found[folder] = sums

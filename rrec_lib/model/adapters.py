@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import PeftConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from rrec_lib.core.paths import replacing_folder
+from rrec_lib.core.reading import DamagedError, read_json, read_tensors
 from rrec_lib.core.results import log_lines
 from rrec_lib.model.policy import Policy
 from rrec_lib.model.prompts import prompts_hash
@@ -57,6 +59,20 @@ def _save_lora(model: PeftModel, folder: Path) -> None:
     config.save_pretrained(str(folder))
 
 
+def holds(folder: Path, policy: Policy, catalogue: str) -> bool:
+    """Whether a folder has the adapter that :func:`save_adapter` would write, so that its card is the right one."""
+    try:
+        card, weights = read_json(folder / CARD, "tied_to"), read_tensors(folder / WEIGHTS)
+    except (FileNotFoundError, DamagedError):
+        return False
+    present = _loaded(policy)
+    return (
+        card["tied_to"] == identity(policy, catalogue)
+        and weights.keys() == present.keys()
+        and all(torch.equal(value, present[name].detach().to("cpu", value.dtype)) for name, value in weights.items())
+    )
+
+
 def load_adapter(policy: Policy, folder: Path, catalogue: str) -> dict[str, Any]:
     """Load LoRA weights into a policy, in place, and return their card.
 
@@ -67,7 +83,7 @@ def load_adapter(policy: Policy, folder: Path, catalogue: str) -> dict[str, Any]
     """
     if not (folder / CARD).is_file() or not (folder / WEIGHTS).is_file():
         raise FileNotFoundError(f"no adapter in {folder}: {CARD} or {WEIGHTS} is missing; train one with `rrec train`")
-    card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    card = read_json(folder / CARD, "tied_to", "rank", "alpha")
     check_identity(card["tied_to"], identity(policy, catalogue), folder)
     rank, alpha = _lora_shape(policy)
     if (card["rank"], card["alpha"]) != (rank, alpha):
@@ -75,9 +91,8 @@ def load_adapter(policy: Policy, folder: Path, catalogue: str) -> dict[str, Any]
             f"the adapter in {folder} has LoRA rank {card['rank']} and alpha {card['alpha']}, the profile {rank} and"
             f" {alpha}; set model.lora_rank and model.lora_alpha to the adapter's (0: all weights are trained)"
         )
-    weights = {name: value.float() for name, value in load_file(folder / WEIGHTS).items()}
-    expected = get_peft_model_state_dict(policy.model) if rank else dict(policy.model.named_parameters())
-    if weights.keys() != expected.keys():
+    weights = {name: value.float() for name, value in read_tensors(folder / WEIGHTS).items()}
+    if weights.keys() != _loaded(policy).keys():
         raise ValueError(
             f"the adapter in {folder} adapts other layers than the profile; set model.lora_layers as it was"
         )
@@ -88,6 +103,13 @@ def load_adapter(policy: Policy, folder: Path, catalogue: str) -> dict[str, Any]
     else:
         policy.model.load_state_dict(weights, strict=False)  # tied weights are in the file once
     return card
+
+
+def _loaded(policy: Policy) -> dict[str, Any]:
+    """The policy's weights that an adapter's file holds, by their names there."""
+    if isinstance(policy.model, PeftModel):
+        return get_peft_model_state_dict(policy.model)
+    return dict(policy.model.named_parameters())
 
 
 def _lora_shape(policy: Policy) -> tuple[int, int]:

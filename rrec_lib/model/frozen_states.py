@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rrec_lib.core import hardware
 from rrec_lib.core.paths import replacing
+from rrec_lib.core.reading import read_tensors
 from rrec_lib.model.encode import common_prefix
 from rrec_lib.model.layers import frozen_layers
 from rrec_lib.model.policy import Policy
@@ -66,7 +67,7 @@ class FrozenStates:
         name = digest.hexdigest()[:32]
         path = self.folder / name[:2] / f"{name}.safetensors"
         if path.is_file():
-            return load_file(path)["hidden"].to(row.ids.device)
+            return read_tensors(path, "hidden")["hidden"].to(row.ids.device)
         hidden = ragged_hidden(model, [row], self.depth)[0].to(self.dtype)
         if hidden.nbytes <= self.room:
             with replacing(path) as temporary:

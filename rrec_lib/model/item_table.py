@@ -4,10 +4,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from rrec_lib.core.paths import cache_dir, replacing
+from rrec_lib.core.reading import read_tensors
 from rrec_lib.model.encode import encode
 from rrec_lib.model.policy import Policy
 from rrec_lib.model.prompts import encode_items
@@ -30,7 +31,7 @@ def item_table(policy: Policy, items: Sequence[Mapping[str, Any]], use_cache: bo
     digest = hashlib.sha256(f"{policy.fingerprint} {sequences}".encode())
     path = cache_dir() / "item_tables" / f"{digest.hexdigest()[:32]}.safetensors"
     if path.is_file():
-        return load_file(path)["states"].to(policy.device)
+        return read_tensors(path, "states")["states"].to(policy.device)
     states = encode(policy, sequences, description="encoding items")
     with replacing(path) as temporary:
         save_file({"states": states.cpu().contiguous()}, temporary)

@@ -4,7 +4,6 @@ Weights, gradients and optimiser state follow exactly from the model, which is b
 and caches are estimates, see :mod:`rrec_lib.plan.memory`.
 """
 
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from transformers import AutoConfig, PretrainedConfig
 
 from rrec_lib.core.hardware import users_of_a_process
 from rrec_lib.core.profiles import Profile, override
+from rrec_lib.core.reading import read_json
 from rrec_lib.data.examples import LOADERS
 from rrec_lib.data.prepared import MANIFEST, read_manifest
 from rrec_lib.plan.memory import (
@@ -92,7 +92,7 @@ def model_configuration(name: str) -> PretrainedConfig:
             f"no configuration of model {name!r}; choose one of {', '.join(known_models())}, or give a folder that has"
             " a config.json"
         )
-    return AutoConfig.for_model(**json.loads(path.read_text(encoding="utf-8")))
+    return AutoConfig.for_model(**read_json(path))
 
 
 def catalogue_items(profile: Profile) -> int:

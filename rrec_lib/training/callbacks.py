@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from rrec_lib.core.paths import replacing
 from rrec_lib.core.processes import of_main
+from rrec_lib.core.reading import read_tensors
 from rrec_lib.core.results import log_lines
 
-BEST = "best.safetensors"
+BEST, STEPS = "best.safetensors", "log.jsonl"
 VALUE, SPENT, TARGETS = "valid_ndcg@20", "cpu_seconds", "targets"
 
 
@@ -28,12 +29,12 @@ class LogFile(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if state.is_world_process_zero:
-            log_lines(state.log_history, _file(args, "log.jsonl"))
+            log_lines(state.log_history, _file(args, STEPS))
             self.written = len(state.log_history)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.is_world_process_zero:
-            with _file(args, "log.jsonl").open("a", encoding="utf-8") as file:
+            with _file(args, STEPS).open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(row) + "\n" for row in state.log_history[self.written :])
             self.written = len(state.log_history)
 
@@ -192,7 +193,7 @@ class StopOnValid(TrainerCallback):
     ) -> None:
         """Put the best weights back."""
         of_main(None)  # which has kept them by then
-        best = load_file(_file(args, BEST))
+        best = read_tensors(_file(args, BEST))
         with torch.no_grad():
             for name, parameter in _trained(model):
                 parameter.copy_(best[name])

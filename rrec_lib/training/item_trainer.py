@@ -5,11 +5,12 @@ from typing import Any
 
 import torch
 from datasets import DatasetDict
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import TrainerCallback, TrainingArguments
 
 from rrec_lib.core.profiles import Profile, TrainingProfile, WarmupProfile
+from rrec_lib.core.reading import read_tensors
 from rrec_lib.model.item_encoder import ItemEncoder
 from rrec_lib.model.item_table import item_table
 from rrec_lib.model.policy import Policy
@@ -82,6 +83,6 @@ class ItemTrainer(ResumableTrainer):
     def load_progress(self, folder: Path) -> None:
         """Restore what :meth:`save_progress` saved."""
         if (folder / ITEM_TABLE).is_file():
-            saved = load_file(folder / ITEM_TABLE)
+            saved = read_tensors(folder / ITEM_TABLE, "states", "step")
             self.item_embeddings = saved["states"].to(self.accelerator.device)
             self.item_table_step = int(saved["step"])

@@ -1,17 +1,19 @@
 """A trainer's run from where it stands to its end, or to a sentence that says why it stopped."""
 
-import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from transformers import Trainer, TrainerState
 
+from rrec_lib.core.paths import alone_in
 from rrec_lib.core.private_names import load_weights
 from rrec_lib.core.processes import of_main
+from rrec_lib.core.reading import check_whole
 from rrec_lib.training.callbacks import StopOnValid, judge_of
 from rrec_lib.training.checkpoints import last_checkpoint
 from rrec_lib.training.failures import explain, stopped
-from rrec_lib.training.run_folder import claim
+from rrec_lib.training.run_folder import claim, clear
 
 
 def run_in(
@@ -24,26 +26,29 @@ def run_in(
         trainer: to be run.
         stop: ends the run by valid or by a budget.
         settings: what the outcome depends on; see :mod:`rrec_lib.training.run_folder`.
-        restart: delete what the folder holds first.
+        restart: delete what an earlier run left there first.
 
     Returns:
         The trainer.
 
     Raises:
-        ValueError: if the folder is of a run with other settings.
+        ValueError: if the folder is of a run with other settings, or its checkpoint is damaged.
+        OSError: if another process trains in it.
     """
-    if restart:
-        if trainer.args.should_save:
-            shutil.rmtree(folder, ignore_errors=True)
+    with alone_in(folder) if trainer.args.should_save else nullcontext():
+        if restart and trainer.args.should_save:
+            clear(folder)
         trainer.accelerator.wait_for_everyone()
-    claim(folder, settings, trainer.args.should_save)
-    trainer.accelerator.wait_for_everyone()
-    if stop is not None:
-        trainer.add_callback(stop)
-    checkpoint = of_main(last_checkpoint(folder))
-    if checkpoint is not None and trainer.is_world_process_zero():
-        print(f"resuming from {checkpoint.name}", flush=True)
-    run(trainer, checkpoint)
+        claim(folder, settings, trainer.args.should_save)
+        trainer.accelerator.wait_for_everyone()
+        if stop is not None:
+            trainer.add_callback(stop)
+        checkpoint = of_main(last_checkpoint(folder))
+        if checkpoint is not None:
+            check_whole(checkpoint, f"delete {checkpoint}, and the run goes on from the one before, or anew")
+            if trainer.is_world_process_zero():
+                print(f"resuming from {checkpoint.name}", flush=True)
+        run(trainer, checkpoint)
     return trainer
 
 

@@ -2,16 +2,18 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 from datasets import DatasetDict
 
 from rrec_lib.core.profiles import Profile, non_defaults
+from rrec_lib.core.reading import check_same, read_json
 from rrec_lib.core.results import write_json
 from rrec_lib.evaluation.reports import data_hash
 from rrec_lib.model.policy import Policy
-from rrec_lib.training.callbacks import StopOnValid
+from rrec_lib.training.callbacks import BEST, STEPS, StopOnValid
 from rrec_lib.training.checkpoints import all_checkpoints
 
 FILE = "settings.json"
@@ -45,6 +47,13 @@ def settings_of(profile: Profile, **more: Any) -> dict[str, Any]:
     return json.loads(json.dumps({"profile": {"name": profile.name, **sections}, **more}))
 
 
+def training_settings(profile: Profile) -> dict[str, Any]:
+    """What of :func:`settings_of` trained weights depend on; not how a step is divided, what is saved or evaluated."""
+    settings = settings_of(profile)["profile"]
+    del settings["evaluation"], settings["training"]["users_at_once"], settings["training"]["save_steps"]
+    return settings
+
+
 def run_name(profile: Profile, stage: str, seed: int) -> str:
     """A folder's name for a run from a stage: another for every other setting, so that none resumes another's."""
     settings = hashlib.sha256(json.dumps(settings_of(profile, stage=stage, seed=seed)).encode()).hexdigest()
@@ -73,11 +82,10 @@ def settings_of_stage(
         starts_from: hash of the weights that the stage finds; None if not known, and then not compared.
         overrides: fields of the trainer's arguments.
     """
-    settings = settings_of(profile)["profile"]
+    settings = training_settings(profile)
     training = settings["training"]
-    for section, name in (("model", "name"), ("model", "revision"), ("data", "dataset"), ("training", "save_steps")):
+    for section, name in (("model", "name"), ("model", "revision"), ("data", "dataset")):
         settings[section].pop(name, None)  # hashes of the weights and the data stand below
-    del settings["evaluation"], training["users_at_once"]
     if stage == "warmup":
         settings["training"] = {name: training[name] for name in ("item_softmax", "item_refresh_steps")}
         settings["reward"] = {"temperature": profile.reward.temperature}
@@ -97,28 +105,6 @@ def settings_of_stage(
     return json.loads(json.dumps({**settings, "overrides": changed, "seed": seed, **hashes}, default=str))
 
 
-def check_same(where: Path, kept: dict[str, Any] | None, settings: dict[str, Any], remedy: str) -> None:
-    """Refuse to go on with what was made with other settings.
-
-    Args:
-        where: what is refused.
-        kept: the settings it was made with; None if it does not say.
-        settings: those of now.
-        remedy: what to do instead.
-
-    Raises:
-        ValueError: naming each setting that differs, with both values.
-    """
-    ours, theirs = _flat(settings), _flat(kept or {})
-    other = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
-    if not other:
-        return
-    if kept is None:
-        raise ValueError(f"{where} holds a run that does not say with which settings it was made; {remedy}")
-    words = ", ".join(f"{key} {theirs.get(key)}, now {ours.get(key)}" for key in other)
-    raise ValueError(f"{where} is of a run with other settings ({words}); {remedy}")
-
-
 def claim(folder: Path, settings: dict[str, Any], may_write: bool = True) -> None:
     """Tie a folder to a run, or check that it is this one's.
 
@@ -131,14 +117,22 @@ def claim(folder: Path, settings: dict[str, Any], may_write: bool = True) -> Non
         ValueError: if the folder is of a run with other settings, or holds checkpoints and does not say with which.
     """
     path = folder / FILE
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    kept = read_json(path) if path.is_file() else None
     reached = [int(one.name.rpartition("-")[2]) for one in all_checkpoints(folder)]
-    if any(folder.glob("**/checkpoint-*")):  # a run that made none left nothing to go on from
+    if any(map(all_checkpoints, [folder, *folder.glob("*/")])):  # a run that made none left nothing to go on from
         remedy = "give the same ones, name another folder, or start anew (`rrec train --restart`)"
         check_same(folder, kept and _made_alike(kept, settings, max(reached, default=0)), settings, remedy)
         settings = {**(kept or {}), **settings}
     if may_write and kept != settings:
         write_json(path, settings)
+
+
+def clear(folder: Path) -> None:
+    """Delete what a run has left in its folder, and nothing that others put there."""
+    for checkpoint in all_checkpoints(folder):
+        shutil.rmtree(checkpoint)
+    for name in (FILE, BEST, STEPS):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _made_alike(kept: dict[str, Any], settings: dict[str, Any], reached: int) -> dict[str, Any]:
@@ -154,10 +148,3 @@ def _made_alike(kept: dict[str, Any], settings: dict[str, Any], reached: int) ->
     if before is not None and now is not None and now >= reached:
         alike["training"] = {**kept["training"], "steps": now}
     return alike
-
-
-def _flat(settings: dict[str, Any], before: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat |= _flat(value, f"{before}{key}.") if isinstance(value, dict) else {f"{before}{key}": value}
-    return flat

@@ -1,11 +1,11 @@
 """The two training stages as one call each: resume where a run stopped, train, save the adapter with its card."""
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from datasets import DatasetDict
 from transformers import TrainerCallback
 
@@ -13,16 +13,17 @@ from rrec_lib.core import hardware
 from rrec_lib.core.console import say
 from rrec_lib.core.paths import resource
 from rrec_lib.core.profiles import Profile
+from rrec_lib.core.reading import read_json
 from rrec_lib.core.results import provenance
 from rrec_lib.data.prepared import catalogue_hash
-from rrec_lib.model.adapters import load_adapter, save_adapter
+from rrec_lib.model.adapters import CARD, holds, load_adapter, save_adapter
 from rrec_lib.model.policy import Policy, load_policy, weights_hash
 from rrec_lib.training.callbacks import StepLines, StopOnValid, judge_of
 from rrec_lib.training.checkpoints import last_checkpoint
-from rrec_lib.training.configuration import check_rows, recpo_config, warmup_arguments
+from rrec_lib.training.configuration import check_recpo, check_rows, recpo_config, warmup_arguments
 from rrec_lib.training.loop import run_in
 from rrec_lib.training.recpo_trainer import RecPOTrainer
-from rrec_lib.training.run_folder import claim, settings_of_stage
+from rrec_lib.training.run_folder import claim, settings_of_stage, training_settings
 from rrec_lib.training.warmup_trainer import Text, WarmupTrainer
 
 STAGES = ("warmup", "recpo")
@@ -53,7 +54,7 @@ def warm_up(
         seed: of data order.
         stop: ends the run by valid or by a budget, and keeps its best weights.
         starts_from: hash of the weights it starts from, to which the folder is then tied as well.
-        restart: delete what the folder holds, and start anew.
+        restart: delete what an earlier run left there, and start anew.
         frozen, texts: see :class:`WarmupTrainer`.
         overrides: fields of ``TrainingArguments``, or of ``GRPOConfig``; knobs of RecPO are the profile's.
 
@@ -105,6 +106,9 @@ def save_stage(
 
 
 def _save(policy: Policy, trainer: Any, folder: Path, dataset: DatasetDict, profile: Profile, seed: int) -> None:
+    catalogue = catalogue_hash(dataset["items"])
+    if holds(folder, policy, catalogue):  # a finished run, called again
+        return
     history = [row for row in trainer.state.log_history if "loss" in row]
     # Of the weights that are saved: a run that valid judged has its best ones back.
     judge = judge_of(trainer)
@@ -112,10 +116,11 @@ def _save(policy: Policy, trainer: Any, folder: Path, dataset: DatasetDict, prof
     notes = {
         "profile": profile.name,
         "steps": steps,
+        "settings": training_settings(profile),
         "peak_memory_mb": round(hardware.peak_memory_mb()),
         **provenance(seed),
     }
-    save_adapter(policy, folder, catalogue_hash(dataset["items"]), notes, history)
+    save_adapter(policy, folder, catalogue, notes, history)
 
 
 def load_stage(profile: Profile, dataset: DatasetDict, stage: str, seed: int = 0) -> Policy:
@@ -147,7 +152,7 @@ def has_adapter(profile: Profile, stage: str) -> bool:
 
 def adapter_card(profile: Profile, stage: str) -> dict[str, Any]:
     """The card of a recorded adapter: what it is tied to and how it was made."""
-    return json.loads((_adapter_path(str(profile.adapters[stage])) / "adapter_card.json").read_text(encoding="utf-8"))
+    return read_json(_adapter_path(str(profile.adapters[stage])) / CARD, "seed")
 
 
 def _adapter_path(folder: str | Path) -> Path:
@@ -175,17 +180,26 @@ def make_adapters(
         out: folder of checkpoints and adapters.
         seed: of LoRA weights, data order and sampling.
         stages: of :data:`STAGES`, in that order.
-        restart: delete what the folder holds of these stages first.
+        restart: delete what earlier runs left of these stages first.
 
     Raises:
+        FileExistsError: if an adapter's place is taken by something else.
+        OSError: if another process trains there.
         ValueError: if the folder is of a run with other settings, or the profile's settings contradict each other.
     """
     if "recpo" in stages:
-        recpo_config(profile, out / "recpo", seed)  # what it refuses is better said before the warm-up than behind it
+        check_recpo(
+            recpo_config(profile, out / "recpo", seed)
+        )  # what it refuses is better said before the warm-up than behind it
         check_rows(dataset, profile)
+    for folder in (out / f"{stage}-adapter" for stage in stages):
+        if folder.exists() and not (folder / CARD).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+            raise FileExistsError(f"{folder} holds no {CARD}, so it is not replaced; move it away, or choose another "
+                                  "folder")  # fmt: skip
     anew = stages if restart else ()
     if stages == ("recpo",) and last_checkpoint(out / "warmup"):  # its adapter's weights are rounded, its own aren't
-        say(f"recpo: starts from the warm-up in {out / 'warmup'}")
+        if PartialState().is_main_process:
+            say(f"recpo: starts from the warm-up in {out / 'warmup'}")
         stages = STAGES
     policy = load_stage(profile, dataset, "warmup" if stages == ("recpo",) else "base", seed)
     for stage in stages:  # before any work

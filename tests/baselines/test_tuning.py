@@ -10,10 +10,13 @@ import stage
 from datasets import DatasetDict
 
 import rrec_lib.baselines
-from rrec_lib.baselines import BASELINES, fitted_baselines, import_baselines, tuning
-from rrec_lib.baselines.registry import Splits
+from rrec_lib.baselines import BASELINES, fitted_baselines, import_baselines, registry, tuning
+from rrec_lib.baselines.registry import Means, Splits
+from rrec_lib.baselines.simple import Popularity
 from rrec_lib.baselines.tuning import draw_points, fit_tuned, tune
 from rrec_lib.cli.main import main
+from rrec_lib.core.profiles import load_profile
+from rrec_lib.data.examples import prepare_profile
 from rrec_lib.evaluation.evaluate import mean_ndcg
 from rrec_lib.evaluation.reports import load_reports
 
@@ -90,8 +93,8 @@ def test_the_draw_is_seeded_and_repeats_nothing():
 
 def test_a_search_of_something_else_is_not_gone_on_with(splits, tmp_path):
     tune("EASE", splits, 1, 0, tmp_path / "a.json")
-    for other, message in ((splits, "seed 0, not 1"), (replace(splits, data="x"), f"data {splits.data}, not x")):
-        with pytest.raises(ValueError, match=f"a.json holds another search .*{message}"):
+    for other, message in ((splits, "seed 0, now 1"), (replace(splits, data="x"), f"data {splits.data}, now x")):
+        with pytest.raises(ValueError, match=f"a.json is of a run with other settings .*{message}"):
             tune("EASE", other, 1, int(other is splits), tmp_path / "a.json")
     with pytest.raises(ValueError, match="unknown baseline 'SVD'; choose one of chance"):
         tune("SVD", splits, 1, 0, tmp_path / "b.json")
@@ -162,6 +165,35 @@ def test_reports_of_other_data_are_refused_before_any_work(tmp_path, monkeypatch
     monkeypatch.setattr(tuning, "tune", None)
     assert main([*command, "--set", "data.max_users=30"]) == 2
     assert "is of other data; give another folder with --out" in capsys.readouterr().err
+
+
+def test_a_language_models_trials_are_of_its_settings(splits, tmp_path, monkeypatch):
+    popularity = Popularity(splits.train, splits.n_items)
+    space = {"D3": registry.Baseline(lambda *arguments, **chosen: popularity, {}, trains_language_model=True)}
+    monkeypatch.setattr(tuning, "BASELINES", space)
+    monkeypatch.setattr(tuning, "mean_ndcg", lambda model, rows: 0.5)
+    means = Means(load_profile("smoke"), tmp_path)
+    told = replace(splits, means=means)
+    tuning.tune("D3", told, 1, 0, tmp_path / "d3.json")
+    for changed, named in (
+        (replace(means, hours=2.0), "means.hours 1.0, now 2.0"),
+        (replace(means, beams=None), "means.beams 50, now None"),
+        (replace(means, profile=load_profile("smoke", {"model.lora_rank": 2})), "means.model.lora_rank 4, now 2"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            tuning.tune("D3", replace(splits, means=changed), 1, 0, tmp_path / "d3.json")
+    elsewhere = replace(means, folder=tmp_path / "moved", profile=load_profile("smoke", {"training.steps": 9}))
+    assert len(tuning.tune("D3", replace(splits, means=elsewhere), 1, 0, tmp_path / "d3.json").trials) == 1
+
+
+def test_rows_of_one_user_are_refused_before_any_work(tmp_path, monkeypatch, capsys):
+    dataset = prepare_profile(load_profile("smoke"))
+    user = dataset["test"][0]["user_id"]
+    dataset["test"] = dataset["test"].filter(lambda row: row["user_id"] == user)
+    monkeypatch.setattr("rrec_lib.data.examples.prepare_profile", lambda profile: dataset)
+    monkeypatch.setattr(tuning, "tune", None)
+    assert main(["baselines", "--profile", "smoke", "--only", "EASE", "--out", str(tmp_path)]) == 2
+    assert "all rows of test are one user's" in capsys.readouterr().err
 
 
 def test_the_command_stops_at_its_budget(tmp_path, capsys, half_minutes):

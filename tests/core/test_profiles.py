@@ -128,6 +128,15 @@ def test_overrides_are_read_from_text():
             parse_overrides([wrong])
 
 
+@pytest.mark.parametrize("text", ["010", "0x10", "1:30", "1_000"])
+def test_whole_numbers_that_yaml_reads_as_others_are_refused(text):
+    with pytest.raises(ValueError, match=f"training.steps={text}' would be .*usual digits"):
+        parse_overrides([f"training.steps={text}"])
+    assert parse_overrides(["a.b=0", "a.c=-3", "a.d= 12 ", "a.e=true"]) == {
+        "a.b": 0, "a.c": -3, "a.d": 12, "a.e": True,
+    }  # fmt: skip
+
+
 def test_a_profile_with_a_missing_or_unknown_entry_is_refused(tmp_path, monkeypatch):
     folder = profiles.resource("notebooks/profiles")
     content = yaml.safe_load((folder / "smoke.yaml").read_text(encoding="utf-8"))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rrec_lib.core.reading import read_json
 from rrec_lib.experiments import gpu_run
 from rrec_lib.experiments.gpu_run import Stage, run_stages
 
@@ -75,7 +76,7 @@ def test_a_second_call_runs_what_is_missing_or_failed(run, tmp_path, capsys):
 
 def test_figures_that_are_not_finite_or_not_there_are_a_failure(run, tmp_path):
     nan = Stage("nan", ["-c", "pass"], lambda: {"value": float("nan")})
-    none = Stage("none", ["-c", "pass"], lambda: gpu_run.read(Path("/no/such/file.json")))
+    none = Stage("none", ["-c", "pass"], lambda: read_json(Path("/no/such/file.json")))
     assert run([nan, none]) == 1
     assert {record["outcome"] for record in records(tmp_path).values()} == {"failed"}
 
@@ -106,6 +107,7 @@ def test_all_that_was_promised_is_a_stage(tmp_path):
 KILLED = """
 import os, sys
 from pathlib import Path
+from rrec_lib.core.reading import read_json
 from rrec_lib.experiments import gpu_run
 note = "import os; open(os.path.join(os.environ['RAN'], '{}'), 'a').write(str(os.getpid()) + ' '); {}"
 codes = {"first": "pass", "second": os.environ["SECOND"]}

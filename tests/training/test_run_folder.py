@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 
 from rrec_lib.cli.main import main
+from rrec_lib.core.paths import alone_in
 from rrec_lib.training.checkpoints import last_checkpoint
 from rrec_lib.training.run_folder import claim, settings_of
 from rrec_lib.training.stages import make_adapters
@@ -49,6 +51,40 @@ def test_another_run_is_refused_by_what_differs(run, capsys, changes, named):
     assert contents(run) == before
 
 
+def test_a_finished_run_called_again_keeps_its_adapters_and_their_cards(run):
+    before = contents(run / "recpo-adapter") | contents(run / "warmup-adapter")
+    assert main(["train", "--out", str(run), *SMALL]) == 0
+    assert contents(run / "recpo-adapter") | contents(run / "warmup-adapter") == before
+
+
+def test_a_damaged_checkpoint_is_named_with_the_way_on(run, tmp_path, capsys):
+    for name in ("trainer_state.json", "optimizer.pt"):
+        copy = tmp_path / name
+        shutil.copytree(run, copy)
+        file = copy / "recpo" / "checkpoint-2" / name
+        file.write_bytes(file.read_bytes()[:40])
+        assert main(["train", "--out", str(copy), *SMALL, "--set", "training.steps=3"]) == 2
+        said = capsys.readouterr().err
+        assert f"{file} is damaged" in said
+        assert f"delete {file.parent}, and the run goes on" in said
+
+
+def test_two_trainings_in_one_folder_are_one_too_many(run, capsys):
+    before = contents(run)
+    with alone_in(run / "warmup"):
+        assert main(["train", "--out", str(run), *SMALL, "--restart"]) == 2
+    assert f"another process is at work in {run / 'warmup'}" in capsys.readouterr().err
+    assert contents(run) == before
+
+
+def test_the_place_of_an_adapter_may_be_taken(tmp_path, capsys):
+    (tmp_path / "recpo-adapter").mkdir()
+    (tmp_path / "recpo-adapter" / "notes.txt").write_text("mine")
+    assert main(["train", "--out", str(tmp_path), *SMALL]) == 2
+    assert "recpo-adapter holds no adapter_card.json, so it is not replaced" in capsys.readouterr().err
+    assert not (tmp_path / "warmup").exists()
+
+
 def test_the_same_run_goes_on_and_so_does_a_longer_one(run, capsys):
     for more in ([], ["--set", "training.save_steps=3", "--set", "training.users_at_once=1"]):
         assert main(["train", "--out", str(run), *SMALL, *more]) == 0
@@ -71,7 +107,10 @@ def test_restart_starts_anew(tmp_path):
     assert main(["train", *one]) == 0
     first = json.loads((tmp_path / "warmup-adapter" / "log.jsonl").read_text().splitlines()[0])
     assert main(["train", *one, "--seed", "1"]) == 2
+    for place in ("mine.txt", "checkpoint-2.bak"):
+        (tmp_path / "warmup" / place).write_text("mine")
     assert main(["train", *one, "--seed", "1", "--restart"]) == 0
+    assert {"mine.txt", "checkpoint-2.bak"} <= {path.name for path in (tmp_path / "warmup").iterdir()}
     again = json.loads((tmp_path / "warmup-adapter" / "log.jsonl").read_text().splitlines()[0])
     assert again["loss"] != first["loss"]
     assert json.loads((tmp_path / "warmup" / "settings.json").read_text())["seed"] == 1
@@ -94,6 +133,7 @@ def test_only_the_first_process_writes(tmp_path, smoke_profile):
     [
         ("training.optimizer=paged_adamw_8bit", "needs bitsandbytes, which is not installed"),
         ("training.optimizer=adam", "training.optimizer takes a name of Transformers'"),
+        ("rollouts.vllm=colocate", "rollouts.vllm needs vLLM, which is not installed"),
         ("training.users_at_once=3", "users_per_step 4 can't be shared equally"),
     ],
 )

@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rrec_lib.baselines.generative.recommender import GenerativeRecommender
@@ -48,6 +48,7 @@ from rrec_lib.baselines.generative.title_runs import (
 )
 from rrec_lib.baselines.generative.title_trainer import TitleTrainer
 from rrec_lib.baselines.registry import Splits
+from rrec_lib.core.reading import read_tensors
 from rrec_lib.data.examples import Item
 from rrec_lib.model.lora import language_model
 from rrec_lib.model.policy import Policy, load_policy, weights_hash
@@ -158,7 +159,7 @@ class HybridTrainer(TitleTrainer):
             save_file(self.vectors.state_dict(), folder / PROJECTOR)
 
     def load_progress(self, folder: Path) -> None:
-        self.vectors.load_state_dict(load_file(folder / PROJECTOR))
+        self.vectors.load_state_dict(read_tensors(folder / PROJECTOR))
 
 
 def fit(splits: Splits, seed: int, curriculum_steps: int = 50) -> GenerativeRecommender:

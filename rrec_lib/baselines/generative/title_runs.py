@@ -23,6 +23,7 @@ from rrec_lib.baselines.sequence import SequenceRecommender
 from rrec_lib.baselines.tuning import fit_tuned, search_file, tune
 from rrec_lib.core.hardware import users_of_a_process
 from rrec_lib.core.profiles import TrainingProfile, WarmupProfile, non_defaults
+from rrec_lib.core.reading import read_json
 from rrec_lib.core.results import write_json
 from rrec_lib.data.examples import Example, Item
 from rrec_lib.evaluation.evaluate import Recommender, sample_examples
@@ -177,7 +178,7 @@ def made_once(splits: Splits, name: str, key: str, make: Callable[[], Any]) -> t
     if not path.is_file():
         started, written = time.process_time(), make()
         write_json(path, {"written": written, "cpu_seconds": time.process_time() - started})
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = read_json(path, "written", "cpu_seconds")
     return found["written"], float(found["cpu_seconds"])
 
 

@@ -46,7 +46,9 @@ def save_csv(source: CsvSource, filters: Filters, out: Path | str, max_faults: f
         raise ValueError(f"kind is {source.kind!r}, expected a word for an item, such as album")
     if source.delimiter is not None and (not source.delimiter or set(source.delimiter) & set('"\r\n')):
         raise ValueError(f"the delimiter is {source.delimiter!r}, expected a sign such as ; or tab, or several")
-    faults = Faults(max_faults)
+    same = source.events.name == source.items.name  # of two folders
+    roles = {source.events: "events", source.items: "items"}
+    faults = Faults(max_faults, {path: f"{path.name} ({role})" for path, role in roles.items()} if same else {})
     items = read_csv_items(source, faults)
     rows = {source.key(row["source_id"]): at for at, row in enumerate(items)}
     events, unit, dropped = read_csv_events(source, rows, faults)
@@ -54,7 +56,7 @@ def save_csv(source: CsvSource, filters: Filters, out: Path | str, max_faults: f
     table = record_batch(items, _schema(items))
     facts = {
         "recipe": "csv",
-        "source_sha256": {path.name: file_sha256(path) for path in (source.events, source.items)},
+        "source_sha256": {faults.name(path): file_sha256(path) for path in roles},
         "dropped": dropped,
         "faults": faults.as_dict(),
     }

@@ -49,6 +49,17 @@ def test_examples_items_and_prompts(source, tmp_path):
     assert manifest["arguments"]["time_unit"] == "s"
 
 
+def test_two_files_of_one_name_are_told_apart(tmp_path):
+    for role, text in (("events", log() + "u9,q,99,1\n"), ("items", ITEMS)):
+        (tmp_path / role).mkdir()
+        (tmp_path / role / "log.csv").write_text(text)
+    one = CsvSource(tmp_path / "events" / "log.csv", tmp_path / "items" / "log.csv", COLUMNS, "album", 10.0)
+    manifest, _ = prepare(one, tmp_path, max_faults=0.5)
+    assert set(manifest["source_sha256"]) == {"log.csv (events)", "log.csv (items)"}
+    assert set(manifest["faults"]) == {"log.csv (events)", "log.csv (items)"}
+    assert set(manifest["faults"]["log.csv (items)"]) == {"html_title"}
+
+
 @pytest.mark.parametrize(
     ("unit", "write"),
     [

@@ -1,0 +1,42 @@
+"""What several commands ask of their arguments before any work."""
+
+import argparse
+import os
+from pathlib import Path
+
+from rrec_lib.core.profiles import Profile, parse_overrides
+
+FIGURES = (".png", ".svg", ".pdf", "")
+
+
+def file_to_write(text: str) -> Path:
+    """An argument's type: a file that is there or can be made; a command would otherwise fail when its work is done."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is a folder; name a file in it")
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    if not there.is_dir():
+        raise argparse.ArgumentTypeError(f"{there}, in which {path.name} would lie, is a file")
+    if not os.access(there, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{there} can't be written to")
+    return path
+
+
+def figure_to_write(text: str) -> Path:
+    """As :func:`file_to_write`, for a figure, whose ending says its format."""
+    path = file_to_write(text)
+    if path.suffix.lower() not in FIGURES:
+        raise argparse.ArgumentTypeError(f"{path.name} would be no figure; let it end in .png, .svg or .pdf")
+    return path
+
+
+def check_sizes(arguments: argparse.Namespace, profile: Profile) -> None:
+    """Refuse sizes for data that are prepared already, and would keep their own.
+
+    Raises:
+        ValueError: naming them.
+    """
+    idle = [key for key in parse_overrides(arguments.set) if key.startswith("data.") and key != "data.dataset"]
+    if idle and (Path(profile.data.dataset) / "manifest.json").is_file():
+        raise ValueError(f"{profile.data.dataset} is prepared already and keeps its sizes, so --set {idle[0]} would"
+                         " change nothing; leave it out, or prepare the source with it")  # fmt: skip
