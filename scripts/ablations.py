@@ -9,14 +9,14 @@ results/ablations/DATASET-PROFILE/, which notebook 09 reads.
 
 from pathlib import Path
 
-from rrec_lib.core.console import forgive_terminals
+from rrec_lib.core.console import script
 from rrec_lib.experiments.ablations import RUNNABLE, run_ablations
 from rrec_lib.experiments.reference import EVERY, WARMUP_SHARE
 from rrec_lib.experiments.runner import Options, options_of, options_parser
 
 
+@script
 def main() -> None:
-    forgive_terminals()
     parser = options_parser(__doc__, Options(0.25, EVERY[1], Path("runs/ablations"), Path("results/ablations")))
     parser.add_argument("--lines", nargs="+", default=RUNNABLE, choices=RUNNABLE)
     parser.add_argument("--seed", type=int, default=0)
@@ -28,10 +28,7 @@ def main() -> None:
     parser.add_argument("--recpo", type=Path, help="adapter that controls read (default: the shipped one)")
     chosen = parser.parse_args()
     adapters = {"warmup": chosen.warmup, "recpo": chosen.recpo}
-    try:
-        run_ablations(options_of(chosen), chosen.lines, chosen.seed, chosen.test_rows, chosen.warmup_hours, adapters)
-    except FileNotFoundError as problem:
-        parser.error(str(problem))
+    run_ablations(options_of(chosen), chosen.lines, chosen.seed, chosen.test_rows, chosen.warmup_hours, adapters)
 
 
 if __name__ == "__main__":

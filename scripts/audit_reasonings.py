@@ -8,20 +8,17 @@ The record stands in results/audits/DATASET-PROFILE/; its end status is 1 if a b
 
 import sys
 
-from rrec_lib.core.console import forgive_terminals
+from rrec_lib.core.console import script
 from rrec_lib.experiments.audit_runs import ROWS, run_audit
 from rrec_lib.experiments.readings import adapter_folder, reading_options, reading_parser
 
 
+@script
 def main() -> None:
-    forgive_terminals()
     parser = reading_parser(__doc__, "audits", test_rows=False)
     parser.add_argument("--rows", type=int, default=ROWS, help="reasonings (default: %(default)s)")
     chosen = parser.parse_args()
-    try:
-        adapter = adapter_folder(chosen.profile, chosen.adapter)
-    except FileNotFoundError as problem:
-        parser.error(str(problem))
+    adapter = adapter_folder(chosen.profile, chosen.adapter)
     sys.exit(1 if run_audit(reading_options(chosen), adapter, chosen.seed, chosen.rows) else 0)
 
 

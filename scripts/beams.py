@@ -7,15 +7,15 @@ python scripts/beams.py TIGER --all-rows --out tiger-beams.json
 import argparse
 from pathlib import Path
 
-from rrec_lib.core.console import forgive_terminals
+from rrec_lib.core.console import script
 from rrec_lib.core.profiles import available_profiles, load_profile, parse_overrides
 from rrec_lib.experiments.beams import WRITE, compare_beams
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
+@script
 def main() -> None:
-    forgive_terminals()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("baseline", choices=WRITE)
     parser.add_argument("--profile", default="cpu", choices=available_profiles())
@@ -31,14 +31,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="default: results/trials/SEARCHES-BASELINE-beams.json")
     chosen = parser.parse_args()
     name = f"{chosen.searches.resolve().name}-{chosen.baseline.lower()}-beams.json"
-    try:
-        compare_beams(
-            chosen.baseline, load_profile(chosen.profile, parse_overrides(chosen.set)), chosen.searches,
-            chosen.out or RESULTS / "trials" / name, chosen.seed, chosen.hours, chosen.every, chosen.beams,
-            None if chosen.all_rows else chosen.rows,
-        )  # fmt: skip
-    except FileNotFoundError as problem:
-        parser.error(str(problem))
+    compare_beams(
+        chosen.baseline, load_profile(chosen.profile, parse_overrides(chosen.set)), chosen.searches,
+        chosen.out or RESULTS / "trials" / name, chosen.seed, chosen.hours, chosen.every, chosen.beams,
+        None if chosen.all_rows else chosen.rows,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

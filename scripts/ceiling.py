@@ -7,13 +7,13 @@ Reports stand in results/ceiling/DATASET-PROFILE/. See ``rrec_lib/experiments/ce
 
 from pathlib import Path
 
-from rrec_lib.core.console import forgive_terminals
+from rrec_lib.core.console import script
 from rrec_lib.experiments.ceiling import GIVEN, STEPS, run_ceiling
 from rrec_lib.experiments.runner import Options, options_of, options_parser
 
 
+@script
 def main() -> None:
-    forgive_terminals()
     parser = options_parser(__doc__, Options(0.0, 0, Path("runs/ceiling"), Path("results/ceiling")))
     parser.add_argument("--given", nargs="+", default=list(GIVEN), choices=list(GIVEN))
     parser.add_argument("--steps", type=int, default=STEPS, help="optimiser steps of each (%(default)s)")

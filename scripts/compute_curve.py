@@ -6,22 +6,19 @@ It goes on where it stopped. The record stands in results/compute/DATASET-PROFIL
     python scripts/compute_curve.py --adapter runs/verdict/movielens-cpu/with-reasoning-0/recpo-adapter --test-rows 8
 """
 
-from rrec_lib.core.console import forgive_terminals
+from rrec_lib.core.console import script
 from rrec_lib.experiments.compute_curve import BASELINES_TIMED, SAMPLES, TIMED_ROWS, run_curve
 from rrec_lib.experiments.readings import adapter_folder, reading_options, reading_parser
 
 
+@script
 def main() -> None:
-    forgive_terminals()
     parser = reading_parser(__doc__, "compute")
     parser.add_argument("--samples", nargs="+", type=int, default=list(SAMPLES), help="(default: 1 2 4 8 16)")
     parser.add_argument("--timed-rows", type=int, default=TIMED_ROWS, help="rows whose seconds count (%(default)s)")
     parser.add_argument("--baselines", nargs="*", default=list(BASELINES_TIMED), help="timed too (%(default)s)")
     chosen = parser.parse_args()
-    try:
-        adapter = adapter_folder(chosen.profile, chosen.adapter)
-    except FileNotFoundError as problem:
-        parser.error(str(problem))
+    adapter = adapter_folder(chosen.profile, chosen.adapter)
     of_curve = chosen.samples, chosen.timed_rows, chosen.baselines
     run_curve(reading_options(chosen), adapter, chosen.seed, chosen.test_rows, *of_curve)
 

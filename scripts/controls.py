@@ -6,21 +6,18 @@ It goes on where it stopped. Reports stand in results/controls/DATASET-PROFILE/.
     python scripts/controls.py --test-rows 8 --controls own other "skill association" "title swapped" cheat
 """
 
-from rrec_lib.core.console import forgive_terminals
+from rrec_lib.core.console import script
 from rrec_lib.experiments.control_runs import run_controls
 from rrec_lib.experiments.readings import adapter_folder, reading_options, reading_parser
 from rrec_lib.recommend.controls import REASONING_CONTROLS
 
 
+@script
 def main() -> None:
-    forgive_terminals()
     parser = reading_parser(__doc__, "controls")
     parser.add_argument("--controls", nargs="+", default=list(REASONING_CONTROLS), choices=list(REASONING_CONTROLS))
     chosen = parser.parse_args()
-    try:
-        adapter = adapter_folder(chosen.profile, chosen.adapter)
-    except FileNotFoundError as problem:
-        parser.error(str(problem))
+    adapter = adapter_folder(chosen.profile, chosen.adapter)
     run_controls(reading_options(chosen), adapter, chosen.controls, chosen.seed, chosen.test_rows)
 
 

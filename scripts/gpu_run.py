@@ -15,6 +15,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from rrec_lib.core.console import script
 from rrec_lib.experiments.gpu_run import ROOT, run_stages
 from rrec_lib.experiments.model_parts import join
 
@@ -22,6 +23,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 from execute import kernel_environment
 
 
+@script
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", metavar="STAGE", help="these stages, such as tests or notebook-06")
@@ -34,16 +36,11 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before CUDA is asked for the first time, and for every stage
-    try:
-        if chosen.model_parts:
-            os.environ["RREC_MODEL_FILE"] = str(join(chosen.model_parts))
-        offline = partial(kernel_environment, "cpu")  # no network, a kernel of this environment
-        places = chosen.out, chosen.work, chosen.profile, chosen.minutes
-        code = run_stages(*places, offline, chosen.only, needs_gpu=chosen.device == "cuda")
-    except (FileNotFoundError, ValueError) as problem:
-        sys.exit(f"error: {problem}")
-    except KeyboardInterrupt:
-        sys.exit("error: interrupted; run the same command again, finished stages are kept")
+    if chosen.model_parts:
+        os.environ["RREC_MODEL_FILE"] = str(join(chosen.model_parts))
+    offline = partial(kernel_environment, "cpu")  # no network, a kernel of this environment
+    places = chosen.out, chosen.work, chosen.profile, chosen.minutes
+    code = run_stages(*places, offline, chosen.only, needs_gpu=chosen.device == "cuda")
     sys.exit(code)
 
 

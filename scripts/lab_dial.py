@@ -9,13 +9,13 @@ from pathlib import Path
 
 import torch
 
-from rrec_lib.core.console import forgive_terminals
+from rrec_lib.core.console import script
 from rrec_lib.core.paths import REPOSITORY
 from rrec_lib.experiments.lab_dial import FOLDER, STAGES, run_dial
 
 
+@script
 def main() -> None:
-    forgive_terminals()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stages", nargs="+", default=list(STAGES), choices=list(STAGES), help="(default: all)")
     parser.add_argument("--out", type=Path, default=(REPOSITORY or Path()) / FOLDER, help=f"(default: {FOLDER})")

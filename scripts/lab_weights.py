@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rrec_lib.core.console import forgive_terminals, say
+from rrec_lib.core.console import say, script
 from rrec_lib.core.profiles import parse_overrides
 from rrec_lib.core.results import provenance
 from rrec_lib.evaluation.metrics import hit_rate_at_k
@@ -93,8 +93,8 @@ def read_weights(path: Path = PAGE) -> tuple[LabModel, dict[str, Any]]:
     return model, content
 
 
+@script
 def main() -> None:
-    forgive_terminals()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
     parser.add_argument("--out", type=Path, default=PAGE, help="(default: book/_static/explore/lab-data.js)")

@@ -8,25 +8,23 @@
 """
 
 import argparse
-import sys
 from pathlib import Path
 
+from rrec_lib.core.console import script
 from rrec_lib.experiments.model_parts import MIB, join, split
 
 
+@script
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["split", "join"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--mib", type=int, default=MIB, help="size of a part (split; default: %(default)s)")
     chosen = parser.parse_args()
-    try:
-        if chosen.what == "split":
-            split(chosen.folder, chosen.mib * 2**20)
-        else:
-            print(join(chosen.folder))
-    except (FileNotFoundError, ValueError) as problem:
-        sys.exit(f"error: {problem}")
+    if chosen.what == "split":
+        split(chosen.folder, chosen.mib * 2**20)
+    else:
+        print(join(chosen.folder))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import torch
 from datasets import DatasetDict
 from torch import Tensor
 
-from rrec_lib.core.console import forgive_terminals, say
+from rrec_lib.core.console import say, script
 from rrec_lib.core.profiles import Profile, available_profiles, load_profile, parse_overrides
 from rrec_lib.core.results import plain, provenance, write_json
 from rrec_lib.data.examples import Example, prepare_profile
@@ -175,8 +175,8 @@ def read_page(path: Path = PAGE) -> dict[str, Any]:
     return content
 
 
+@script
 def main() -> None:
-    forgive_terminals()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", default="cpu", choices=available_profiles())
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another profile value")
@@ -185,10 +185,7 @@ def main() -> None:
     parser.add_argument("--page", type=Path, default=PAGE, help="script file (default: the book's)")
     parser.add_argument("--record", type=Path, default=RECORD, help="figures (default: results/people.json)")
     chosen = parser.parse_args()
-    try:
-        profile = load_profile(chosen.profile, parse_overrides(chosen.set))
-    except ValueError as problem:
-        parser.error(f"--set: {problem}")
+    profile = load_profile(chosen.profile, parse_overrides(chosen.set))
     dataset = prepare_profile(profile)
     recommender = load_recommender(profile, seed=chosen.seed, dataset=dataset)
     content = shown(dataset, recommender.model, world_of(dataset), chosen.people, chosen.seed)

@@ -8,13 +8,13 @@ Each run's adapters stand in its folder, its test report and its logs in results
 
 from pathlib import Path
 
-from rrec_lib.core.console import forgive_terminals
+from rrec_lib.core.console import script
 from rrec_lib.experiments.reference import ARMS, EVERY, run_reference
 from rrec_lib.experiments.runner import Options, options_of, options_parser
 
 
+@script
 def main() -> None:
-    forgive_terminals()
     parser = options_parser(__doc__, Options(1.0, EVERY, Path("runs/reference"), Path("results/reference")))
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import torch
 
-from rrec_lib.core.console import forgive_terminals
+from rrec_lib.core.console import script
 from rrec_lib.core.profiles import parse_overrides
 from rrec_lib.evaluation.compare import SAMPLES
 from rrec_lib.experiments.lab_runs import LAB_LINES, run_lab, search_rate
 from rrec_lib.lab import LabConfig
 
 
+@script
 def main() -> None:
-    forgive_terminals()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="(default: 0 to 4)")
     parser.add_argument("--lines", nargs="+", default=list(LAB_LINES), choices=list(LAB_LINES), help="default: all")

@@ -7,14 +7,14 @@ Reports stand in results/verdict/BUDGET/DATASET-PROFILE/. See ``rrec_lib/experim
 
 from pathlib import Path
 
-from rrec_lib.core.console import forgive_terminals
+from rrec_lib.core.console import script
 from rrec_lib.experiments.reference import WITH, WITHOUT
 from rrec_lib.experiments.runner import Options, options_of, options_parser
 from rrec_lib.experiments.trial import ARMS, EQUAL_TARGETS, EQUAL_TIME, RECPO_STEPS, WARMUP_STEPS, run_trial
 
 
+@script
 def main() -> None:
-    forgive_terminals()
     parser = options_parser(__doc__, Options(0.0, 0, Path("runs/trial"), Path("results/verdict")))
     parser.add_argument("--arms", nargs="+", default=[WITH, WITHOUT], choices=list(ARMS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])

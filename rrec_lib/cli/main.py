@@ -6,7 +6,7 @@ import sys
 from typing import Any, NoReturn
 
 from rrec_lib.cli import baselines, compare, demo, evaluate, inspect, leaderboard, plan, prepare, recommend, train
-from rrec_lib.core.console import TrainingError, forgive_terminals
+from rrec_lib.core.console import TrainingError, forgive_terminals, sentence
 from rrec_lib.core.profiles import available_profiles, load_profile, parse_overrides
 
 # A command is a module: SUMMARY, EXAMPLES, options(parser), run(arguments, profile); remains(arguments), where an
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe, such as head, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError, TrainingError) as problem:
-        print(f"rrec: error: {' '.join(str(problem).split())}", file=sys.stderr)
+        print(f"rrec: error: {sentence(problem)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"rrec: interrupted; {_remains(arguments)}", file=sys.stderr)

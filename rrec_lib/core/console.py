@@ -5,7 +5,8 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import wraps
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -37,6 +38,29 @@ def forgive_terminals() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a notebook's or a test's stream shows everything
             stream.reconfigure(errors="backslashreplace")
+
+
+def sentence(problem: BaseException) -> str:
+    """An error's message on one line."""
+    return " ".join(str(problem).split())
+
+
+def script(main: Callable[[], None]) -> Callable[[], None]:
+    """Let a script's ``main`` end as commands do: in a sentence and 2 for what a reader can mend, in 130 for Ctrl-C."""
+
+    @wraps(main)
+    def run() -> None:
+        forgive_terminals()
+        try:
+            main()
+        except (ValueError, OSError, TrainingError) as problem:
+            print(f"error: {sentence(problem)}", file=sys.stderr)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            print("error: interrupted; what is finished is kept, and the same command goes on", file=sys.stderr)
+            sys.exit(130)
+
+    return run
 
 
 def print_json(content: Any) -> None:

@@ -15,7 +15,7 @@ class DamagedError(ValueError):
     """A file that doesn't hold what was written to it."""
 
     def __init__(self, path: Path, why: object, remedy: str = REMEDY) -> None:
-        super().__init__(f"{path} is damaged ({' '.join(str(why).split())}); {remedy}")
+        super().__init__(f"{path} is damaged ({why}); {remedy}")
 
 
 def read_json(path: Path, *keys: str, remedy: str = REMEDY) -> Any:

@@ -4,12 +4,14 @@ import errno
 import io
 import json
 import os
+from pathlib import Path
 
 import pytest
 from safetensors import SafetensorError
 
 from rrec_lib.cli.main import main
 from rrec_lib.core import console, paths
+from rrec_lib.core.console import TrainingError, script
 
 
 def test_progress_hands_on_every_item_and_says_nothing_when_off(monkeypatch, capsys):
@@ -157,3 +159,39 @@ def test_byte_progress_shows_a_bar_at_a_terminal(monkeypatch, capsys):
     shown = capsys.readouterr().err
     assert "file:" in shown
     assert "500/1.00k" in shown
+
+
+@pytest.mark.parametrize(
+    ("problem", "code", "said"),
+    [
+        (ValueError("no\n such  thing"), 2, "error: no such thing\n"),
+        (FileNotFoundError("no file"), 2, "error: no file\n"),
+        (TrainingError("stopped"), 2, "error: stopped\n"),
+        (KeyboardInterrupt(), 130, "error: interrupted; what is finished is kept, and the same command goes on\n"),
+    ],
+)
+def test_a_script_ends_in_a_sentence(problem, code, said, capsys):
+    @script
+    def ends():
+        raise problem
+
+    with pytest.raises(SystemExit) as ended:
+        ends()
+    assert ended.value.code == code
+    assert capsys.readouterr().err == said
+
+
+def test_a_fault_of_the_code_keeps_its_traceback():
+    @script
+    def ends():
+        raise KeyError("a bug")
+
+    with pytest.raises(KeyError):
+        ends()
+
+
+def test_every_script_of_the_library_ends_so():
+    root = Path(__file__).parents[2] / "scripts"
+    texts = {path.name: path.read_text(encoding="utf-8") for path in root.glob("*.py")}
+    own = {"make_movielens.py", "reference_sasrec.py"}  # run beside other environments' packages
+    assert [name for name, text in texts.items() if "@script\ndef main(" not in text and name not in own] == []
