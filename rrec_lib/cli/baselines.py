@@ -78,8 +78,11 @@ def run(arguments: argparse.Namespace, profile: Profile) -> None:
         tuned = tune(name, splits, trials, seed, arguments.out / search_file(name), minutes)
         model = fit_tuned(tuned, splits, seed)
         if BASELINES[name].trains_language_model:
+            from rrec_lib.baselines.generative.recommender import weights_within
+
             # Kept beside the checkpoints that they are made with: who deletes those deletes these.
-            made_by = repr((name, tuned.parameters, seed, splits.data, replace(means, folder=Path())))
+            means_alone = replace(means, folder=Path())
+            made_by = repr((name, tuned.parameters, seed, splits.data, means_alone, weights_within(model)))
             model = KeptScores(model, made_by, arguments.out / "runs" / "scores", name)
         report = evaluate(model, test, name, profile.evaluation.bootstrap_samples, seed, counts)
         chosen = ", ".join(f"{key} {value}" for key, value in tuned.parameters.items())

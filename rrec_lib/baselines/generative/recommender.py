@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rrec_lib.baselines.generative.beam import beam_search
 from rrec_lib.baselines.generative.exact import catalogue_scores
@@ -15,7 +16,7 @@ from rrec_lib.core.console import progress
 from rrec_lib.data.examples import Example
 from rrec_lib.evaluation.evaluate import Recommender
 from rrec_lib.model.encode import batches
-from rrec_lib.model.policy import Policy
+from rrec_lib.model.policy import Policy, weights_hash
 
 
 @dataclass(frozen=True)
@@ -62,3 +63,13 @@ class GenerativeRecommender:
                     scores = found.item_scores(trie)
                 result[batch] = scores.to(result)
         return result
+
+
+def weights_within(recommender: Any) -> list[str]:
+    """Hashes of all networks that a recommender holds, those of the recommenders within it included."""
+    if isinstance(recommender, Policy):
+        return [recommender.fingerprint]
+    if isinstance(recommender, nn.Module):
+        return [weights_hash(recommender)]
+    parts = [part for part in vars(recommender).values() if isinstance(part, Policy) or hasattr(part, "scores")]
+    return [found for part in parts for found in weights_within(part)]

@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from rrec_lib.baselines.generative.beam import beam_search
+from rrec_lib.baselines.generative.d3 import Mixed
 from rrec_lib.baselines.generative.exact import catalogue_scores
-from rrec_lib.baselines.generative.recommender import GenerativeRecommender
+from rrec_lib.baselines.generative.recommender import GenerativeRecommender, weights_within
 from rrec_lib.baselines.generative.trie import build_trie, prefix_logprobs
 from rrec_lib.baselines.generative.walk import Rule
+from rrec_lib.evaluation.chunks import KeptScores
 from rrec_lib.evaluation.evaluate import evaluate
 from rrec_lib.model.policy import load_policy
 from rrec_lib.model.prompts import encode_users, item_name
@@ -87,3 +89,19 @@ def test_a_guide_is_asked_for_the_same_rows_and_mixed_in(make, policy, items, ex
         )
     torch.testing.assert_close(scores[0], expected[0].float(), atol=1e-4, rtol=1e-4)
     assert (scores - make().scores(examples)).abs().max() > 0.1
+
+
+class Guide(torch.nn.Linear):
+    def scores(self, examples):
+        return torch.zeros(len(examples), 3)
+
+
+def test_all_weights_within_a_recommender_are_told_apart(make, policy, examples, tmp_path):
+    """Scores that are kept are of the very networks, wherever in a recommender they lie."""
+    alone = make()
+    mixed = [Mixed(KeptScores(alone, "", tmp_path, ""), alone.trie, Guide(2, 3), 0.5) for _ in range(2)]
+    assert weights_within(alone) == [policy.fingerprint]
+    (first, one), (second, other) = map(weights_within, mixed)
+    assert first == second == policy.fingerprint
+    assert one != other
+    assert weights_within(Counting(3)) == []
