@@ -1,14 +1,16 @@
 """Skills: short texts that follow from a history and from training data, never from the target, and can be checked.
 
-In: an example, the item table, each item's neighbours among the training logs. Out: a text; the statements that a text
-makes, and which of them are true. The warm-up may teach them, and what RecPO writes can be held against them.
+In: an example, the item table, each item's neighbours among the training logs of other users: its own log, in which the
+target stands, is left out. Out: a text; the statements that a text makes, and which of them are true. The warm-up may
+teach them, and what RecPO writes can be held against them.
 """
 
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from datasets import DatasetDict
 
@@ -18,6 +20,7 @@ from rrec_lib.model.prompts import item_name
 
 LIST = r"[^.;:]+?"
 NAME_WORDS = 6  # of a title that no year ends: a shop's run to forty
+FOLDS = 5  # of users; a text about one is made from the logs of the other folds
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,19 @@ class World:
     Attributes:
         items: the item table, with ``title``, ``year`` and ``genres``.
         neighbours: per item those that people who had it had as well, the nearest first, from training logs.
+        others: per fold of users the same from the logs of the other folds.
+        folds: of each user with a training log.
     """
 
     items: Sequence[Item]
     neighbours: Sequence[Sequence[int]]
+    others: Sequence[Sequence[Sequence[int]]] = ()
+    folds: Mapping[Any, int] = field(default_factory=dict)
+
+    def near(self, example: Example) -> Sequence[Sequence[int]]:
+        """Neighbours in logs that don't hold the example's own."""
+        fold = self.folds.get(example.get("user_id"))
+        return self.neighbours if fold is None else self.others[fold]
 
     @cached_property
     def names(self) -> list[str]:
@@ -103,7 +115,7 @@ def _mostly_from(example: Example, world: World, era: str) -> bool:
 def _goes_with(example: Example, world: World, pair: str) -> bool:
     name, others = pair.split("\n")  # no title holds one
     had = world.rows.get(name)
-    near = set(world.neighbours[had]) if had is not None and had in example["history"] else set()
+    near = set(world.near(example)[had]) if had is not None and had in example["history"] else set()
     parts = others.split(" and ")  # without years, two names and one with an "and" look alike
     cuts = [(others,), *((" and ".join(parts[:i]), " and ".join(parts[i:])) for i in range(1, len(parts)))]
     return any(all(world.rows.get(name) in near for name in cut) for cut in cuts)
@@ -143,7 +155,7 @@ def association(example: Example, world: World) -> str:
     order = sorted(enumerate(example["history"]), key=lambda at: (example["history_ratings"][at[0]], at[0]))
     seen = set(example["seen"])
     for _, row in reversed(order):
-        near = [other for other in world.neighbours[row] if other not in seen][:2]
+        near = [other for other in world.near(example)[row] if other not in seen][:2]
         if near:
             names = " and ".join(world.names[other] for other in near)
             return f"People who liked {world.names[row]} also liked {names}."
@@ -203,7 +215,13 @@ def contradicts_itself(statements: Sequence[Statement]) -> bool:
 
 
 def world_of(dataset: DatasetDict, neighbours: int = 10) -> World:
-    """Items, and of each those with the largest weights from it in EASE, fitted on the training split."""
-    items = list(dataset["items"])
-    weights = EASE(list(dataset["train"]), len(items)).weights
-    return World(items, weights.topk(min(neighbours, len(items)), dim=1).indices.tolist())
+    """Items, and of each those with the largest weights from it in EASE, fitted on the training split, whole and in
+    parts: a row that EASE was fitted with has its target among the neighbours more often than one it has not seen."""
+    items, train = list(dataset["items"]), list(dataset["train"])
+    folds = {user: place % FOLDS for place, user in enumerate(dict.fromkeys(row["user_id"] for row in train))}
+
+    def nearest(rows: Sequence[Example]) -> list[list[int]]:
+        return EASE(rows, len(items)).weights.topk(min(neighbours, len(items)), dim=1).indices.tolist()
+
+    others = [nearest([row for row in train if folds[row["user_id"]] != fold]) for fold in range(FOLDS)]
+    return World(items, nearest(train), others, folds)

@@ -2,8 +2,7 @@
 
 import pytest
 
-from rrec_lib.baselines.item_item import EASE
-from rrec_lib.training.skills import SKILLS, Statement, World, contradicts_itself, is_true, parse
+from rrec_lib.training.skills import SKILLS, Statement, World, contradicts_itself, is_true, parse, world_of
 
 
 def read(text):
@@ -15,9 +14,7 @@ def read(text):
 
 @pytest.fixture(scope="module")
 def world(smoke_dataset):
-    items = list(smoke_dataset["items"])
-    weights = EASE(list(smoke_dataset["train"]), len(items)).weights
-    return World(items, weights.topk(10, dim=1).indices.tolist())
+    return world_of(smoke_dataset)
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +40,27 @@ def test_no_text_looks_at_the_target(world, examples, name):
     for example in examples[:50]:
         blind = {key: value for key, value in example.items() if not key.startswith("target")}
         assert SKILLS[name](blind, world) == SKILLS[name](example, world)
+
+
+def test_no_text_is_made_from_its_own_log(smoke_dataset, world, examples):
+    """Else a training row's text would name its target more often than one of test can."""
+    own, n_items = examples[0]["user_id"], len(smoke_dataset["items"])
+    other = smoke_dataset.copy()
+    other["train"] = smoke_dataset["train"].map(
+        lambda row: {"target": (row["target"] + 7) % n_items, "seen": [0]} if row["user_id"] == own else {}
+    )
+    changed = world_of(other)
+    assert changed.neighbours != world.neighbours
+    assert changed.near(examples[0]) == world.near(examples[0])
+    stranger = {**examples[0], "user_id": "nobody"}
+    assert changed.near(stranger) == changed.neighbours
+
+
+def test_a_log_of_one_user_leaves_no_others(smoke_dataset):
+    one = smoke_dataset.copy()
+    one["train"] = smoke_dataset["train"].select(range(1))
+    world, example = world_of(one), one["train"][0]
+    assert len(world.near(example)) == len(one["items"])
 
 
 def test_of_another_history_most_statements_are_false(world, examples):
