@@ -33,7 +33,7 @@ from rrec_lib.model.policy import Policy, load_policy
 from rrec_lib.model.prompts import MARKER, encode_items
 from rrec_lib.recommend.controls import cheat
 from rrec_lib.training.callbacks import SPENT, TARGETS
-from rrec_lib.training.packed_sequences import packed_row, successive_targets
+from rrec_lib.training.packed_sequences import packed_row
 from rrec_lib.training.run_folder import settings_of
 from rrec_lib.training.skills import SKILLS, World, world_of
 from rrec_lib.training.stages import warm_up
@@ -41,7 +41,6 @@ from rrec_lib.training.stages import warm_up
 BARE, CHEAT = "bare prompt", "the target's genres (cheats)"
 GIVEN = (BARE, "association", CHEAT, "taste", "drift", "idle")  # in the order of the runs; if time ends, the last go
 STEPS = 150
-PACKED = 16  # targets of valid that share a row
 
 Text = Callable[[Example], str]
 
@@ -103,13 +102,11 @@ def evaluate_given(
 ) -> tuple[Report, float]:
     """Report on all of valid, behind texts that are given, and the CPU seconds that it took."""
     start, items, valid = time.process_time(), list(dataset["items"]), list(dataset["valid"])
-    packed = successive_targets(valid, PACKED)
-    table = frozen.encode(policy, encode_items(policy.tokenizer, items))
+    table, unkept = frozen.encode(policy, encode_items(policy.tokenizer, items)), FrozenStates(policy)
     states = torch.empty(len(valid), policy.hidden_size)
-    for rows in progress(packed, f"valid behind {name}"):
-        successive = [valid[row] for row in rows]
-        endings = [f"{text(example)}\n{MARKER}" if text else MARKER for example in successive]
-        states[rows] = frozen.states(policy, packed_row(policy.tokenizer, successive, items, endings)).cpu()
+    for row, example in enumerate(progress(valid, f"valid behind {name}")):  # each with its own history and moment
+        ending = f"{text(example)}\n{MARKER}" if text else MARKER
+        states[row] = unkept.states(policy, packed_row(policy.tokenizer, [example], items, [ending])).cpu()[0]
     scores = score_items(states.to(policy.device), table, profile.reward.temperature)
     samples = profile.evaluation.bootstrap_samples
     return evaluate_scores(scores, valid, name, samples, seed), time.process_time() - start

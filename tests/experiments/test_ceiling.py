@@ -5,10 +5,17 @@ import shutil
 
 import pytest
 
+from rrec_lib.evaluation.evaluate import evaluate_scores
 from rrec_lib.evaluation.reports import load_reports
+from rrec_lib.evaluation.scoring import score_items
 from rrec_lib.experiments import ceiling
-from rrec_lib.experiments.ceiling import BARE, CHEAT, GIVEN, ceiling_table, run_ceiling, text_of
+from rrec_lib.experiments.ceiling import BARE, CHEAT, GIVEN, ceiling_table, evaluate_given, run_ceiling, text_of
 from rrec_lib.experiments.runner import Options
+from rrec_lib.model.encode import encode
+from rrec_lib.model.frozen_states import FrozenStates
+from rrec_lib.model.item_table import item_table
+from rrec_lib.model.policy import load_policy
+from rrec_lib.model.prompts import MARKER, encode_users
 from rrec_lib.training.skills import world_of
 
 
@@ -41,3 +48,20 @@ def test_runs_are_recorded_read_back_and_told_apart(smoke_profile, tmp_path, mon
     table = ceiling_table(tmp_path, "movielens-smoke")
     assert re.search(r"\| bare prompt \| \.?0?\.\d+ ", table)
     assert table.count("not run") == len(GIVEN) - 2
+
+
+def test_valid_is_read_as_it_stands(smoke_profile, smoke_dataset):
+    """Not in rows that several targets share, whose histories are longer and whose moment is the last one's."""
+    policy, text = load_policy(smoke_profile.model), text_of("taste", world_of(smoke_dataset))
+    report, _ = evaluate_given(policy, smoke_dataset, smoke_profile, FrozenStates(policy), "taste", text, 0)
+    valid, items = list(smoke_dataset["valid"]), list(smoke_dataset["items"])
+    marker = policy.tokenizer(MARKER, add_special_tokens=False)["input_ids"]
+    for row in (0, len(valid) // 2, len(valid) - 1):
+        assert text is not None
+        prompt = encode_users(policy.tokenizer, [valid[row]], items)[0]
+        said = policy.tokenizer(f"{text(valid[row])}\n{MARKER}", add_special_tokens=False)["input_ids"]
+        assert said[-len(marker) :] == marker
+        state = encode(policy, [prompt + said])
+        scores = score_items(state, item_table(policy, items, use_cache=False), smoke_profile.reward.temperature)
+        alone = evaluate_scores(scores, [valid[row]], "taste", 10, 0)
+        assert abs(int(alone.n_greater[0]) - int(report.n_greater[row])) <= 1  # near ties
