@@ -12,10 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import DatasetDict
 
-from rrec_lib.core.console import progress
 from rrec_lib.core.profiles import load_profile
 from rrec_lib.core.reading import check_same
 from rrec_lib.core.results import describe_run
@@ -30,10 +28,9 @@ from rrec_lib.experiments.runner import SETTINGS, WINDOW, Options
 from rrec_lib.experiments.verdict import MARGIN
 from rrec_lib.model.frozen_states import FrozenStates, kept_frozen
 from rrec_lib.model.policy import Policy, load_policy
-from rrec_lib.model.prompts import MARKER, encode_items
+from rrec_lib.model.prompts import MARKER, encode_items, encode_users
 from rrec_lib.recommend.controls import cheat
 from rrec_lib.training.callbacks import SPENT, TARGETS
-from rrec_lib.training.packed_sequences import packed_row
 from rrec_lib.training.run_folder import settings_of
 from rrec_lib.training.skills import SKILLS, World, world_of
 from rrec_lib.training.stages import warm_up
@@ -102,12 +99,12 @@ def evaluate_given(
 ) -> tuple[Report, float]:
     """Report on all of valid, behind texts that are given, and the CPU seconds that it took."""
     start, items, valid = time.process_time(), list(dataset["items"]), list(dataset["valid"])
-    table, unkept = frozen.encode(policy, encode_items(policy.tokenizer, items)), FrozenStates(policy)
-    states = torch.empty(len(valid), policy.hidden_size)
-    for row, example in enumerate(progress(valid, f"valid behind {name}")):  # each with its own history and moment
-        ending = f"{text(example)}\n{MARKER}" if text else MARKER
-        states[row] = unkept.states(policy, packed_row(policy.tokenizer, [example], items, [ending])).cpu()[0]
-    scores = score_items(states.to(policy.device), table, profile.reward.temperature)
+    table = frozen.encode(policy, encode_items(policy.tokenizer, items))
+    endings = [f"{text(example)}\n{MARKER}" if text else MARKER for example in valid]
+    said = policy.tokenizer(endings, add_special_tokens=False)["input_ids"]
+    prompts = [a + b for a, b in zip(encode_users(policy.tokenizer, valid, items), said, strict=True)]
+    states = FrozenStates(policy).encode(policy, prompts, description=f"valid behind {name}")
+    scores = score_items(states, table, profile.reward.temperature)
     samples = profile.evaluation.bootstrap_samples
     return evaluate_scores(scores, valid, name, samples, seed), time.process_time() - start
 

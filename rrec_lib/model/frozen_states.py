@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rrec_lib.core import hardware
+from rrec_lib.core.console import progress
 from rrec_lib.core.paths import replacing
 from rrec_lib.core.reading import read_tensors
 from rrec_lib.model.encode import common_prefix
@@ -75,17 +76,20 @@ class FrozenStates:
             self.room -= path.stat().st_size
         return hidden
 
-    def encode(self, policy: Policy, sequences: Sequence[Sequence[int]], per_row: int = 16) -> Tensor:
+    def encode(
+        self, policy: Policy, sequences: Sequence[Sequence[int]], per_row: int = 16, description: str = "encoding items"
+    ) -> Tensor:
         """(n, d) float32 states at the end of sequences, without gradients, in the order they have.
 
         Args:
             policy: that of the constructor.
             sequences: n lists of token ids; rows of like lengths share what all of them begin with.
             per_row: how many sequences share a row.
+            description: of the progress bar.
         """
         prefix, states = common_prefix(sequences), torch.empty(len(sequences), policy.hidden_size, device=policy.device)
         order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
-        for chosen in (order[i : i + per_row] for i in range(0, len(order), per_row)):
+        for chosen in progress([order[i : i + per_row] for i in range(0, len(order), per_row)], description):
             row = ragged_row(sequences[0][:prefix], [sequences[i][prefix:] for i in chosen])
             states[chosen] = self.states(policy, row)
         return check_finite(states, policy.compute_dtype)
