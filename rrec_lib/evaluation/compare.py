@@ -79,12 +79,14 @@ def compare(first: Arm, second: Arm, metric: str, samples: int = SAMPLES, seed: 
     means, draws = resampled_means([first, second], metric, samples, seed)
     mean, users = means[0] - means[1], first[0].users
     per_row = [np.mean([report.metric(metric) for report in arm], axis=0) for arm in (first, second)]
-    spread = user_spread(per_row[0] - per_row[1], users)
+    difference = per_row[0] - per_row[1]
+    spread = user_spread(difference, users)
+    told = spread > 1e-9 * np.abs(difference).max()  # else it is rounding alone
     return Comparison(
         metric,
         (first[0].name, second[0].name),
         _interval(mean, draws[0] - draws[1], users),
-        mean / spread if spread else None,
+        mean / spread if told else None,
         mean / means[1] if means[1] else None,
         (len(first), len(second)),
     )

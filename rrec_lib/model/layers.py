@@ -24,14 +24,19 @@ def frozen_layers(model: nn.Module) -> int:
 
 @contextmanager
 def only_layers(model: nn.Module, chosen: slice) -> Iterator[nn.ModuleList]:
-    """Let the decoder have some of its layers alone for a while."""
+    """Let the decoder have some of its layers alone for a while, and their types, which Transformers counts along."""
     decoder: Any = language_model(model).get_decoder()
-    layers = decoder.layers
+    layers, config = decoder.layers, decoder.config
+    types = getattr(config, "layer_types", None)
     decoder.layers = layers[chosen]
+    if types is not None:
+        config.layer_types = types[chosen]
     try:
         yield decoder.layers
     finally:
         decoder.layers = layers
+        if types is not None:
+            config.layer_types = types
 
 
 @contextmanager

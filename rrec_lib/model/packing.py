@@ -235,10 +235,25 @@ def attention_mask(
     Returns:
         (B, 1, Q, L): booleans for SDPA, else 0 and the lowest number, to be added to the scores. Padding is seen by
         nobody, and itself sees the beginning of the prompt, so that no row of the softmax is empty.
+
+    Raises:
+        ValueError: for rows longer than the model's sliding window.
     """
+    if window := _window(model):  # asked only then: on a GPU the answer has to be waited for
+        longest = int(torch.cat([query_positions, key_positions], 1).max()) + 1
+        if longest > window:
+            raise ValueError(f"a prompt and its reasoning of {longest} tokens are longer than the model's sliding "
+                             f"window of {window}, which a packed row can't keep to; shorten data.window")  # fmt: skip
     owner, keys = query_owner[:, :, None], key_owner[:, None, :]
     mask = ((keys == 0) | ((keys == owner) & (keys > 0))) & (key_positions[:, None, :] <= query_positions[:, :, None])
     return mask_form(model, mask)
+
+
+def _window(model: nn.Module) -> int | None:
+    """How far back a token of the model's windowed layers sees; None if it has none."""
+    config: Any = language_model(model).config.get_text_config()
+    windowed = "sliding_attention" in (getattr(config, "layer_types", None) or ["sliding_attention"])
+    return getattr(config, "sliding_window", None) if windowed else None
 
 
 def mask_form(model: nn.Module, visible: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 
+from rrec_lib.evaluation.metrics import expected_hit
+from rrec_lib.evaluation.ranks import target_rank
 from rrec_lib.evaluation.scoring import score_items
 
 TOKEN_NORMALIZATIONS = ("trajectory", "sum", "batch", "constant")
@@ -20,7 +22,7 @@ class RecPOLoss:
         item: minus the clipped objective of the recommendations, over all R trajectories.
         token_clip_fraction: share of completion tokens whose gradient the clip removes.
         item_clip_fraction: share of best trajectories whose item gradient the clip removes.
-        item_accuracy: share of trajectories whose target has the highest in-batch score.
+        item_accuracy: share of trajectories whose target has the highest in-batch score, of ties an equal part.
     """
 
     total: torch.Tensor
@@ -101,7 +103,7 @@ def token_loss(
         clip: ε below and above 1.
         normalization: ``"trajectory"`` (mean over each trajectory's tokens, then over trajectories), ``"sum"`` (over
             tokens, then mean over trajectories), ``"batch"`` (mean over all tokens of the batch) or ``"constant"``
-            (sum over R·T). Eqn 8 as read prints none: ``"sum"``.
+            (sum over R·T, T the longest of the step). Eqn 8 as read prints none: ``"sum"``.
         sampling_weights: (R, T) constants that multiply each token's gain, where another engine sampled the tokens, see
             :func:`rrec_lib.recpo.vllm.importance_weights`; None means that the policy itself did.
 
@@ -152,7 +154,7 @@ def item_loss(
 
     Returns:
         The loss, a mean over all R; the share of best trajectories whose gradient the clip removes; and the share of
-        trajectories whose target has the highest in-batch score.
+        trajectories whose target has the highest in-batch score, of ties an equal part.
 
     Raises:
         ValueError: for shapes that do not fit.
@@ -168,7 +170,7 @@ def item_loss(
     target = logprobs.gather(1, item_index[:, None]).squeeze(1)
     gain, clipped = clipped_gain(_ratio(target, old_item_logprobs, best & (advantages != 0)), advantages, *clip)
     loss = -torch.where(best, gain, 0.0).mean()
-    hits = target >= logprobs.max(dim=1).values
+    hits = expected_hit(*target_rank(logprobs.detach(), item_index), 1)
     return loss, (clipped & best).sum() / best.sum().clamp(min=1), hits.float().mean()
 
 
@@ -234,7 +236,7 @@ def item_log_softmax(
         item_index: (R,) row of ``item_states`` that is each trajectory's target.
         item_ids: (M,) catalogue ids of the rows; another row with the target's id is no negative.
         temperature: τ of the softmax.
-        log_q: (M,) logarithm of how often each row is expected in a batch, up to a constant. Subtracted from the
+        log_q: (M,) logarithm of how likely each row is to be in a batch, up to a constant. Subtracted from the
             logits, it makes up for popular items being negatives more often (logQ correction); None, as in the paper,
             leaves it out.
         excluded_items: (R, M) true at rows that are no negatives for a trajectory, such as what its user has seen.

@@ -89,7 +89,7 @@ def sample_groups(
         model: the causal language model (unwrapped); the caller sets eval mode, no_grad and autocast.
         prompts: B lists of token ids.
         group_size: G.
-        max_new_tokens: longest reasoning, marker included.
+        max_new_tokens: how many tokens are sampled at most; a marker that is missing then is appended to them.
         temperature: of sampling; 0 is greedy decoding.
         top_k: sample among the k most likely tokens; 0 among all.
         fixed_length: neither the marker nor the end of the turn ends a reasoning, as a benchmark wants it.

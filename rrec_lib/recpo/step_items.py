@@ -39,7 +39,7 @@ class StepItems:
 
     Attributes:
         ids: (M,) catalogue ids, ascending and distinct.
-        log_q: (M,) logarithm of how often each is expected in a step.
+        log_q: (M,) logarithm of how likely each is to be among a step's.
         states: (M, d) float32 states, the same on every process, without history.
         own: (n, d) the states that this process encoded, with their history.
         gradient: (P·n, d) what the micro-batches noted so far; P processes, filled up to equal shares.
@@ -114,8 +114,8 @@ def choose_items(
             are targets would stand out by their age.
 
     Returns:
-        (M,) ascending catalogue ids, and the logarithm of how often each is expected in a step, for the logQ
-        correction.
+        (M,) ascending catalogue ids, and the logarithm of how likely each is to be among a step's, for the logQ
+        correction: however often it is met there, it stands in the softmax once.
     """
     total = len(target_share)
     negatives = min(negatives, total)
@@ -125,8 +125,8 @@ def choose_items(
     rounds = {turn: _order(total, seed, turn) for turn in range(first // total, (first + negatives - 1) // total + 1)}
     drawn = torch.tensor([rounds[turn // total][turn % total] for turn in range(first, first + negatives)]).long()
     ids = torch.cat([targets, drawn.to(targets.device)]).unique()
-    share = target_share.to(ids.device)[ids]
-    return ids, (len(targets) * share + negatives / total).log()
+    missed = (1 - target_share.double().to(ids.device)[ids]) ** len(targets) * (1 - negatives / total)
+    return ids, torch.log1p(-missed).float()
 
 
 def _order(total: int, seed: int, number: int) -> list[int]:

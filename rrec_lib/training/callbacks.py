@@ -96,12 +96,14 @@ class StopOnValid(TrainerCallback):
     process while it trains; evaluations are left out. On a GPU the wall clock counts.
     """
 
+    PATIENCE = 3
+
     def __init__(
         self,
         measure: Callable[[], float],
         every: int,
         budget: float,
-        patience: int = 3,
+        patience: int = PATIENCE,
         start: float | None = None,
         name: str = VALUE,
     ) -> None:

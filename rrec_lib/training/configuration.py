@@ -1,5 +1,6 @@
 """From a profile to what TRL and Transformers want to know; a knob of theirs that no profile has is set here."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,13 @@ from trl.import_utils import is_vllm_available
 from rrec_lib.core.hardware import check_optimizer, needs_loss_scaling, users_of_a_process
 from rrec_lib.core.profiles import Profile
 from rrec_lib.recpo.vllm import STOP
+
+# Of GRPOConfig's, what neither RecPO's sampling nor its loss reads.
+UNREAD = (
+    "beta", "delta", "entropy_coef", "importance_sampling_level", "loss_type", "mask_truncated_completions", "min_p",
+    "off_policy_mask_threshold", "repetition_penalty", "reward_weights", "scale_rewards", "sync_ref_model",
+    "top_entropy_quantile", "top_p", "use_adaptive_entropy",
+)  # fmt: skip
 
 
 def _shared(profile: Profile, output_dir: Path, seed: int) -> dict[str, Any]:
@@ -37,11 +45,16 @@ def warmup_arguments(profile: Profile, output_dir: Path, seed: int = 0, **overri
         "per_device_train_batch_size": users_of_a_process(profile.warmup.users_per_step)[0],
         "learning_rate": profile.warmup.learning_rate,
         "lr_scheduler_type": "cosine",
-        "warmup_steps": max(profile.warmup.steps // 20, 1),
+        "warmup_steps": rise_of(profile),
         "save_steps": 20,
         "remove_unused_columns": False,
     }
     return TrainingArguments(**{**settings, **overrides})
+
+
+def rise_of(profile: Profile) -> int:
+    """Steps in which the warm-up's learning rate rises."""
+    return max(profile.warmup.steps // 20, 1)
 
 
 def recpo_config(profile: Profile, output_dir: Path, seed: int = 0, **overrides: Any) -> GRPOConfig:
@@ -105,6 +118,9 @@ def check_recpo(args: GRPOConfig) -> None:
         ValueError: naming the settings that contradict each other.
     """
     check_optimizer(OptimizerNames(args.optim).value)
+    usual = {field.name: field.default for field in fields(GRPOConfig)}
+    if idle := [name for name in UNREAD if name in usual and getattr(args, name) != usual[name]]:
+        raise ValueError(f"{', '.join(idle)}: RecPO's sampling and loss do not read this; leave it as TRL has it")
     if args.use_vllm and not is_vllm_available():
         raise ValueError(
             "rollouts.vllm needs vLLM, which is not installed: `pip install trl[vllm]` on a machine with a CUDA"

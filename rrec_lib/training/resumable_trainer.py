@@ -93,7 +93,7 @@ class EpochSampler(Sampler):
         self.draw, self.length, self.seed, self.epoch = draw, length, seed, epoch
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self.draw(torch.Generator().manual_seed(self.seed + self.epoch())))
+        return iter(self.draw(torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch())))
 
     def __len__(self) -> int:
         return self.length

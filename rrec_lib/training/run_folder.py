@@ -3,9 +3,11 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from datasets import DatasetDict
 
 from rrec_lib.core.profiles import Profile, non_defaults
@@ -15,8 +17,10 @@ from rrec_lib.evaluation.reports import data_hash
 from rrec_lib.model.policy import Policy
 from rrec_lib.training.callbacks import BEST, STEPS, StopOnValid
 from rrec_lib.training.checkpoints import all_checkpoints
+from rrec_lib.training.configuration import rise_of
 
 FILE = "settings.json"
+LATER = {"starts_from", "rise", "texts"}  # older folders don't say
 _SECTIONS = ("model", "data", "rollouts", "reward", "warmup", "training", "evaluation")
 _OF_THE_PROCESS = {
     "save_steps",
@@ -68,9 +72,13 @@ def settings_of_stage(
     seed: int,
     stop: StopOnValid | None = None,
     starts_from: str | None = None,
+    texts: Sequence[str] | None = None,
     **overrides: Any,
 ) -> dict[str, Any]:
-    """All that the outcome of a training stage depends on; not where files lie, how a step is divided, what is saved.
+    """All that the outcome of a training stage depends on.
+
+    Not where files lie, what is saved, or how a step is divided, but for the warm-up, in which each process's negatives
+    are the items of its own rows.
 
     Args:
         stage: ``"warmup"``, on which nothing of RecPO's sections bears but the item softmax; or ``"recpo"``.
@@ -80,6 +88,7 @@ def settings_of_stage(
         seed: of data order and sampling.
         stop: what ends the run beside its steps.
         starts_from: hash of the weights that the stage finds; None if not known, and then not compared.
+        texts: hashes of what stands before the marker in the warm-up, if it isn't the profile's skills.
         overrides: fields of the trainer's arguments.
     """
     settings = training_settings(profile)
@@ -96,9 +105,17 @@ def settings_of_stage(
     changed = {name: value for name, value in overrides.items() if name not in _OF_THE_PROCESS}
     length = settings["training" if stage == "recpo" else "warmup"]
     length["steps"] = changed.pop("max_steps", length["steps"])
-    if stop is not None:  # then the rate is constant, and the steps are only where it may end at the latest
+    if stop is not None:  # the steps are then only where it may end at the latest, and the rate follows the budget
         length["steps"] = None
         settings |= {"evaluated_every": stop.every, "budget": stop.budget}
+        if stop.patience != StopOnValid.PATIENCE:
+            settings["patience"] = stop.patience
+        if stage == "warmup":
+            settings["rise"] = rise_of(profile)
+    if texts is not None:
+        settings["texts"] = list(texts)
+    if stage == "warmup" and (count := PartialState().num_processes) > 1:  # each has its own rows' items as negatives
+        settings["processes"] = count
     hashes = {"data_hash": data_hash(dataset), "base_weights": policy.base_hash}
     if starts_from is not None:
         hashes["starts_from"] = starts_from
@@ -139,9 +156,9 @@ def _made_alike(kept: dict[str, Any], settings: dict[str, Any], reached: int) ->
     """What was kept, but for what makes no other run.
 
     RecPO's rate is constant, so a longer run is the shorter one gone on with, unless that is past the end already; and
-    where a stage starts from is not always known.
+    what a folder from before a setting was kept had for it is not known, nor always where a stage starts from.
     """
-    alike = {**kept, **{key: value for key, value in settings.items() if key == "starts_from" and key not in kept}}
+    alike = {**kept, **{key: value for key, value in settings.items() if key in LATER and key not in kept}}
     if "starts_from" not in settings:
         alike.pop("starts_from", None)
     before, now = (one.get("training", {}).get("steps") for one in (kept, settings))

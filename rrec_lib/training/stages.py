@@ -1,5 +1,6 @@
 """The two training stages as one call each: resume where a run stopped, train, save the adapter with its card."""
 
+import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,10 +62,17 @@ def warm_up(
     Raises:
         ValueError: if the folder is of a run with other settings; see :mod:`rrec_lib.training.run_folder`.
     """
-    settings = settings_of_stage("warmup", policy, dataset, profile, seed, stop, starts_from, **overrides)
+    told = None if texts is None else [text_hash(text, dataset) for text in texts]
+    settings = settings_of_stage("warmup", policy, dataset, profile, seed, stop, starts_from, told, **overrides)
     arguments = warmup_arguments(profile, output_dir, seed, **overrides)
     trainer = WarmupTrainer(policy, arguments, dataset, profile, [StepLines(WARMUP_FIGURES)], frozen, texts)
     return run_in(output_dir, trainer, stop, settings, restart)
+
+
+def text_hash(text: Text, dataset: DatasetDict) -> str:
+    """What tells a text of the warm-up from others: a hash of what it says of the first rows, 16 hex digits."""
+    first = dataset["train"].select(range(min(16, len(dataset["train"]))))
+    return hashlib.sha256("\n".join(text(row) for row in first).encode()).hexdigest()[:16]
 
 
 def train_recpo(

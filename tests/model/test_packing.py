@@ -155,3 +155,11 @@ def test_packed_states_fill_up_the_last_row_and_keep_the_order(model, alone):
             torch.testing.assert_close(states, expected, atol=1e-5, rtol=1e-5)
         unlike = [[3, 4], [5, 6, 7]]  # nothing in common, nothing to share
         torch.testing.assert_close(packed_states(model, unlike, CPU), alone(model, unlike), atol=1e-5, rtol=1e-5)
+
+
+def test_rows_beyond_a_sliding_window_are_refused(tiny, groups):
+    longest = len(PROMPTS[0]) + len(COMPLETIONS[0])
+    packed_forward(tiny("gemma2", "eager", sliding_window=longest), groups)
+    with pytest.raises(ValueError, match=f"of {longest} tokens are longer than the model's sliding window of 5"):
+        packed_forward(tiny("gemma2", "eager", sliding_window=5), groups)
+    packed_forward(tiny("qwen2", "sdpa", sliding_window=5, use_sliding_window=False), groups)

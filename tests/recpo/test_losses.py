@@ -298,6 +298,8 @@ def test_item_accuracy_by_hand():
     inputs["item_states"] = torch.eye(3, dtype=torch.float64)
     inputs["user_states"] = torch.eye(3, dtype=torch.float64)[[0, 1, 1, 1, 0, 2]]
     assert recpo_loss(**inputs).item_accuracy.item() == pytest.approx(4 / 6)
+    inputs["item_states"] = torch.ones(3, 3, dtype=torch.float64)  # collapsed: chance, not all
+    assert recpo_loss(**inputs).item_accuracy.item() == pytest.approx(1 / 3)
 
 
 def test_low_precision_is_widened():

@@ -41,3 +41,14 @@ def test_a_profiles_batch_is_that_of_all_processes_together(tmp_path, monkeypatc
     config = recpo_config(paper, tmp_path)
     assert (config.per_device_train_batch_size, config.gradient_accumulation_steps) == (4, 6)  # 4 x 6 users of G = 4
     assert config.optim == "sgd"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("beta", 0.1), ("loss_type", "dr_grpo"), ("top_p", 0.5), ("scale_rewards", False), ("min_p", 0.2),
+     ("repetition_penalty", 1.3), ("mask_truncated_completions", True)],
+)  # fmt: skip
+def test_what_recpo_does_not_read_is_refused(smoke_profile, tmp_path, name, value):
+    check_recpo(recpo_config(smoke_profile, tmp_path))
+    with pytest.raises(ValueError, match=f"{name}: RecPO's sampling and loss do not read this"):
+        check_recpo(recpo_config(smoke_profile, tmp_path, **{name: value}))

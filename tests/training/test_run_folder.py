@@ -3,14 +3,19 @@
 import dataclasses
 import json
 import shutil
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
 from rrec_lib.cli.main import main
 from rrec_lib.core.paths import alone_in
+from rrec_lib.model.policy import load_policy
+from rrec_lib.training import run_folder
+from rrec_lib.training.callbacks import StopOnValid
 from rrec_lib.training.checkpoints import last_checkpoint
-from rrec_lib.training.run_folder import claim, settings_of
-from rrec_lib.training.stages import make_adapters
+from rrec_lib.training.run_folder import claim, settings_of, settings_of_stage
+from rrec_lib.training.stages import make_adapters, text_hash
 
 SMALL = ["--set", "training.steps=2", "--set", "warmup.steps=2", "--profile", "smoke"]
 
@@ -141,3 +146,30 @@ def test_what_recpo_refuses_is_said_before_the_warm_up(tmp_path, capsys, setting
     assert main(["train", "--out", str(tmp_path / "run"), "--set", setting, "--profile", "smoke"]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_warm_up_is_told_by_texts_judge_and_processes(
+    smoke_profile, smoke_dataset, tmp_path, monkeypatch
+):
+    policy = load_policy(smoke_profile.model)
+    of_stage = partial(settings_of_stage, "warmup", policy, smoke_dataset)
+
+    def judged(patience=3, profile=smoke_profile):
+        return of_stage(profile, 0, StopOnValid(lambda: 0.0, 1, 1.0, patience))
+
+    slow = dataclasses.replace(smoke_profile, warmup=dataclasses.replace(smoke_profile.warmup, steps=400))
+    assert judged() == judged()
+    assert judged() != judged(patience=9)
+    assert judged() != judged(profile=slow)  # its learning rate rises for longer
+    told = [text_hash(text, smoke_dataset) for text in (lambda row: "one", lambda row: str(row["history"]))]
+    assert of_stage(smoke_profile, 0, texts=told[:1]) != of_stage(smoke_profile, 0, texts=told[1:])
+    claim(tmp_path, {**judged(), "texts": told})
+    (tmp_path / "checkpoint-1").mkdir()
+    with pytest.raises(ValueError, match="texts"):
+        claim(tmp_path, {**judged(), "texts": told[:1]})
+    (tmp_path / "settings.json").write_text(json.dumps({k: v for k, v in judged().items() if k != "rise"}))
+    claim(tmp_path, {**judged(), "texts": told})  # a folder from before these were kept
+    alone = judged()
+    monkeypatch.setattr(run_folder, "PartialState", lambda: SimpleNamespace(num_processes=2))
+    assert judged() == {**alone, "processes": 2}
+    assert "processes" not in settings_of_stage("recpo", policy, smoke_dataset, smoke_profile, 0)
