@@ -79,9 +79,15 @@ def best_of(trials: Sequence[Trial]) -> Trial:
 
 
 def recorded_trials(folder: Path, name: str) -> list[Trial]:
-    """A baseline's recorded search in a folder; empty if there is none."""
+    """The trials of a baseline's recorded search in a folder; empty if there is none."""
     path = folder / search_file(name)
     return list(read_json(path, "trials")["trials"]) if path.exists() else []
+
+
+def recorded_rows(folder: Path, name: str) -> int | None:
+    """How many rows of valid a recorded search was judged by; None if it doesn't say."""
+    path = folder / search_file(name)
+    return read_json(path).get("valid_rows") if path.exists() else None
 
 
 def spent(trials: Sequence[Trial]) -> float:
@@ -142,10 +148,11 @@ def _means(baseline: Baseline, splits: Splits) -> dict[str, Any]:
     means = splits.means
     if means is None or not baseline.only_named:
         return {}
-    sections = ("model", "rollouts", "reward", "warmup") if baseline.trains_language_model else ("model",)
-    profile = {name: non_defaults(getattr(means.profile, name)) for name in sections}
-    trained = {"hours": means.hours, "every": means.every} if baseline.trains_language_model else {}
-    return json.loads(json.dumps({"means": {**profile, **trained, "beams": means.beams}}))
+    found: dict[str, Any] = {"model": non_defaults(means.profile.model), "hours": means.hours, "beams": means.beams}
+    if baseline.trains_language_model:
+        found |= {name: non_defaults(getattr(means.profile, name)) for name in ("rollouts", "reward", "warmup")}
+        found |= {"every": means.every, "rows_of_a_user": means.profile.evaluation.max_rows_per_user}
+    return json.loads(json.dumps({"means": found}))
 
 
 def _read(path: Path, made_by: dict[str, Any]) -> list[Trial]:

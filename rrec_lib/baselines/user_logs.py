@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -33,11 +34,21 @@ def user_logs(train: Iterable[Example]) -> list[UserLog]:
     logs = []
     for examples in by_user.values():
         last = max(examples, key=lambda example: (example["target_timestamp"], len(example["seen"])))
-        final = [e["target"] for e in examples if e["target_timestamp"] == last["target_timestamp"]]
-        wanted = {example["target"] for example in examples}
-        items = [*last["seen"], *final]
-        logs.append(UserLog(items, [item in wanted for item in items]))
+        items, is_target = list(last["seen"]), [False] * len(last["seen"])
+        for moment, alike in groupby(sorted(examples, key=_moment), key=_moment):
+            wanted = [example["target"] for example in alike]
+            if moment == _moment(last):  # behind all that was seen
+                items, is_target = [*items, *wanted], [*is_target, *[True] * len(wanted)]
+                continue
+            for target in wanted:  # the event of that moment, not another of the same item
+                is_target[items.index(target, moment[1])] = True
+        logs.append(UserLog(items, is_target))
     return logs
+
+
+def _moment(example: Example) -> tuple[int, int]:
+    """When a target was, and how many events lie before it."""
+    return int(example["target_timestamp"]), len(example["seen"])
 
 
 def recent(example: Example, length: int | None) -> list[int]:

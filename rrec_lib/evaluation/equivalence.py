@@ -7,6 +7,8 @@ import numpy as np
 from rrec_lib.evaluation.compare import SAMPLES, Arm, resampled_means
 from rrec_lib.evaluation.intervals import Interval
 
+FEWEST = 3  # runs of each arm, from which on a decision is about the arms
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -16,16 +18,25 @@ class Decision:
         outcome: ``"equal"``, ``"better"``, ``"worse"`` (the first against the second) or ``"undecided"``.
         interval: of the difference; at a level of 5 % for each of the two one-sided tests it covers 90 %.
         margin: the largest difference that counts as none, in the metric's unit.
+        runs: of the arm that has fewer. Of one or two the seeds' part of the interval is too narrow, so that what is
+            decided is said of these runs alone.
     """
 
     outcome: str
     interval: Interval
     margin: float
+    runs: int = FEWEST
 
     @property
     def short(self) -> str:
         """Such as ``"equal: 0.001 [-0.004, 0.005], ±0.009"``, for a table's cell."""
-        return f"{self.outcome}: {self.interval:.3f}, ±{self.margin:.3f}"
+        return f"{self.outcome}{self._of_few}: {self.interval:.3f}, ±{self.margin:.3f}"
+
+    @property
+    def _of_few(self) -> str:
+        if self.runs >= FEWEST or self.outcome == "undecided":
+            return ""
+        return " (of one run)" if self.runs == 1 else f" (of {self.runs} runs)"
 
     @property
     def sentence(self) -> str:
@@ -34,7 +45,7 @@ class Decision:
             "equal": "lies within", "better": "lies above 0 and not within", "worse": "lies below 0 and not within",
             "undecided": "neither excludes 0 nor lies within",
         }  # fmt: skip
-        return f"{self.outcome}: {self.interval:.3f} {where[self.outcome]} ±{self.margin:.3f}"
+        return f"{self.outcome}{self._of_few}: {self.interval:.3f} {where[self.outcome]} ±{self.margin:.3f}"
 
 
 def decide(
@@ -65,7 +76,7 @@ def decide(
     margin, users = relative_margin * means[1], first[0].users
     low, high = np.quantile(draws[0] - draws[1], [alpha, 1 - alpha])
     interval = Interval(means[0] - means[1], float(low), float(high), 1 - 2 * alpha, len(np.unique(users)), len(users))
-    if -margin < low and high < margin:
-        return Decision("equal", interval, margin)
     outcome = "better" if low > 0 else "worse" if high < 0 else "undecided"
-    return Decision(outcome, interval, margin)
+    if -margin < low and high < margin:
+        outcome = "equal"
+    return Decision(outcome, interval, margin, min(len(first), len(second)))

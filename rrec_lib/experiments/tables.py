@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from rrec_lib.baselines import BASELINES
-from rrec_lib.baselines.tuning import best_of, recorded_trials
+from rrec_lib.baselines.tuning import best_of, recorded_rows, recorded_trials
 from rrec_lib.core import plotting
 from rrec_lib.core.reading import read_json
 from rrec_lib.evaluation.compare import arm_interval, cap_rows, compare, detectable_difference, user_spread
@@ -58,7 +58,18 @@ def baselines_table(source: Path, data_set: str) -> str:
         commits = ", ".join(dict.fromkeys(made_by["commit"] for made_by in made if made_by)) or run.run["commit"]
         where = f"`results/baselines/{data_set}/`, commits {commits}, {run.run['device']}"
         rows += ["", f"{len(run.users)} rows of {len(set(run.users.tolist()))} users, one seed. Recorded run: {where}."]
+        rows += _valid_rows({name: recorded_rows(searches, name) for name in reports})
     return "\n".join(rows) + "\n"
+
+
+def _valid_rows(judged: dict[str, int | None]) -> list[str]:
+    """Which figures on valid are of fewer rows than the others', as a line of Markdown; none if all are of the same."""
+    whole = max((rows for rows in judged.values() if rows is not None), default=None)
+    few = {name: rows for name, rows in judged.items() if rows is not None and rows != whole}
+    if not few:
+        return []
+    counts = " and ".join(map(str, sorted(set(few.values()))))
+    return ["", f"On valid, {', '.join(few)} are judged by {counts} of its {whole} rows, the others by all."]
 
 
 def reference_tables(source: Path, figures: Path) -> str:

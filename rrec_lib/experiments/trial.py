@@ -24,7 +24,7 @@ from rrec_lib.experiments.runner import SETTINGS, WINDOW, Options, Run, carry_ou
 from rrec_lib.model.adapters import LOG, load_adapter
 from rrec_lib.model.frozen_states import kept_frozen
 from rrec_lib.model.policy import Policy
-from rrec_lib.training.callbacks import SPENT, TARGETS
+from rrec_lib.training.callbacks import SAVED, SPENT, TARGETS
 from rrec_lib.training.packed_sequences import successive_targets
 from rrec_lib.training.skills import SKILLS
 from rrec_lib.training.stages import save_stage, train_recpo, warm_up
@@ -119,7 +119,9 @@ class _Training:
         if self.arm.recpo:
             logs.append(_stage(run, "recpo", policy, dataset, source.below(run.options.runs), self.steps[1]))
         ends = [next(row for row in reversed(log) if TARGETS in row) for log in logs]
-        spent = {name: sum(row[name] for row in ends) for name in (TARGETS, SPENT)}
+        spent = {TARGETS: sum(row[TARGETS] for row in ends)}
+        # As if nothing had been kept: else an arm would be cheap because another had paid for its rows before.
+        spent[SPENT] = sum(row[SPENT] + row.get(SAVED, 0.0) for row in ends)
         return {**spent, "trained_as": source.name}
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,7 @@ class FrozenStates:
         self.key = f"{policy.base_hash} {policy.compute_dtype} {self.depth}"
         used = sum(path.stat().st_size for path in folder.rglob("*.safetensors")) if folder else 0
         self.room = LIMIT_GB * 1e9 - used
+        self.saved = 0.0  # CPU seconds that rows which were read back took when they were computed
 
     def __call__(self, model: nn.Module, rows: Sequence[Row]) -> Tensor | None:
         """(1, ΣL, d) what the frozen layers make of rows, in float32; None if no layer is frozen.
@@ -68,11 +70,15 @@ class FrozenStates:
         name = digest.hexdigest()[:32]
         path = self.folder / name[:2] / f"{name}.safetensors"
         if path.is_file():
-            return read_tensors(path, "hidden")["hidden"].to(row.ids.device)
+            found = read_tensors(path, "hidden")
+            self.saved += float(found.get("cpu_seconds", 0.0))
+            return found["hidden"].to(row.ids.device)
+        started = time.process_time()
         hidden = ragged_hidden(model, [row], self.depth)[0].to(self.dtype)
         if hidden.nbytes <= self.room:
             with replacing(path) as temporary:
-                save_file({"hidden": hidden.cpu().contiguous()}, temporary)
+                took = torch.tensor(time.process_time() - started, dtype=torch.float64)
+                save_file({"hidden": hidden.cpu().contiguous(), "cpu_seconds": took}, temporary)
             self.room -= path.stat().st_size
         return hidden
 

@@ -18,6 +18,7 @@ from rrec_lib.core.results import log_lines
 
 BEST, STEPS = "best.safetensors", "log.jsonl"
 VALUE, SPENT, TARGETS = "valid_ndcg@20", "cpu_seconds", "targets"
+SAVED = "cpu_seconds_saved"  # what rows that were read back took when another step or run computed them
 
 
 class LogFile(TrainerCallback):
@@ -69,14 +70,14 @@ class Spent(TrainerCallback):
     Evaluations are left out. On a GPU the wall clock counts.
     """
 
-    seconds = started = 0.0
+    seconds = started = saved = 0.0
     targets = 0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         last = next((row for row in reversed(state.log_history) if TARGETS in row), {SPENT: 0.0, TARGETS: 0})
-        self.seconds, self.targets = float(last[SPENT]), int(last[TARGETS])
+        self.seconds, self.targets, self.saved = float(last[SPENT]), int(last[TARGETS]), float(last.get(SAVED, 0.0))
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -14,7 +14,7 @@ from rrec_lib.core.private_names import order_rows, watch_grad_norm
 from rrec_lib.core.processes import check_launch, of_main
 from rrec_lib.core.profiles import Profile
 from rrec_lib.model.policy import Policy
-from rrec_lib.training.callbacks import SPENT, TARGETS, LogFile, Spent
+from rrec_lib.training.callbacks import SAVED, SPENT, TARGETS, LogFile, Spent
 from rrec_lib.training.checkpoints import Checkpoints
 from rrec_lib.training.failures import check_grad_norm
 
@@ -68,6 +68,10 @@ class ResumableTrainer(Trainer):
         sampler.generator = generator
         return sampler
 
+    def seconds_saved(self) -> float:
+        """CPU seconds that this process has been spared by what was kept on disk."""
+        return 0.0
+
     def save_progress(self, folder: Path) -> None:
         """Save to a checkpoint what Transformers does not: nothing, unless a trainer has more."""
 
@@ -78,6 +82,8 @@ class ResumableTrainer(Trainer):
         """Lines say what was spent so far; the last line's loss is of the whole run, however often it was resumed."""
         if "loss" in logs:
             logs = {**logs, SPENT: self.spent.seconds, TARGETS: self.spent.targets}
+            if saved := self.spent.saved + self.seconds_saved():
+                logs[SAVED] = saved
         if "train_loss" in logs:
             losses = [row["loss"] for row in self.state.log_history if "loss" in row]
             logs = {**logs, "train_loss": math.fsum(losses) / max(len(losses), 1)}

@@ -89,6 +89,9 @@ class WarmupTrainer(ItemTrainer, Trainer):
         """Rows of like lengths beside each other."""
         return order_by_length(self.lengths, self.args.train_batch_size * self.args.world_size, generator)
 
+    def seconds_saved(self) -> float:
+        return self.frozen.saved
+
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """Mean cross-entropy of the reasonings' tokens, the marker included, and that of the targets behind them."""
         if self.whole_catalogue:

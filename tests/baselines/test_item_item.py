@@ -24,6 +24,9 @@ def test_a_user_s_log_is_what_the_last_example_saw_and_its_target(train, rows):
     assert [log.is_target for log in logs] == [[False, True, True], [False, True, True], [False, True]]
     (both,) = user_logs(rows((1, [0], 1, 5), (1, [0], 2, 5)))  # two targets of one moment
     assert both.items == [0, 1, 2]
+    # liked, disliked, liked, and the disliked one again, which is liked now: the event is a target, not the item
+    (again,) = user_logs(rows((1, [1, 0], 2, 5), (1, [1, 0, 2], 0, 6)))
+    assert (again.items, again.is_target) == ([1, 0, 2, 0], [False, False, True, True])
 
 
 def test_recent_cuts_from_the_front(train):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from rrec_lib.evaluation import compare
-from rrec_lib.evaluation.equivalence import decide
+from rrec_lib.evaluation.equivalence import Decision, decide
+from rrec_lib.evaluation.intervals import Interval
 
 USERS = 300
 
@@ -23,9 +24,9 @@ def arm(values) -> Any:
 
 
 def decided(margin, difference, noise, seed=0, **options):
-    """Of two arms, the second of mean 1, whose difference per user is normal."""
+    """Of two arms of three runs that are alike, the second of mean 1, whose difference per user is normal."""
     values = 1 + difference + noise * np.random.default_rng(seed).standard_normal(USERS)
-    return decide(arm(values), arm(np.ones(USERS)), "x", margin, **options)
+    return decide(arm(values) * 3, arm(np.ones(USERS)) * 3, "x", margin, **options)
 
 
 @pytest.mark.parametrize(
@@ -61,3 +62,13 @@ def test_settings_that_decide_nothing_are_refused():
     for margin, alpha in ((0, 0.05), (-0.1, 0.05), (0.07, 0.5), (float("nan"), 0.05)):
         with pytest.raises(ValueError, match="margin above 0"):
             decided(margin, 0.0, 1.0, alpha=alpha)
+
+
+@pytest.mark.parametrize(("runs", "said"), [(1, " (of one run)"), (2, " (of 2 runs)"), (3, "")])
+def test_what_few_runs_decide_is_said_of_them(runs, said):
+    interval = Interval(0.01, 0.005, 0.015, 0.9, 9, 20)
+    assert Decision("better", interval, 0.001, runs).short == f"better{said}: 0.010 [0.005, 0.015], ±0.001"
+    assert Decision("better", interval, 0.001, runs).sentence.startswith(f"better{said}: 0.010")
+    assert Decision("undecided", interval, 0.001, runs).short.startswith("undecided: ")
+    found = decide(arm(np.ones(USERS)) * runs, arm(np.ones(USERS)) * 3, "x", 0.1, samples=20)
+    assert (found.outcome, found.runs) == ("equal", runs)

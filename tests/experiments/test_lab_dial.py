@@ -135,5 +135,7 @@ def test_the_margin_is_of_the_other_arm_and_decides(start, tmp_path):
     verdicts = [
         dial_tables._decision([one], [other]) for one, other in ((right, right), (wrong, right), (right, wrong))
     ]
-    assert [verdict.split(":")[0] for verdict in verdicts] == ["equal", "worse", "better"]
+    assert [verdict.split(":")[0] for verdict in verdicts] == [
+        f"{outcome} (of one run)" for outcome in ("equal", "worse", "better")
+    ]
     assert verdicts[0].endswith("±0.070")

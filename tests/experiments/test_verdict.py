@@ -94,7 +94,7 @@ def test_the_tables_say_what_was_not_run(recorded):
     table = verdict_table(verdict_arms(recorded, "movielens-cpu", TARGETS), TARGETS, samples=300)
     rows = {row.split(" | ")[0].removeprefix("| "): row for row in table.splitlines() if row.startswith("| ")}
     assert rows["with reasoning"].startswith("| with reasoning | 1 | 1,000 | 2.00 | 0.")
-    assert "| equal: 0." in rows["with reasoning"]
+    assert "| equal (of one run): 0." in rows["with reasoning"]
     assert rows["RecPO, without R_c"].startswith("| RecPO, without R_c | 1 | – | – | 0.")
     assert rows["with reasoning, warm-up alone"].endswith("| not run |  |  |  |  |  |  |  |")
     assert len({row.count("|") for row in table.splitlines() if row.startswith("|")}) == 1

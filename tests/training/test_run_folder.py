@@ -148,9 +148,7 @@ def test_what_recpo_refuses_is_said_before_the_warm_up(tmp_path, capsys, setting
     assert not (tmp_path / "run").exists()
 
 
-def test_a_warm_up_is_told_by_texts_judge_and_processes(
-    smoke_profile, smoke_dataset, tmp_path, monkeypatch
-):
+def test_a_warm_up_is_told_by_texts_judge_and_processes(smoke_profile, smoke_dataset, tmp_path, monkeypatch):
     policy = load_policy(smoke_profile.model)
     of_stage = partial(settings_of_stage, "warmup", policy, smoke_dataset)
 

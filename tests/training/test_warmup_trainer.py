@@ -16,6 +16,7 @@ from rrec_lib.model.policy import Policy, load_policy, weights_hash
 from rrec_lib.model.prompts import MARKER, encode_users, marker_ids
 from rrec_lib.model.ragged import ragged_forward, ragged_rows
 from rrec_lib.recpo.step_items import choose_items
+from rrec_lib.training.callbacks import SAVED, TARGETS
 from rrec_lib.training.packed_sequences import successive_targets, with_common_start
 from rrec_lib.training.skills import parse
 from rrec_lib.training.stages import warm_up
@@ -98,21 +99,26 @@ def test_what_frozen_layers_make_of_rows_is_kept_and_changes_nothing(
     profile = override(override(smoke_profile, "model.lora_layers", 1), "warmup.skills", ["taste"])
     few = DatasetDict({**smoke_dataset, "train": smoke_dataset["train"].select(range(8))})
     computed: list[int] = []
+    saved: list[float] = []
 
     def trained(folder, name):
         computed.clear()
         original = frozen_states.ragged_hidden
         monkeypatch.setattr(frozen_states, "ragged_hidden", lambda *a: computed.append(1) or original(*a))
         policy = load_policy(profile.model)
-        warm_up(policy, few, profile, tmp_path / name, max_steps=6, frozen=folder)
+        trainer = warm_up(policy, few, profile, tmp_path / name, max_steps=6, frozen=folder)
         monkeypatch.setattr(frozen_states, "ragged_hidden", original)
+        last = [row for row in trainer.state.log_history if TARGETS in row][-1]
+        saved.append(last.get(SAVED, 0.0))
         return trained_hash(policy), len(computed)
 
     kept, first = trained(tmp_path / "frozen", "first")
     files = list((tmp_path / "frozen").rglob("*.safetensors"))
     assert len(files) == first
     assert trained(tmp_path / "frozen", "again") == (kept, 0)
+    assert 0 < saved[0] < saved[1]  # the second run reads the first epoch's rows as well
     nowhere, each = trained(None, "nowhere")
+    assert saved[2] == 0
     assert (nowhere, each > first) == (kept, True)
     monkeypatch.setattr(frozen_states, "LIMIT_GB", 1e-9)
     assert trained(tmp_path / "little", "full") == (kept, each)

@@ -118,7 +118,7 @@ class TitleTrainer(ResumableTrainer, Trainer):
             return self.preference(logprobs(), reference, rewards)
 
     def valid_score(self) -> float:
-        """Minus the mean loss on valid, without gradients."""
+        """Minus the mean loss on valid, without gradients: over tokens, with preferences over examples."""
         packed = successive_targets(self.valid_answers.examples, self.profile.warmup.targets_per_user)
         losses, weights = list[float](), list[int]()
         model: Any = self.policy.model
@@ -127,9 +127,16 @@ class TitleTrainer(ResumableTrainer, Trainer):
             for start in range(0, len(packed), self.args.train_batch_size):
                 part = packed[start : start + self.args.train_batch_size]
                 losses.append(self.loss_of(model, self.valid_answers, part).item())
-                weights.append(sum(map(len, part)))
+                weights.append(self._weight(self.valid_answers, part))
         model.train()
         return -sum(loss * weight for loss, weight in zip(losses, weights, strict=True)) / sum(weights)
+
+    def _weight(self, answers: Answers, packed: Sequence[Sequence[int]]) -> int:
+        """How many terms the loss of these rows is a mean over."""
+        if self.preference is not None:
+            return sum(map(len, packed))
+        titles = [title for rows in packed for row in rows for title in answers.titles[row]]
+        return sum(map(len, self.policy.tokenizer(titles, add_special_tokens=False)["input_ids"]))
 
     def _row(self, answers: Answers, rows: Sequence[int]) -> Any:
         """Prompts of a user's successive targets, each once for all titles behind it."""
