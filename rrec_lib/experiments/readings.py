@@ -82,9 +82,15 @@ def load_read(run: Run, adapter: Path) -> tuple[Policy, DatasetDict]:
     """The policy with the adapter's weights, and the data.
 
     Raises:
-        ValueError: for an adapter that is tied to something else.
+        ValueError: for an adapter that is tied to something else, or was trained with histories or reasonings of
+            another length.
     """
     dataset = prepare_profile(run.profile)
     policy = load_policy(run.profile.model, run.seed)
-    load_adapter(policy, adapter, catalogue_hash(dataset["items"]))
+    trained = load_adapter(policy, adapter, catalogue_hash(dataset["items"])).get("settings", {})
+    for section, knob in (("data", "window"), ("rollouts", "max_new_tokens")):
+        then, now = trained.get(section, {}).get(knob), getattr(getattr(run.profile, section), knob)
+        if then not in (None, now):
+            raise ValueError(f"the adapter in {adapter} was trained with {section}.{knob}={then} and would be read with "
+                             f"{now}; add --set {section}.{knob}={then}")  # fmt: skip
     return policy, dataset

@@ -1,6 +1,7 @@
 """Controls of an adapter and the audit of what it writes, on a tiny model; and what a swapped title moves, by hand."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from rrec_lib.evaluation.evaluate import evaluate_scores
 from rrec_lib.evaluation.reports import load_reports, save_reports
 from rrec_lib.experiments import audit_runs, control_runs
 from rrec_lib.experiments.control_runs import controls_table, run_controls, swap_effects, swap_figures
+from rrec_lib.experiments.readings import load_read, reading
 from rrec_lib.experiments.runner import Options
 from rrec_lib.recommend.controls import TitleSwap
 from rrec_lib.recommend.recommender import ReasoningRecommender, Reasonings
@@ -122,3 +124,17 @@ def test_controls_of_other_rows_are_not_compared(tmp_path):
         save_reports(tmp_path / f"{control}-0.json", [report], "smoke", "d", 0)
     with pytest.raises(ValueError, match="different examples"):
         controls_table(tmp_path)
+
+
+def test_an_adapter_is_read_as_it_was_trained(adapter, tmp_path):
+    longer = tmp_path / "longer"
+    shutil.copytree(adapter, longer)
+    card = json.loads((longer / "adapter_card.json").read_text())
+    for section, knob, value in (("data", "window", 9), ("rollouts", "max_new_tokens", 64)):
+        trained = {**card, "settings": {section: {knob: value}}}
+        (longer / "adapter_card.json").write_text(json.dumps(trained))
+        options = Options(0.0, 0, tmp_path / "runs", tmp_path / "out", "smoke", {}, 0)
+        with pytest.raises(ValueError, match=rf"add --set {section}\.{knob}={value}"):
+            load_read(reading(options, "x", "own", 0, longer), longer)
+        options = Options(0.0, 0, tmp_path / "runs", tmp_path / "out", "smoke", {f"{section}.{knob}": value}, 0)
+        load_read(reading(options, "x", "own", 0, longer), longer)

@@ -196,9 +196,12 @@ def test_a_curve_of_other_rows_is_refused_and_none_says_so(curve, tmp_path):
     with pytest.raises(ValueError, match="EASE and the curve were evaluated on other rows"):
         figures.compute_table(curve, [], [other])
     path = tmp_path / "other.json"
-    save_reports(path, [made_up("EASE")], "cpu", "other data")
+    save_reports(path, [made_up("EASE")], "cpu", "prompts of other lengths")
+    assert "| EASE |" in figures.compute_table(curve, [], load_reports(path))
+    whole = figures.replace(made_up("greedy"), run={"settings": {}})
+    assert figures.rows_of_curve(made_up("EASE"), whole).examples == whole.examples
     with pytest.raises(ValueError, match="other rows"):
-        figures.compute_table(curve, [], load_reports(path))
+        figures.rows_of_curve(figures.replace(made_up("EASE"), examples="others of the same users"), whole)
     assert figures.read_curve(tmp_path / "nothing.json") == {}
     assert figures.compute_table({}, [], []) == "Not run yet.\n"
     assert figures.compute_figure({}, [], [], tmp_path / "none.png") == ""
