@@ -91,6 +91,6 @@ def load_read(run: Run, adapter: Path) -> tuple[Policy, DatasetDict]:
     for section, knob in (("data", "window"), ("rollouts", "max_new_tokens")):
         then, now = trained.get(section, {}).get(knob), getattr(getattr(run.profile, section), knob)
         if then not in (None, now):
-            raise ValueError(f"the adapter in {adapter} was trained with {section}.{knob}={then} and would be read with "
-                             f"{now}; add --set {section}.{knob}={then}")  # fmt: skip
+            raise ValueError(f"the adapter in {adapter} was trained with {section}.{knob}={then}, and would be read "
+                             f"with {now}; add --set {section}.{knob}={then}")  # fmt: skip
     return policy, dataset

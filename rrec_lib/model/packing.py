@@ -251,7 +251,7 @@ def attention_mask(
 
 def _window(model: nn.Module) -> int | None:
     """How far back a token of the model's windowed layers sees; None if it has none."""
-    config: Any = language_model(model).config.get_text_config()
+    config: Any = language_model(model).config
     windowed = "sliding_attention" in (getattr(config, "layer_types", None) or ["sliding_attention"])
     return getattr(config, "sliding_window", None) if windowed else None
 
