@@ -5,8 +5,6 @@ from typing import Any
 
 import torch
 
-from rrec_lib.evaluation.metrics import expected_hit
-from rrec_lib.evaluation.ranks import target_rank
 from rrec_lib.evaluation.scoring import score_items
 
 TOKEN_NORMALIZATIONS = ("trajectory", "sum", "batch", "constant")
@@ -170,8 +168,9 @@ def item_loss(
     target = logprobs.gather(1, item_index[:, None]).squeeze(1)
     gain, clipped = clipped_gain(_ratio(target, old_item_logprobs, best & (advantages != 0)), advantages, *clip)
     loss = -torch.where(best, gain, 0.0).mean()
-    hits = expected_hit(*target_rank(logprobs.detach(), item_index), 1)
-    return loss, (clipped & best).sum() / best.sum().clamp(min=1), hits.float().mean()
+    first = logprobs == logprobs.max(dim=1, keepdim=True).values
+    hits = first.gather(1, item_index[:, None]).squeeze(1) / first.sum(dim=1).clamp(min=1)
+    return loss, (clipped & best).sum() / best.sum().clamp(min=1), hits.mean()
 
 
 def clipped_gain(
