@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("accelerate", "datasets", "matplotlib", "numpy", "pandas", "peft", "torch", "transformers", "trl")
+PACKAGES = (
+    "accelerate", "datasets", "matplotlib", "numpy", "pandas", "peft", "polars", "pyarrow", "torch", "transformers",
+    "trl",
+)  # fmt: skip
 RUNNER = Path(__file__).with_name("run_notebook.py")
-UNREAD = ("cli/", *(f"experiments/{name}.py" for name in ("gpu_run", "model_parts", "runner", "tables")))
+UNREAD = ("cli/", *(f"experiments/{name}.py" for name in ("gpu_run", "model_parts", "tables")))
 OFFLINE = {"smoke", "cpu"}  # profiles whose model and data ship with the project
 
 
@@ -58,7 +61,9 @@ def inputs(name: str, profile: str, root: Path = ROOT) -> list[Path]:
         and not path.relative_to(root / "rrec_lib").as_posix().startswith(UNREAD)
     ]
     library += root.glob("*.py")  # RecPO in one file
-    library += (root / "rrec_lib" / "exercises" / "quizzes").glob(f"{name[:2]}.yaml")
+    quizzes = root / "rrec_lib" / "exercises" / "quizzes"
+    told = [path for path in (root / "rrec_lib").rglob("*.*") if path.suffix in (".json", ".yaml")]
+    library += [path for path in told if path.parent != quizzes or path.stem == name[:2]]
     shipped = [path for folder in ("data", "results") for path in (root / folder).rglob("*") if path.is_file()]
     unread = (root / "results" / "times.json", root / "results" / "gpu")  # of runs elsewhere; no notebook reads them
     shipped = [path for path in shipped if not any(path.is_relative_to(other) for other in unread)]

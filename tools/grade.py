@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -27,6 +28,7 @@ from execute import OFFLINE, ROOT, BuildError
 from exercise_cells import companion_names, read_notebook, regions
 from mark import Key, Mark, mark
 
+FORMULA = "=+-@ "  # with what a spreadsheet would take a cell for a formula
 LONG = 500  # characters of what a check or an error said
 
 
@@ -60,7 +62,7 @@ def identifier(path: Path, folder: Path) -> str:
     inside = path.relative_to(folder)
     name = inside.parts[0] if len(inside.parts) > 1 else inside.stem
     number = re.search(r"(?:^|[_\- ])(\d{3,})(?=[_\- ]|$)", name)
-    return number[1] if number else name.lstrip("=+-@ ")
+    return number[1] if number else name.lstrip(FORMULA)
 
 
 def notebooks_in(folder: Path) -> list[Path]:
@@ -119,7 +121,7 @@ def grade(
 
     Args:
         folder: with the files, or a folder for each person.
-        out: gets ``grades.csv`` and ``feedback``; what an earlier run left there is deleted.
+        out: gets ``grades.csv`` and ``feedback``, in place of an earlier run's.
         seed: of the checks' random cases.
         profile: sizes with which the notebooks run.
         jobs: notebooks at a time.
@@ -128,23 +130,44 @@ def grade(
     Raises:
         BuildError: if there is nothing to grade.
     """
+    if out == folder:
+        raise BuildError(f"{out} holds what was returned; name another folder with --out")
     paths = notebooks_in(folder)
     if not paths:
         raise BuildError(f"no notebook in {folder}")
-    graded = []
+    graded: list[Submission] = []
     with tempfile.TemporaryDirectory(prefix="rrec-grading-") as grading:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs, context, _start, (seed, grading)) as pool:
-            waiting = [pool.submit(_grade, path, folder, profile, limits, root) for path in paths]
-            for number, future in enumerate(waiting, 1):
-                graded.append(one := future.result())
-                print(f"[grade {number}/{len(paths)}] {one.path.relative_to(folder)}: {in_words(one)}", flush=True)
-    shutil.rmtree(out, ignore_errors=True)
-    (out / "feedback").mkdir(parents=True)
-    write_table(graded, folder, out / "grades.csv", seed)
-    for name, one in file_names(graded):
-        (out / "feedback" / name).write_text(feedback(one), encoding="utf-8")
+        start = (multiprocessing.get_context("spawn"), _start, (seed, grading))
+        try:
+            for one in _all(paths, jobs, start, (folder, profile, limits, root)):
+                graded.append(one)
+                print(f"[grade {len(graded)}/{len(paths)}] {one.path.relative_to(folder)}: {in_words(one)}", flush=True)
+        finally:  # what was graded outlives an interruption
+            shutil.rmtree(out / "feedback", ignore_errors=True)
+            (out / "feedback").mkdir(parents=True)
+            graded.sort(key=lambda one: one.path)
+            write_table(graded, folder, out / "grades.csv", seed)
+            for name, one in file_names(graded):
+                (out / "feedback" / name).write_text(feedback(one), encoding="utf-8")
     return graded
+
+
+def _all(paths: list[Path], jobs: int, start: tuple[Any, ...], rest: tuple[Any, ...]) -> Iterator[Submission]:
+    """Grade in several processes; files whose process was killed, or fell with one that was, get one of their own."""
+    alone = []
+    with ProcessPoolExecutor(jobs, *start) as pool:
+        for path, future in [(path, pool.submit(_grade, path, *rest)) for path in paths]:
+            try:
+                yield future.result()
+            except BrokenProcessPool:
+                alone.append(path)
+    for path in alone:
+        with ProcessPoolExecutor(1, *start) as pool:
+            try:
+                yield pool.submit(_grade, path, *rest).result()
+            except BrokenProcessPool:
+                said = "not graded: the process that ran it was killed, by the system for want of memory perhaps"
+                yield Submission(path, identifier(path, rest[0]), "", (), (said,))
 
 
 def in_words(one: Submission) -> str:
@@ -161,7 +184,12 @@ def write_table(graded: list[Submission], folder: Path, path: Path, seed: int) -
         table.writerow(head)
         for one in graded:
             points = {mark.exercise.id: "by hand" if mark.points is None else mark.points for mark in one.marks}
-            row = [one.identifier, one.path.relative_to(folder), one.points, one.possible(by_hand=False)]
+            row = [
+                one.identifier,
+                str(one.path.relative_to(folder)).lstrip(FORMULA),
+                one.points,
+                one.possible(by_hand=False),
+            ]
             row += [one.possible(by_hand=True), "; ".join(one.problems), seed]
             table.writerow([*row, *(points.get(name, "") for name in exercises)])
 

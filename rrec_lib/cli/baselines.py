@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rrec_lib.cli.checks import check_sizes
 from rrec_lib.core.profiles import Profile
 
 SUMMARY = "tune every baseline on valid and report them on test"
@@ -63,7 +62,6 @@ def run(arguments: argparse.Namespace, profile: Profile) -> None:
     names = arguments.only or [name for name, one in BASELINES.items() if not one.only_named]
     for name in names:
         known(name)
-    check_sizes(arguments, profile)
     dataset, seed = prepare_profile(profile), arguments.seed
     means = Means(profile, arguments.out, arguments.hours, arguments.every, arguments.beams or None)
     splits, test = Splits.of(dataset, means), list(dataset["test"])

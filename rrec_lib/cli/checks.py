@@ -4,8 +4,6 @@ import argparse
 import os
 from pathlib import Path
 
-from rrec_lib.core.profiles import Profile, parse_overrides
-
 FIGURES = (".png", ".svg", ".pdf", "")
 
 
@@ -28,15 +26,3 @@ def figure_to_write(text: str) -> Path:
     if path.suffix.lower() not in FIGURES:
         raise argparse.ArgumentTypeError(f"{path.name} would be no figure; let it end in .png, .svg or .pdf")
     return path
-
-
-def check_sizes(arguments: argparse.Namespace, profile: Profile) -> None:
-    """Refuse sizes for data that are prepared already, and would keep their own.
-
-    Raises:
-        ValueError: naming them.
-    """
-    idle = [key for key in parse_overrides(arguments.set) if key.startswith("data.") and key != "data.dataset"]
-    if idle and (Path(profile.data.dataset) / "manifest.json").is_file():
-        raise ValueError(f"{profile.data.dataset} is prepared already and keeps its sizes, so --set {idle[0]} would"
-                         " change nothing; leave it out, or prepare the source with it")  # fmt: skip

@@ -2,11 +2,12 @@
 
 import argparse
 import importlib.util
+import json
 from pathlib import Path
 
 from rrec_lib.cli.evaluate import with_adapter
 from rrec_lib.cli.recommend import STAGES
-from rrec_lib.core.profiles import Profile, override
+from rrec_lib.core.profiles import Profile
 
 SUMMARY = "talk to the model in the browser, on this machine alone (make demo-env)"
 EXAMPLES = (
@@ -21,7 +22,8 @@ MISSING = (
 def options(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("--port", type=int, help="(default: the first free one from 7860 on)")
-    parser.add_argument("--dataset", type=Path, metavar="DIR", help="data that rrec prepare has written")
+    parser.add_argument("--dataset", dest="set", action="append", type=lambda text: f"data.dataset={json.dumps(text)}",
+                        metavar="DIR", help="data that rrec prepare has written")  # fmt: skip
     weights = parser.add_mutually_exclusive_group()
     weights.add_argument("--stage", default="recpo", help=STAGES)
     weights.add_argument("--adapter", type=Path, metavar="DIR", help="adapter of your own, which rrec train has saved")
@@ -31,8 +33,6 @@ def run(arguments: argparse.Namespace, profile: Profile) -> None:
     """Serve the page until Ctrl+C."""
     if arguments.port is not None and not 1 <= arguments.port <= 65535:
         raise ValueError(f"--port takes a number from 1 to 65535, got {arguments.port}")
-    if arguments.dataset is not None:
-        profile = override(profile, "data.dataset", str(arguments.dataset))
     if arguments.adapter is not None:
         profile = with_adapter(profile, arguments.adapter)
     if importlib.util.find_spec("gradio") is None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rrec_lib.cli.checks import check_sizes, file_to_write
+from rrec_lib.cli.checks import file_to_write
 from rrec_lib.cli.recommend import STAGES
 from rrec_lib.core.profiles import Profile
 from rrec_lib.evaluation.own import load_factory, make_recommender
@@ -42,7 +42,6 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, profile: Profile) -> None:
     """Rank the catalogue for held-out users with the model and the baselines, print the table, write the reports."""
-    check_sizes(arguments, profile)
     settings = profile.evaluation
     rows = None if arguments.sample == "all" else _rows(arguments.sample, settings.sample_size)
     if arguments.adapter is not None:

@@ -7,6 +7,7 @@ from rrec_lib.cli.checks import figure_to_write, file_to_write
 from rrec_lib.core.paths import replacing
 from rrec_lib.core.profiles import Profile
 
+PROFILED = False
 SUMMARY = "show what a prepared folder holds: its data card (notebook 02)"
 EXAMPLES = ("rrec inspect prepared", "rrec inspect prepared --markdown card.md --figure card.png")
 

@@ -7,10 +7,10 @@ from typing import Any, NoReturn
 
 from rrec_lib.cli import baselines, compare, demo, evaluate, inspect, leaderboard, plan, prepare, recommend, train
 from rrec_lib.core.console import TrainingError, forgive_terminals, sentence
-from rrec_lib.core.profiles import available_profiles, load_profile, parse_overrides
+from rrec_lib.core.profiles import USUAL, available_profiles, load_profile, parse_overrides
 
 # A command is a module: SUMMARY, EXAMPLES, options(parser), run(arguments, profile); remains(arguments), where an
-# interruption leaves something; PROFILED = False where no profile is read.
+# interruption leaves something; PROFILED = False where no profile is read, SEEDED = False where nothing is drawn.
 COMMANDS = {
     "recommend": recommend, "prepare": prepare, "inspect": inspect, "train": train, "evaluate": evaluate,
     "baselines": baselines, "compare": compare, "leaderboard": leaderboard, "plan": plan, "demo": demo,
@@ -73,10 +73,12 @@ def _add(commands: Any, name: str, module: Any) -> None:
         epilog="\n  ".join(["examples:", *module.EXAMPLES]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(run=module.run, profile="cpu", set=[])
+    parser.set_defaults(run=module.run, profile=USUAL, set=[])
     if getattr(module, "PROFILED", True):
-        parser.add_argument("--profile", default="cpu", help=f"{', '.join(available_profiles())} (default: cpu)")
-        parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+        names = ", ".join(available_profiles())
+        parser.add_argument("--profile", default=USUAL, help=f"{names} (default: {USUAL})")
+        if getattr(module, "SEEDED", True):
+            parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
         parser.add_argument(
             "--set", action="append", default=[], metavar="KEY=VALUE",
             help="change one value of the profile, such as training.steps=100; may be repeated",

@@ -5,6 +5,7 @@ import argparse
 from rrec_lib.core.console import print_json
 from rrec_lib.core.profiles import Profile
 
+SEEDED = False
 SUMMARY = "estimate memory, tokens and hours of a run on GPUs"
 EXAMPLES = (
     "rrec plan --profile paper --gpus 4 --users-at-once 1",

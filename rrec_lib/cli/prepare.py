@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rrec_lib.core.profiles import Profile
+from rrec_lib.core.profiles import USUAL, Profile
 
+SEEDED = False
 SUMMARY = "write prepared data to a folder: a profile's MovieLens, a category of Amazon, or CSV files"
 EXAMPLES = (
     "rrec prepare --out prepared", "rrec prepare --profile smoke --out prepared-smoke",
@@ -88,13 +89,18 @@ def _filters(parser: argparse.ArgumentParser) -> None:
                         help="lowest rating of a target, out of 5 (default: 0; not with official)")  # fmt: skip
     parser.add_argument("--max-faults", type=float, default=0.01,
                         help="share of a file's records that may be malformed (default: 0.01)")  # fmt: skip
-    parser.add_argument("--out", type=Path, help=_OUT)
+    parser.add_argument("--out", type=Path, default=argparse.SUPPRESS, help=_OUT)  # or before the source
 
 
 def run(arguments: argparse.Namespace, profile: Profile) -> None:
     """Run the command."""
     if arguments.out is None:
         raise ValueError("name the folder to write with --out DIR; see `rrec prepare --help`")
+    if arguments.source is not None and (arguments.set or arguments.profile != USUAL):
+        raise ValueError("a profile's sizes are MovieLens'; for other sources give --window, --k-core and the like")
+    from rrec_lib.data.prepared import check_replaceable
+
+    check_replaceable(arguments.out)
     if arguments.source is None:
         prepare_movielens(arguments, profile)
     else:
@@ -115,6 +121,7 @@ def prepare_amazon(arguments: argparse.Namespace) -> None:
     from rrec_lib.data.amazon.clean import CleanRecipe, save_clean
     from rrec_lib.data.amazon.raw import raw_files
     from rrec_lib.data.amazon.sources import category_files
+    from rrec_lib.data.faults import Faults
     from rrec_lib.data.official.recipe import OfficialRecipe, save_official
 
     a = arguments
@@ -122,13 +129,15 @@ def prepare_amazon(arguments: argparse.Namespace) -> None:
     if official and (a.with_crawl_time_popularity or a.min_target_rating or a.description_words is not None):
         raise ValueError("--with-crawl-time-popularity, --min-target-rating and --description-words belong to the "
                          "recipe clean; the official one keeps everything")  # fmt: skip
+    Faults(a.max_faults)
+    window = (a.start, a.end, a.k_core, a.window)
+    recipe = OfficialRecipe(*window) if official else CleanRecipe(
+        *window, a.min_target_rating, a.with_crawl_time_popularity, a.description_words
+    )  # fmt: skip
     raw = raw_files(a.raw_dir, a.category) if a.raw_dir else category_files(a.category)
-    if official:
-        manifest = save_official(raw, OfficialRecipe(a.start, a.end, a.k_core, a.window), a.out, a.max_faults)
+    if isinstance(recipe, OfficialRecipe):
+        manifest = save_official(raw, recipe, a.out, a.max_faults)
     else:
-        recipe = CleanRecipe(
-            a.start, a.end, a.k_core, a.window, a.min_target_rating, a.with_crawl_time_popularity, a.description_words
-        )
         manifest = save_clean(raw, recipe, a.out, a.max_faults)
     _report(a.out, manifest)
     if official:
@@ -149,6 +158,13 @@ def prepare_csv(arguments: argparse.Namespace) -> None:
     manifest = save_csv(source, Filters(a.k_core, a.window, a.min_target_rating), a.out, a.max_faults)
     _report(a.out, manifest)
     print(f"times read as {manifest['arguments']['time_unit']}, UTC")
+
+
+def remains(arguments: argparse.Namespace) -> str:
+    """What an interrupted preparation leaves behind: of a download what has come."""
+    if arguments.source == "amazon" and not arguments.raw_dir:
+        return "no folder was written, and the same command goes on with what was downloaded"
+    return "nothing was written"
 
 
 def _report(out: Path, manifest: Mapping[str, Any]) -> None:

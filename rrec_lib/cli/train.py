@@ -3,7 +3,6 @@
 import argparse
 from pathlib import Path
 
-from rrec_lib.cli.checks import check_sizes
 from rrec_lib.core.profiles import Profile
 
 SUMMARY = "run or resume the warm-up, RecPO, or both (notebook 06)"
@@ -32,7 +31,6 @@ def run(arguments: argparse.Namespace, profile: Profile) -> None:
     from rrec_lib.training.stages import STAGES, make_adapters
 
     check_launch()
-    check_sizes(arguments, profile)
     stages = STAGES if arguments.stage == "both" else (arguments.stage,)
     make_adapters(profile, prepare_profile(profile), arguments.out, arguments.seed, stages, arguments.restart)
 

@@ -146,13 +146,10 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
             yield new
         if folder.exists():
             os.replace(folder, old)
-        try:
-            os.replace(new, folder)
-        except OSError:
-            if old.exists():  # put back what was there
-                os.replace(old, folder)
-            raise
+        os.replace(new, folder)
     finally:
+        if old.exists() and not folder.exists():  # put back what was there, whatever came between
+            os.replace(old, folder)
         shutil.rmtree(staging, ignore_errors=True)
 
 
@@ -164,25 +161,28 @@ def alone_in(folder: Path) -> Iterator[None]:
         BusyError: if another one works there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as problem:
-            raise BusyError(f"another process is at work in {folder}; let it end, or name another folder") from problem
-        except OSError:  # drives that are mounted from elsewhere may have no locks
-            pass
+    with _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
         yield
-    finally:
-        os.close(opened)
 
 
 @contextmanager
 def one_at_a_time(lock: Path) -> Iterator[None]:
     """Let the processes of this machine enter a block one after the other, as ``lock`` is free: a file or a folder."""
+    with _locked(lock, fcntl.LOCK_EX):
+        yield
+
+
+@contextmanager
+def _locked(lock: Path, how: int) -> Iterator[None]:
+    """Hold a lock on a file or a folder; without one on drives that have none, as those mounted from elsewhere may."""
     opened = os.open(lock, os.O_RDONLY if lock.is_dir() else os.O_WRONLY | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(opened, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(opened, how)
+        except BlockingIOError as problem:
+            raise BusyError(f"another process is at work in {lock}; let it end, or name another folder") from problem
+        except OSError:
+            pass
         yield
     finally:
         os.close(opened)

@@ -8,6 +8,7 @@ be missing in a file.
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -16,6 +17,12 @@ from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, Validation
 from pydantic.dataclasses import dataclass
 
 from rrec_lib.core.paths import resource
+from rrec_lib.core.reading import DamagedError, read_json
+
+USUAL = "cpu"  # the profile where none is named
+MADE_AT_ONCE = ("movielens",)  # data sets that a profile prepares itself, by its sizes
+MANIFEST = "manifest.json"  # of a folder of prepared data
+PREPARE_AGAIN = "delete the folder and run `rrec prepare` again"
 
 
 def _number(value: Any) -> Any:
@@ -40,7 +47,7 @@ Temperature = Annotated[_Real, Field(ge=1e-3, le=1e3, description="a number from
 Positive = Annotated[_Real, Field(gt=0, le=_MOST, description=f"a number above 0, at most {_MOST:,}")]
 Epsilon = Annotated[_Real, Field(gt=0, le=1e3, description="a number above 0, at most 1,000")]
 Weight = Annotated[_Real, Field(ge=0, le=1e3, description="a number from 0 to 1,000")]
-Rating = Annotated[_Real, Field(ge=0, le=5, description="a number from 0 to 5")]
+Rating = Annotated[_Real, Field(ge=-_MOST, le=_MOST, description=f"a number from −{_MOST:,} to {_MOST:,}")]
 Share = Annotated[_Real, Field(ge=0, le=1, description="a number from 0 to 1")]
 Switch = Annotated[bool, Field(strict=True, description="true or false")]
 Skill = Annotated[
@@ -159,7 +166,7 @@ def available_profiles() -> list[str]:
 
 
 def load_profile(name: str, overrides: dict[str, Any] | Sequence[str] | str | None = None) -> Profile:
-    """Read a profile by name.
+    """Read a profile by name. Prepared data keep the sizes that they were made with, and its section says so.
 
     Args:
         name: one of :func:`available_profiles`.
@@ -167,7 +174,8 @@ def load_profile(name: str, overrides: dict[str, Any] | Sequence[str] | str | No
             one or several, as papermill's ``-p overrides training.steps=5`` hands them on.
 
     Raises:
-        ValueError: for an unknown profile, section or key, a missing one, or a value outside its range.
+        ValueError: for an unknown profile, section or key, a missing one, a value outside its range, or a size that
+            prepared data do not have.
     """
     if name not in available_profiles():
         raise ValueError(f"unknown profile {name!r}; choose one of {', '.join(available_profiles())}")
@@ -179,6 +187,25 @@ def load_profile(name: str, overrides: dict[str, Any] | Sequence[str] | str | No
         if key == "model.name" and value != profile.model.name and "model.revision" not in overrides:
             profile = override(profile, "model.revision", None)  # it is of the other model
         profile = override(profile, key, value)
+    return _as_prepared(profile, overrides)
+
+
+def _as_prepared(profile: Profile, asked: dict[str, Any]) -> Profile:
+    """With the sizes of the folder of prepared data that a profile names, if it names one."""
+    folder = Path(profile.data.dataset)
+    if profile.data.dataset in MADE_AT_ONCE or not (folder / MANIFEST).is_file():
+        return profile
+    made = read_json(folder / MANIFEST, "arguments", remedy=PREPARE_AGAIN)["arguments"]
+    if not isinstance(made, dict):
+        raise DamagedError(folder / MANIFEST, "its arguments are no object", PREPARE_AGAIN)
+    sizes = {"max_users": None, "catalogue_size": None}  # of recipes that have no such size
+    sizes |= {field: made[field] for field in vars(profile.data) if field in made and field != "dataset"}
+    for field, size in sizes.items():
+        key = f"data.{field}"
+        if key in asked and asked[key] != size:
+            raise ValueError(f"{folder} is prepared already, with {field} {_as_yaml(size)}, so {key}={asked[key]} "
+                             "would change nothing; leave it out, or prepare the source with it")  # fmt: skip
+        profile = override(profile, key, size)
     return profile
 
 

@@ -17,7 +17,8 @@ import torch
 from rrec_lib.core import paths
 from rrec_lib.core.reading import read_json
 
-_ABSOLUTE = re.compile(r"(^|[\s=])/\S*/")
+_ABSOLUTE = re.compile(r"(^|[\s=:])/+([^/]*/)*(?=[^/])")
+CODE = ("rrec_lib", "scripts", "benchmarks", "notebooks")  # what figures come from
 
 
 def results_dir() -> Path:
@@ -31,7 +32,7 @@ def provenance(seed: int | None = None) -> dict[str, Any]:
     Of absolute paths the command keeps the last part: results are passed on, and folders name their owner.
     """
     return {
-        "command": _ABSOLUTE.sub(r"\1", " ".join([_program(), *sys.argv[1:]])),
+        "command": " ".join(_ABSOLUTE.sub(r"\1", argument) for argument in [_program(), *sys.argv[1:]]),
         "commit": _commit(),
         "seed": seed,
         "device": describe_device(),
@@ -131,7 +132,10 @@ def _commit() -> str | None:
 
 @cache  # HEAD may move on under a long run
 def _head() -> str | None:
-    """This project's own commit; None in a wheel, or in an unpacked archive, whatever repository lies around it."""
+    """This project's own commit, ``-dirty`` if its code was changed since.
+
+    None in a wheel, or in an unpacked archive, whatever repository lies around it.
+    """
     if paths.REPOSITORY is None:
         return None
     variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # a hook sets them
@@ -144,6 +148,7 @@ def _head() -> str | None:
         if Path(git("rev-parse", "--show-toplevel")).resolve() != paths.REPOSITORY:
             return None
         git("ls-files", "--error-unmatch", "rrec_lib/core/paths.py")
-        return git("rev-parse", "--short", "HEAD")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", *CODE)
+        return git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -124,9 +124,10 @@ def card_figure(dataset: DatasetDict) -> tuple[Figure, str]:
     right.set(xlabel="time of the target", ylabel="examples", ylim=(0, 1.05 * bottom.max()))
     right.legend()
     top = _top(counts, TOP_SHARES[1])
+    apart = parts["test"]["time"].min() > max(parts[name]["time"].max() for name in ("train", "valid"))
     return figure, (
         f"The most popular tenth of {form.catalogue:,} items takes {top:.0%} of the training targets; test targets "
-        f"begin on {_day(parts['test']['time'].min())}, after all of training and validation."
+        f"begin on {_day(parts['test']['time'].min())}{', after all of training and validation' if apart else ''}."
     )
 
 

@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from rrec_lib.data.times import END, SECOND
+
 EVENT_COLUMNS = {"user_id": "iu", "item_id": "iu", "rating": "f", "timestamp": "iu"}
 ITEM_COLUMNS = ("item_id", "title", "year", "genres")
 CATALOGUE_SHARE = 0.8  # of the log, by time: what select_catalogue may look at
@@ -17,13 +19,19 @@ def validate_events(events: pd.DataFrame, items: pd.DataFrame) -> None:
 
     Raises:
         ValueError: naming the first thing that is wrong: a column or its type, no rows, a missing or infinite value,
-            an item described twice or not at all, the same event twice.
+            times that can't be seconds since 1970, an item described twice, not at all or without a title, the same
+            event twice.
     """
     _check_columns(events, items)
     if events.empty:
         raise ValueError("the event log is empty; expected at least one row")
     if events[list(EVENT_COLUMNS)].isna().to_numpy().any() or not np.isfinite(events["rating"]).all():
         raise ValueError("the event log has a missing or infinite value; drop or repair those rows first")
+    if (late := events["timestamp"] >= END // SECOND).any():
+        raise ValueError(f"{int(late.sum())} timestamps lie after 2099, such as {events['timestamp'][late].iloc[0]}; "
+                         "they are seconds since 1970, so divide milliseconds by 1,000")  # fmt: skip
+    if items["title"].isna().any():
+        raise ValueError(f"item_id {_first(items, items['title'].isna())} has no title; give it one or drop its events")
     if items["item_id"].duplicated().any():
         raise ValueError(f"the item table describes item_id {_first(items, items['item_id'].duplicated())} twice")
     unknown = ~events["item_id"].isin(items["item_id"])

@@ -12,6 +12,7 @@ from datasets import Dataset, DatasetDict, load_from_disk
 
 from rrec_lib.core.console import progress
 from rrec_lib.core.paths import replacing_folder
+from rrec_lib.core.profiles import MANIFEST, PREPARE_AGAIN
 from rrec_lib.data.arrow import (
     Stream,
     create_folder,
@@ -23,9 +24,9 @@ from rrec_lib.data.arrow import (
     write_stream,
 )
 
-MANIFEST = "manifest.json"
 FORMAT = 1
-_REMEDY = "delete the folder and run `rrec prepare` again"
+_SPLITS = ("train", "valid", "test", "items", "item_info")
+_OF_SPLIT = ("dataset_info.json", "state.json")
 
 
 def catalogue_hash(items: Dataset) -> str:
@@ -101,24 +102,32 @@ def staged(folder: Path | str) -> Iterator[Path]:
     Raises:
         FileExistsError: if ``folder`` holds something that is not a prepared dataset, or files beside one.
     """
-    folder = Path(folder)
+    check_replaceable(Path(folder))
+    with replacing_folder(Path(folder)) as new:
+        yield new
+
+
+def check_replaceable(folder: Path) -> None:
+    """Require a folder that prepared data may be written to; also asked before hours of work.
+
+    Raises:
+        FileExistsError: as :func:`staged`.
+    """
     if others := _others(folder):
         raise FileExistsError(f"{folder} is a prepared dataset, to be replaced, and holds {others[0]} too, which "
                               "isn't part of it; move that away, or choose another folder")  # fmt: skip
     if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder} exists and holds no {MANIFEST}, so it is not replaced; choose another folder")
-    with replacing_folder(folder) as new:
-        yield new
 
 
 def _others(folder: Path) -> list[str]:
-    """What lies in a prepared folder and is not of it, hidden files aside."""
-    try:
-        found = read_manifest(folder)
-    except (FileNotFoundError, ValueError):
+    """What lies in a prepared folder and is not of it, hidden files aside; of one whose manifest is damaged, too."""
+    if not (folder / MANIFEST).is_file():
         return []
-    own = {MANIFEST, "dataset_dict.json", *found.get("rows", {}), *found.get("arrow_sha256", {})}
-    return sorted(path.name for path in folder.iterdir() if path.name not in own and not path.name.startswith("."))
+    own = {MANIFEST, "dataset_dict.json", *_SPLITS, *(f"{split}/{name}" for split in _SPLITS for name in _OF_SPLIT)}
+    found = [path.relative_to(folder) for path in folder.rglob("*")]
+    mine = [path for path in found if not any(part.startswith(".") for part in path.parts)]
+    return sorted(path.as_posix() for path in mine if path.as_posix() not in own and not path.match("*/*.arrow"))
 
 
 def read_manifest(folder: Path | str) -> dict[str, Any]:
@@ -134,7 +143,7 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is corrupted ({error}); {_REMEDY}") from error
+        raise ValueError(f"{path} is corrupted ({error}); {PREPARE_AGAIN}") from error
 
 
 def manifest(dataset: DatasetDict, arguments: Mapping[str, Any], source_sha256: str | None = None) -> dict[str, Any]:
@@ -166,18 +175,19 @@ def load_prepared(folder: Path | str) -> DatasetDict:
     try:
         expected, version = dict(recorded["sha256"]), recorded["format"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is corrupted ({error}); {_REMEDY}") from error
+        raise ValueError(f"{path} is corrupted ({error}); {PREPARE_AGAIN}") from error
     if version != FORMAT:
-        raise ValueError(f"{path} has format {version}, this version reads {FORMAT}; {_REMEDY}")
+        raise ValueError(f"{path} has format {version}, this version reads {FORMAT}; {PREPARE_AGAIN}")
     try:
         dataset = load_from_disk(str(folder))
         found = {name: split_hash(split) for name, split in dataset.items()}
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise ValueError(f"{folder} is corrupted ({error}); {_REMEDY}") from error
+        raise ValueError(f"{folder} is corrupted ({error}); {PREPARE_AGAIN}") from error
     for name, digest in expected.items():
         if found.get(name) != digest:
             raise ValueError(f"split {name!r} in {folder} is corrupted "
-                             f"(sha256 {found.get(name, 'of nothing')} instead of {digest}); {_REMEDY}")  # fmt: skip
+                             f"(sha256 {found.get(name, 'of nothing')} instead of {digest}); "
+                             f"{PREPARE_AGAIN}")  # fmt: skip
     return dataset
 
 
@@ -186,10 +196,12 @@ def load_any(folder: Path | str) -> DatasetDict:
     recorded = read_manifest(folder)
     if recorded.get("recipe") != "official":
         return load_prepared(folder)
+    if "arrow_sha256" not in recorded:
+        raise ValueError(f"{Path(folder) / MANIFEST} is corrupted (it lacks arrow_sha256); {PREPARE_AGAIN}")
     for name, digest in recorded["arrow_sha256"].items():
         files = list(Path(folder, name).glob("*.arrow"))
         if len(files) != 1 or file_sha256(files[0]) != digest:
-            raise ValueError(f"split {name!r} in {folder} is corrupted; {_REMEDY}")
+            raise ValueError(f"split {name!r} in {folder} is corrupted; {PREPARE_AGAIN}")
     return load_from_disk(str(folder))  # type: ignore[return-value]
 
 

@@ -56,7 +56,10 @@ def check_examples(examples: Sequence[Example], repeats: int) -> list[Finding]:
     if not timed:
         past = Finding("past", None, "the examples carry no times, so histories were not checked against targets")
     elif level:
-        line = f"{level} of {len(timed)} histories end in the very moment of their target; which came first isn't known"
+        line = (
+            f"{level} of {len(timed)} histories end in the second of their target; which came first is known only if "
+            "the log has finer times"
+        )
         past = Finding("past", False, line)
     else:
         past = Finding("past", True, f"every history ends before its target, in all {len(timed)} rows with times")

@@ -16,7 +16,8 @@ def load_factory(path: str) -> tuple[Callable[..., Any], str]:
         path: ``MODULE:FACTORY``; the factory is a class or a function.
 
     Returns:
-        The factory, and the first half of its file's SHA-256, by which runs of other code can be told apart.
+        The factory, and half of a SHA-256 by which runs of other code can be told apart: of the module's file, of what
+        lies beside it and of its package, as far as it was imported.
 
     Raises:
         ValueError: if the path is none, there is no such module or factory, or the module can't be imported.
@@ -43,7 +44,18 @@ def load_factory(path: str) -> tuple[Callable[..., Any], str]:
         raise ValueError(
             f"{module_name} has no file, so runs of its code can't be told apart; give a module of your own"
         )
-    return factory, hashlib.sha256(Path(source).read_bytes()).hexdigest()[:32]
+    return factory, _digest(module_name, Path(source))
+
+
+def _digest(name: str, source: Path) -> str:
+    """Of the source files of a module, its package and its neighbours, those that are loaded."""
+    digest, package, folder = hashlib.sha256(source.read_bytes()), name.partition(".")[0], source.resolve().parent
+    files = {one: Path(file).resolve() for one, module in list(sys.modules.items())
+             if (file := getattr(module, "__file__", None))}  # fmt: skip
+    own = {file for one, file in files.items() if one.partition(".")[0] == package or file.parent == folder}
+    for path in sorted(file for file in own - {source.resolve()} if file.is_file()):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:32]
 
 
 def make_recommender(path: str, *arguments: Any) -> tuple[Any, str]:

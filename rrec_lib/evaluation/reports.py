@@ -22,6 +22,7 @@ CUTOFFS = (1, 5, 10, 20, 50)
 SLICE_METRICS = ("hit@20", "ndcg@20", "mrr")
 MASKING = "whole catalogue; items the user has seen are taken out, the target itself never"
 REPORT_FORMAT = 1
+OF_WINDOW = ("history", "history_ratings", "history_timestamps")  # columns that `data.window` cuts out of a log
 
 
 @dataclass(frozen=True)
@@ -131,9 +132,24 @@ class Report:
 
 
 def data_hash(dataset: DatasetDict) -> str:
-    """One digest of every split of a prepared dataset."""
-    parts = [f"{name} {split_hash(split)}" for name, split in sorted(dataset.items())]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    """Two digests of a prepared dataset with a dash between: of its events and items, and of what the window shows.
+
+    Who shows a model ten lines of a log ranks the same items for the same rows as who shows five: reports on the same
+    events can be compared, while a run goes on only where both digests are the same.
+    """
+    events: list[str] = []
+    shown: list[str] = []
+    for name, split in sorted(dataset.items()):
+        windows = [column for column in OF_WINDOW if column in split.column_names]
+        events.append(f"{name} {split_hash(split.remove_columns(windows))}")
+        shown += [f"{name} {split_hash(split.select_columns(windows))}"] if windows else []
+    whole, window = (hashlib.sha256("\n".join(parts).encode()).hexdigest() for parts in (events, shown))
+    return f"{whole[:16]}-{window[:8]}"
+
+
+def same_events(ours: str | None, theirs: str | None) -> bool:
+    """Whether two hashes of :func:`data_hash` are of the same events and items, whatever the window shows of them."""
+    return (ours or "").partition("-")[0] == (theirs or "").partition("-")[0]
 
 
 def check_same_examples(*reports: Report) -> None:
@@ -145,7 +161,7 @@ def check_same_examples(*reports: Report) -> None:
     first = reports[0]
     for other in reports[1:]:
         ours, theirs = first.run.get("data"), other.run.get("data")
-        if ours and theirs and ours != theirs:
+        if ours and theirs and not same_events(ours, theirs):
             raise ValueError(
                 f"{_origin(first)} and {_origin(other)} were evaluated on different data (hashes {ours} and {theirs}); "
                 "evaluate both on the same prepared data"
@@ -222,7 +238,8 @@ def _report(content: Mapping[str, Any], name: str) -> Report:
     greater, equal = _unpack(ranks["greater"]), _unpack(ranks["equal"])
     if not len(users) == len(greater) == len(equal) == figures["rows"]:
         raise ValueError(f"{name}: {len(users)} users, {len(greater)} and {len(equal)} ranks, {figures['rows']} rows")
-    n_items, seed = content["items"], content.get("seed")
+    made = (content.get("made") or {}).get(name, {})  # where each report was made by a call of its own
+    n_items, seed = content["items"], made.get("seed", content.get("seed"))
     if not (seed is None or type(seed) is int):  # it becomes a file's name
         raise ValueError(f"the seed is {seed!r}, no whole number")
     possible = (
@@ -245,7 +262,10 @@ def _report(content: Mapping[str, Any], name: str) -> Report:
         lists=figures["lists"],
         slices=figures["slices"],
         findings=tuple(Finding(**finding) for finding in figures["checks"]),
-        run={key: value for key, value in content.items() if key not in ("ranks", "figures", "users")},
+        run={
+            **{key: value for key, value in content.items() if key not in ("ranks", "figures", "users")},
+            **{key: made[key] for key in ("seed", "commit", "time") if key in made},
+        },
     )
 
 

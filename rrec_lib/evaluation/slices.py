@@ -16,7 +16,7 @@ def example_slices(
 ) -> dict[str, dict[str, np.ndarray]]:
     """Split examples in several ways.
 
-    - ``history length``: how many items the user had seen before.
+    - ``history length``: how many events of the user came before.
     - ``target popularity``, if training counts are given: items that were never a training target; and of the others
       the head, the most popular items that took a third of the training targets, the middle third, and the tail.
     - ``cold items``, if training counts are given: target never in training, or in training.

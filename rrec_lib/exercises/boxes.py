@@ -12,7 +12,8 @@ USERS = 60
 def control_box(kind: str, rng: np.random.Generator) -> Box:
     """Make a recommender of which only the controls can be seen.
 
-    Users differ more than controls do, and differences that are none are about as large as luck makes them.
+    Users differ more than controls do, and differences that are none are as large as luck makes them: an interval over
+    users holds 0, one over rows, as if rows of one user were not alike, does not.
 
     Args:
         kind: one of :data:`DIAGNOSES`.
@@ -29,6 +30,9 @@ def control_box(kind: str, rng: np.random.Generator) -> Box:
     values = {"own": own}
     for control, matters in {"none": kind != "ignores", "other": kind == "reads"}.items():
         noise = rng.normal(0, 0.07, USERS)[users] + rng.normal(0, 0.07, len(users))
-        gap = rng.uniform(0.10, 0.14) if matters else rng.uniform(0.003, 0.008)
-        values[control] = own - (noise - noise.mean()) - gap
+        noise -= noise.mean()
+        of_users = np.bincount(users, noise)
+        shown = 1.96 * np.sqrt((of_users**2).sum()) / len(users)  # what an interval over users excludes 0 from
+        gap = rng.uniform(0.10, 0.14) if matters else rng.uniform(0.70, 0.80) * shown
+        values[control] = own - noise - gap
     return lambda control: (scale * values[control], users.copy())

@@ -145,7 +145,11 @@ def check_catalogue(answer: Callable[[Sequence[int], Sequence[int], int], Sequen
         answer: takes the items and times of E events in any order, and a size; returns that many items, best first.
     """
     generator = draws()
-    cases = [([1, 1, 2, 2, 2], [1, 2, 3, 4, 5], 1), ([3, 1, 1, 1, 3], [1, 9, 8, 9, 2], 2)]
+    cases = [
+        ([1, 1, 2, 2, 2], [1, 2, 3, 4, 5], 1),
+        ([3, 1, 1, 1, 3], [1, 9, 8, 9, 2], 2),
+        ([3, 1, 3, 1], [1, 2, 3, 4], 1),
+    ]
     for _ in range(6):
         times = torch.randint(0, 20, (24,), generator=generator) ** 2  # squares: the middle of the span is late
         late = times >= times.median()
@@ -156,12 +160,17 @@ def check_catalogue(answer: Callable[[Sequence[int], Sequence[int], int], Sequen
     for events, moments, size in cases:
         given = [int(item) for item in answer(list(events), list(moments), size)]
         item, time, place = np.array(events), np.array(moments), int(np.ceil(0.8 * len(events)))
-        cut, span = np.sort(time)[place - 1], time.min() + 0.8 * (time.max() - time.min())
+        cut, short, span = (
+            np.sort(time)[place - 1],
+            np.sort(time)[int(0.8 * len(events)) - 1],
+            time.min() + 0.8 * (time.max() - time.min()),
+        )
         right = _most_rated(item[time <= cut], size)
         known = {
             "that counts the whole log, its future included": _most_rated(item, size),
             "the first 80 % of the rows are not the earliest": _most_rated(item[:place], size),
             "80 % of the events, not of the time they span": _most_rated(item[time <= span], size),
+            "0.8 E is rounded up": _most_rated(item[time <= short], size),
             "events of the cut's own moment count": _most_rated(item[time < cut], size),
             "best first, and the smaller number where counts are equal": sorted(right),
         }

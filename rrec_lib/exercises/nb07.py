@@ -240,10 +240,13 @@ def check_diagnosis(answer: Callable[[Box], str]) -> None:
         given = str(answer(box)).strip().lower()
         assert given in DIAGNOSES, f"{given!r} is none of {', '.join(DIAGNOSES)}"
         (own, users), none, other = box("own"), box("none")[0], box("other")[0]
+        rows = np.arange(len(own))
         by_none, by_other = (paired_bootstrap(own, values, users, 1000, seed=0) for values in (none, other))
+        narrow = [paired_bootstrap(own, values, rows, 1000, seed=0).low > 0 for values in (none, other)]
         alone = [bootstrap_mean_interval(values, users, 1000, seed=0) for values in (own, none, other)]
         known = {
             "a difference of means without an interval is luck": _diagnose(by_none.mean > 0, by_other.mean > 0),
+            "rows of one user hang together, so resample users": _diagnose(*narrow),
             "another user's words may serve as well, and then they were not read": _diagnose(False, by_none.low > 0),
             "two intervals may overlap where the paired difference is shown": _diagnose(
                 alone[0].low > alone[1].high, alone[0].low > alone[2].high

@@ -59,6 +59,7 @@ def check_advantage_test(answer: Callable[[Rule], bool]) -> None:
         "the rewards themselves": lambda r: r,
         "the official leave-one-out": lambda r: r * (1 + 1 / r.shape[1]) - _mean(r),
         "rewards minus the mean of the whole batch": lambda r: r - r.mean(),
+        "rewards minus the best of their group": lambda r: r - r.amax(1, keepdim=True),
         "places in the group, ties broken by order": lambda r: (
             (places := r.argsort(1).argsort(1).to(r)) - _mean(places)
         ),

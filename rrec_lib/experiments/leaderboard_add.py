@@ -13,7 +13,7 @@ from rrec_lib.core.paths import replacing
 from rrec_lib.core.reading import read_json
 from rrec_lib.core.results import write_json
 from rrec_lib.evaluation.compare import Arm, group_reports
-from rrec_lib.evaluation.reports import MASKING, Report, load_reports
+from rrec_lib.evaluation.reports import MASKING, Report, load_reports, same_events
 from rrec_lib.experiments.leaderboard import added_arms, made_by, recorded_arms
 from rrec_lib.experiments.reference import ARMS
 from rrec_lib.experiments.tables import DATA_SETS
@@ -110,7 +110,7 @@ def _set_of(report: Report, root: Path | None) -> tuple[str, dict[str, list[Repo
         arms = recorded_arms(place, root)
         if arms:
             hashes[place] = next(iter(arms.values()))[0].run["data"]
-            if hashes[place] == report.run.get("data"):
+            if same_events(hashes[place], report.run.get("data")):
                 return place, arms
     known = ", ".join(f"{place} {data}" for place, data in hashes.items()) or "none"
     raise ValueError(f"{report.name} was evaluated on data with the hash {report.run.get('data')}, of which there is "

@@ -108,8 +108,7 @@ def rows_of_curve(report: Report, like: Report) -> Report:
         like: of the curve, whose settings say how many rows of a user it took.
 
     Raises:
-        ValueError: if the two don't fit: other rows or another catalogue. Another length of the histories that prompts
-            hold makes other data of the same rows, and is none of a baseline's.
+        ValueError: if the two don't fit: other rows or another catalogue.
     """
     limit = like.run["settings"].get("test_rows")
     numbered = [{"user_id": user, "row": row} for row, user in enumerate(report.users.tolist())]
@@ -119,8 +118,7 @@ def rows_of_curve(report: Report, like: Report) -> Report:
     alike = np.array_equal(ranks["users"], like.users) and report.n_items == like.n_items
     if not alike or (limit is None and report.examples != like.examples):
         raise ValueError(f"{report.name} and the curve were evaluated on other rows; evaluate both on the same data")
-    run = {**report.run, "data": like.run.get("data")}
-    return replace(report, **ranks, examples=like.examples, run=run, lists={}, slices={}, findings=())
+    return replace(report, **ranks, examples=like.examples, lists={}, slices={}, findings=())
 
 
 def read_curve(path: Path) -> dict[str, Report]:

@@ -102,11 +102,11 @@ def catalogue_items(profile: Profile) -> int:
         ValueError: for an unknown dataset.
     """
     name = profile.data.dataset
+    if name in LOADERS:
+        return profile.data.catalogue_size or len(LOADERS[name]()[1])
     if (Path(name) / MANIFEST).is_file():
         return int(read_manifest(name)["rows"]["items"])
-    if name not in LOADERS:
-        raise ValueError(f"unknown dataset {name!r}; choose one of {', '.join(LOADERS)}, or a prepared folder")
-    return profile.data.catalogue_size or len(LOADERS[name]()[1])
+    raise ValueError(f"unknown dataset {name!r}; choose one of {', '.join(LOADERS)}, or a prepared folder")
 
 
 def make_plan(

@@ -62,7 +62,7 @@ def examples() -> list[str]:
         [(1, 0, 5.0, 1), (1, 1, 4.0, 3), (1, 2, 5.0, 3), (1, 3, 2.0, 4), (1, 4, 4.0, 6)],
         columns=["user_id", "item_id", "rating", "timestamp"],
     )
-    found = next_item_examples(log, window=2, min_target_rating=4.0)
+    found = next_item_examples(log, window=3, min_target_rating=4.0)
     name = "ABCDE"
     return [f"[{', '.join(name[i] for i in row.history)}] → {name[row.target]}" for row in found.itertuples()]
 

@@ -67,6 +67,7 @@ SESSIONS = {
 TIMES = {
     name[:2]: taken["seconds"]
     for name, taken in json.loads((ROOT / "results" / "times.json").read_text())["cpu"]["notebooks"].items()
+    if not name.endswith("_exercises")  # a companion's seconds are not its chapter's
 }
 
 
@@ -109,6 +110,20 @@ def test_the_four_weeks_run_every_notebook_and_the_exercises_named_exist():
         for name in re.findall(r"\d\d\.\d+", " ".join(row["exercises"] for row in session)):
             known = exercise_minutes(name[:2])
             assert not known or name in known
+
+
+def test_the_weeks_ask_for_the_hours_that_their_exercises_and_projects_take():
+    """Companions are solved at home; a course does project B and one of the two longer ones."""
+    cells = [
+        cell
+        for path in (ROOT / "notebooks").glob("*_exercises.ipynb")
+        for cell in json.loads(path.read_text())["cells"]
+    ]
+    hours = sum(cell["metadata"]["exercise"]["minutes"] for cell in cells if "exercise" in cell["metadata"]) / 60
+    longer, own, lab = [int(h) for h in re.findall(r"\*\*About\*\* (\d+) hours", page("projects"))]
+    weekly = [(hours + own + other) / 4 for other in (longer, lab)]
+    (stated,) = re.findall(r"about (\w+) hours at home each week", page("plans").replace("\n", " "))
+    assert [round(week) for week in weekly] == [{"seven": 7}[stated]] * 2, weekly
 
 
 def test_the_check_of_plans_sees_what_does_not_add_up():

@@ -1,5 +1,9 @@
 """What is wrong with an argument is said before any work."""
 
+import sys
+from pathlib import Path
+from unittest.mock import Mock
+
 import pytest
 from cli.refused import error
 
@@ -27,8 +31,65 @@ def test_sizes_of_data_that_are_prepared_already_are_refused(command, tmp_path, 
     capsys.readouterr()
     sizes = ["--set", f"data.dataset={folder}", "--set", "data.window=2", "--out", str(tmp_path / "out")]
     said = error(capsys, *command, "--profile", "smoke", *sizes)
-    assert f"{folder} is prepared already and keeps its sizes, so --set data.window would change nothing" in said
+    assert f"{folder} is prepared already, with window 3, so data.window=2 would change nothing" in said
 
 
 def test_a_recommender_without_a_file_is_refused(capsys):
     assert "sys has no file" in error(capsys, "evaluate", "--recommender", "sys:exit")
+
+
+CSV = ["csv", "--events", "events.csv", "--items", "items.csv"]
+
+
+@pytest.fixture
+def csv_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("items.csv").write_text("item_id,title\n1,One\n2,Two\n3,Three\n")
+    rows = [f"{user},{item},5,{1_600_000_000 + 90_000 * user + item}" for user in range(9) for item in (1, 2, 3)]
+    Path("events.csv").write_text("\n".join(["user_id,item_id,rating,timestamp", *rows]))
+
+
+def test_the_folder_may_be_named_before_the_source(csv_files):
+    assert main(["prepare", "--out", "before", *CSV]) == 0
+    assert main(["prepare", *CSV, "--out", "behind"]) == 0
+    assert Path("before/manifest.json").read_text() == Path("behind/manifest.json").read_text()
+
+
+def test_a_profile_changes_no_other_source(csv_files, capsys):
+    for more in (["--profile", "smoke"], ["--set", "data.window=3"]):
+        assert "give --window, --k-core" in error(capsys, "prepare", *more, *CSV, "--out", "x")
+    for command in (["prepare", "--seed=1"], ["plan", "--seed", "1"], ["inspect", "x", "--profile", "smoke"]):
+        assert "unrecognized arguments" in error(capsys, *command)
+
+
+WRONG = [["--start", "2022"], ["--window", "0"], ["--k-core", "-1"], ["--max-faults", "7"], ["--out", "busy"]]
+
+
+@pytest.mark.parametrize("recipe", ["clean", "official"])
+@pytest.mark.parametrize("wrong", WRONG, ids=" ".join)
+def test_what_is_wrong_is_said_before_anything_is_downloaded(csv_files, capsys, monkeypatch, wrong, recipe):
+    Path("busy").mkdir()
+    Path("busy/mine").touch()
+    asked = Mock()
+    monkeypatch.setattr("rrec_lib.data.amazon.sources.download", asked)
+    error(capsys, "prepare", "amazon", "--category", "Gift_Cards", "--recipe", recipe, "--out", "new", *wrong)
+    asked.assert_not_called()
+    if "busy" in wrong:
+        assert "not replaced" in error(capsys, "prepare", *CSV, "--out", "busy")
+
+
+def test_an_interrupted_download_is_said_to_go_on(csv_files, capsys, monkeypatch):
+    monkeypatch.setattr("rrec_lib.data.amazon.sources.download", Mock(side_effect=KeyboardInterrupt))
+    monkeypatch.setattr("rrec_lib.data.amazon.sources.cache_dir", Path.cwd)
+    assert main(["prepare", "amazon", "--category", "Gift_Cards", "--out", "new"]) == 130
+    assert "goes on with what was downloaded" in capsys.readouterr().err
+
+
+def test_the_demo_takes_the_sizes_of_its_data(csv_files, monkeypatch):
+    assert main(["prepare", *CSV, "--window", "7", "--out", "data: mine"]) == 0
+    served = Mock()
+    monkeypatch.setitem(sys.modules, "rrec_lib.demo.page", Mock(serve=served))  # it needs Gradio
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    assert main(["demo", "--profile", "smoke", "--dataset", "data: mine"]) == 0
+    profile = served.call_args[0][0]
+    assert (profile.data.dataset, profile.data.window) == ("data: mine", 7)

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from cli.refused import error  # tests/ is on the path
 from rrec_lib.cli.main import main
 from rrec_lib.core import paths
 from rrec_lib.evaluation.evaluate import evaluate
+from rrec_lib.evaluation.own import load_factory
 from rrec_lib.evaluation.reports import data_hash, load_reports, save_reports
 from rrec_lib.experiments.leaderboard import NOT_APART
 from rrec_lib.experiments.tables import DATA_SETS
@@ -139,6 +141,22 @@ def test_a_class_that_peeks_or_is_none_is_refused(desk, capsys):
         assert "is named MODULE:FACTORY, such as followers:Followers" in refused(path)
     assert "not allowed with" in error(capsys, "evaluate", "--recommender", "a:b", "--stage", "base")
     assert not (desk / "r.json").exists()
+
+
+def test_runs_are_told_apart_by_all_code_of_a_class(tmp_path, monkeypatch):
+    """What the named module imports from its package, or from beside itself, makes the scores, too."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [str(tmp_path), *sys.path])
+    files = {"own_kit/__init__.py": "from own_kit.model import Mine\n", "own_kit/model.py": "class Mine: pass\n",
+             "own_entry.py": "from own_help import Mine\n", "own_help.py": "class Mine: pass\n"}  # fmt: skip
+    (tmp_path / "own_kit").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    for entry, used in (("own_kit:Mine", "own_kit/model.py"), ("own_entry:Mine", "own_help.py")):
+        before = load_factory(entry)[1]
+        assert load_factory(entry)[1] == before
+        (tmp_path / used).write_text("class Mine: another = 1\n")
+        assert load_factory(entry)[1] != before
 
 
 def test_a_class_of_ones_own_gets_a_line_and_its_runs_are_one(desk, recorded, capsys):

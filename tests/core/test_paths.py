@@ -1,11 +1,13 @@
 """Files and folders that are written: links stay, and a folder has one at work in it."""
 
+import os
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import pytest
 
-from rrec_lib.core.paths import BusyError, alone_in, replacing, replacing_folder
+from rrec_lib.core.paths import BusyError, alone_in, one_at_a_time, replacing, replacing_folder
 
 
 def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path):
@@ -48,3 +50,32 @@ def test_another_process_is_kept_out_until_the_first_is_gone(tmp_path):
     holder.communicate()
     with alone_in(folder):
         pass
+
+
+@pytest.mark.parametrize("stopped", [OSError("disk"), KeyboardInterrupt()])
+@pytest.mark.parametrize("move", [1, 2])
+def test_whatever_stops_a_replacement_leaves_the_old_folder(tmp_path, monkeypatch, stopped, move):
+    folder, moves, replace = tmp_path / "data", [], os.replace
+    folder.mkdir()
+    (folder / "old").touch()
+
+    def stop(*paths):
+        moves.append(paths)
+        if len(moves) == move:
+            raise stopped
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", stop)
+    with pytest.raises(type(stopped)), replacing_folder(folder) as new:
+        (new / "new").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+    assert [path.name for path in folder.iterdir()] == ["old"]
+
+
+@pytest.mark.parametrize("block", [alone_in, one_at_a_time])
+def test_drives_without_locks_go_on_without(tmp_path, monkeypatch, block):
+    monkeypatch.setattr("fcntl.flock", Mock(side_effect=OSError(9, "Bad file descriptor")))
+    entered = []
+    with block(tmp_path):
+        entered.append(block)
+    assert entered

@@ -67,7 +67,8 @@ HEAT, RATE = "a number from 0.001 to 1,000", "a number above 0, at most 1"
      ("rollouts.temperature", "hot", HEAT), ("rollouts.temperature", -1, HEAT), ("reward.temperature", 1e-300, HEAT),
      ("rollouts.group_size", 0, "a whole number from 2 to 1,024"), ("training.learning_rate", float("nan"), RATE),
      ("training.learning_rate", 2, RATE), ("reward.beta", 1.5, "a number from 0 to 1"),
-     ("data.min_target_rating", 6, "a number from 0 to 5"), ("model.lora_layers", "all", COUNT + " or null"),
+     ("data.min_target_rating", "6 stars", "a number from −1,000,000,000"),
+    ("model.lora_layers", "all", COUNT + " or null"),
      ("model.lora_rank", -1, "whole number from 0 to 4,096"), ("model.lora_alpha", 10**6, "number from 1 to 4,096"),
      ("training.advantage", "ppo", "grpo or rloo"), ("rollouts.vllm", "on", "colocate or server or null"),
      ("model.dtype", "half", "auto or float32 or bfloat16 or float16"), ("model.name", 3, "text"),
@@ -87,8 +88,8 @@ def test_every_field_of_every_section_refuses_what_it_cannot_take():
     wrong: tuple[object, ...] = (-1, 10**20, float("inf"), [], "")
     for key in keys:
         for value in wrong:
-            if key == "warmup.skills" and value == []:
-                continue  # none: the bare marker
+            if (key, value) in (("warmup.skills", []), ("data.min_target_rating", -1)):
+                continue  # none: the bare marker; a scale of ratings may have both signs
             with pytest.raises(ValueError, match=f"^{re.escape(key)} takes .*, got {re.escape(repr(value))}$"):
                 load_profile("smoke", {key: value})
 

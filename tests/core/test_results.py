@@ -53,6 +53,11 @@ def test_a_checkout_names_its_own_commit_whatever_git_variables_say(outer, monke
         git(own, "commit", "-qm", "ours")
         head = git(own, "rev-parse", "--short", "HEAD").strip()
     assert results.provenance()["commit"] == head
+    with (own / "rrec_lib" / "core" / "paths.py").open("a") as file:
+        file.write("# changed since\n")
+    assert results.provenance()["commit"] == head  # of the code that this process has loaded
+    results._head.cache_clear()
+    assert results.provenance()["commit"] == f"{head}-dirty"
 
 
 def test_a_command_can_be_run_again_as_it_stands(tmp_path):

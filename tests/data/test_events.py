@@ -19,6 +19,8 @@ def test_a_good_log_passes(small_log, item_table):
         (lambda e, i: (e.iloc[:0], i), "empty"),
         (lambda e, i: (e.assign(rating=float("nan")), i), "missing or infinite"),
         (lambda e, i: (e.assign(rating=float("inf")), i), "missing or infinite"),
+        (lambda e, i: (e.assign(timestamp=1_600_000_000_000), i), "after 2099, .* divide milliseconds by 1,000"),
+        (lambda e, i: (e, i.assign(title=[None, *i["title"][1:]])), "item_id 10 has no title"),
         (lambda e, i: (e, pd.concat([i, i.iloc[:1]])), "describes item_id 10 twice"),
         (lambda e, i: (e, i[i["item_id"] != 14]), "such as item_id 14"),
         (lambda e, i: (pd.concat([e, e.iloc[:1]]), i), "stand in the log twice"),

@@ -7,9 +7,9 @@ import os
 import pytest
 from datasets import DatasetDict
 
-from rrec_lib.core.profiles import DataProfile, load_profile
+from rrec_lib.core.profiles import MADE_AT_ONCE, DataProfile, load_profile
 from rrec_lib.data import prepared
-from rrec_lib.data.examples import prepare, save_profile
+from rrec_lib.data.examples import LOADERS, prepare, save_profile
 from rrec_lib.data.movielens import source_checksum
 from rrec_lib.data.prepared import catalogue_hash, load_prepared, save_prepared
 
@@ -56,6 +56,28 @@ def test_a_profile_s_source_is_recorded(tmp_path):
         save_profile(load_profile("smoke", {"data.dataset": str(tmp_path / "smoke")}), tmp_path / "again")
 
 
+def test_a_profile_says_how_its_prepared_data_were_made(saved, monkeypatch):
+    """What a profile has for data that it makes itself is not what a report or a prompt may take for a folder's."""
+    profile = load_profile("cpu", {"data.dataset": str(saved), "data.window": 3})
+    assert profile.data == dataclasses.replace(DATA, dataset=str(saved))
+    with pytest.raises(ValueError, match=r"prepared already, with window 3, so data\.window=5 would change nothing"):
+        load_profile("cpu", {"data.dataset": str(saved), "data.window": 5})
+    manifest = json.loads((saved / "manifest.json").read_text())
+    manifest["arguments"] = {"window": 7, "min_target_rating": -0.5, "start": "2000-01"}
+    (saved / "manifest.json").write_text(json.dumps(manifest))
+    made = load_profile("cpu", {"data.dataset": str(saved)}).data
+    assert (made.window, made.min_target_rating, made.k_core) == (7, -0.5, 5)
+    assert (made.max_users, made.catalogue_size) == (None, None)
+    for damage in ("[]", "{}", '{"arguments": []}', "{"):
+        (saved / "manifest.json").write_text(damage)
+        with pytest.raises(ValueError, match=r"manifest\.json is damaged .*`rrec prepare` again"):
+            load_profile("cpu", {"data.dataset": str(saved)})
+    assert set(MADE_AT_ONCE) == set(LOADERS)
+    saved.rename(saved.with_name("movielens"))
+    monkeypatch.chdir(saved.parent)
+    assert load_profile("cpu").data.window == 5  # a folder of that name is not what the profile means
+
+
 def test_what_lies_beside_prepared_data_is_not_replaced(saved, tmp_path, build):
     (saved / ".hidden").touch()
     save_prepared(build(), saved, dataclasses.asdict(DATA))
@@ -63,7 +85,20 @@ def test_what_lies_beside_prepared_data_is_not_replaced(saved, tmp_path, build):
     with pytest.raises(FileExistsError, match=r"holds notes.md too, which isn't part of it"):
         save_prepared(build(), saved, dataclasses.asdict(DATA))
     assert (saved / "notes.md").read_text() == "mine"
-    (saved / "notes.md").unlink()
+    (saved / "notes.md").rename(saved / "train" / "notes.md")
+    with pytest.raises(FileExistsError, match=r"holds train/notes.md too"):
+        save_prepared(build(), saved, dataclasses.asdict(DATA))
+    (saved / "train" / "notes.md").unlink()
+    save_prepared(build(), saved, dataclasses.asdict(DATA))
+
+
+def test_a_manifest_that_is_somebody_elses_saves_what_lies_beside_it(tmp_path, build):
+    (tmp_path / "extension").mkdir()
+    (tmp_path / "extension" / "manifest.json").write_text("{ // mine\n}")
+    (tmp_path / "extension" / "src.js").write_text("years of work")
+    with pytest.raises(FileExistsError, match=r"holds src\.js too"):
+        save_prepared(build(), tmp_path / "extension", {})
+    assert (tmp_path / "extension" / "src.js").read_text() == "years of work"
 
 
 def test_the_same_data_gives_the_same_manifest(saved, tmp_path, build):

@@ -105,7 +105,7 @@ def test_a_history_that_reaches_its_target_is_caught():
         check_examples([sound, {**sound, "history_timestamps": [11, 5]}], 0)
     same = check_examples([sound, {**sound, "history_timestamps": [5, 10]}], 0)[0]
     assert same.passed is False
-    assert "1 of 2 histories end in the very moment" in same.line
+    assert "1 of 2 histories end in the second of their target" in same.line
     assert check_examples([{"seen": [0], "target": 1}], 0)[0].passed is None
 
 

@@ -162,3 +162,13 @@ def test_a_recorded_command_names_no_folder_of_its_machine(monkeypatch):
     given = "/home/me/run.py --out /home/me/my-results --set data.dataset=/data/games runs/a 1/2"
     monkeypatch.setattr("sys.argv", given.split())
     assert results.provenance()["command"] == "run.py --out my-results --set data.dataset=games runs/a 1/2"
+
+
+@pytest.mark.parametrize(
+    ("argument", "recorded"),
+    [("/home/Ann Lee/own/run", "run"), ("--out=/home/Ann Lee/run/", "--out=run/"), ("file:///home/me/y", "file:y"),
+     ("Face/Off (1997)", "Face/Off (1997)")],
+)  # fmt: skip
+def test_arguments_with_spaces_name_no_folder_either(monkeypatch, argument, recorded):
+    monkeypatch.setattr("sys.argv", ["run.py", argument])
+    assert results.provenance()["command"] == f"run.py {recorded}"

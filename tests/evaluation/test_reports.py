@@ -1,15 +1,18 @@
 """Reports as files: what comes back is what went in, and nothing of the data is in them."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from datasets import DatasetDict
 
+from rrec_lib.core.profiles import load_profile
+from rrec_lib.data.examples import prepare_profile
 from rrec_lib.evaluation.compare import compare
 from rrec_lib.evaluation.evaluate import evaluate_scores
-from rrec_lib.evaluation.reports import data_hash, load_reports, save_reports
+from rrec_lib.evaluation.reports import check_same_examples, data_hash, load_reports, save_reports
 
 COUNTS = torch.tensor([3] * 5 + [0] * 35)
 
@@ -109,6 +112,21 @@ def test_the_hash_of_the_data_tells_every_split_apart(smoke_dataset):
     assert data_hash(smoke_dataset) == data_hash(DatasetDict(dict(reversed(smoke_dataset.items()))))
 
 
+def test_what_a_window_shows_of_the_same_events_keeps_them_comparable(tmp_path):
+    """A baseline that takes the whole log, and a model that is shown ten lines of it, are ranked on the same rows."""
+    profile = load_profile("smoke")
+    told = [data_hash(prepare_profile(replace(profile, data=replace(profile.data, window=n)))) for n in (5, 10)]
+    assert told[0] != told[1]
+    assert told[0].partition("-")[0] == told[1].partition("-")[0]
+    reports = []
+    for number, data in enumerate([*told, "0" + told[0][1:]]):
+        save_reports(tmp_path / f"{number}.json", [report(f"report {number}")], "smoke", data)
+        reports += load_reports(tmp_path / f"{number}.json")
+    check_same_examples(*reports[:2])
+    with pytest.raises(ValueError, match="on different data"):
+        check_same_examples(*reports)
+
+
 def test_a_file_takes_each_name_once_and_like_with_like(tmp_path):
     one = report("one")
     for reports in ([], [one, one]):
@@ -117,3 +135,12 @@ def test_a_file_takes_each_name_once_and_like_with_like(tmp_path):
     with pytest.raises(ValueError, match="different examples"):
         save_reports(tmp_path / "x.json", [one, report("short", count=20)], "smoke", "data")
     assert not list(tmp_path.iterdir())
+
+
+def test_reports_that_were_made_by_a_call_each_keep_their_seeds(tmp_path):
+    """`rrec baselines` adds to a file: the last call's seed, commit and time are not those of all."""
+    made = {"one": {"seed": 0, "commit": "a", "time": "then"}, "two": {"seed": 1, "commit": "b", "time": "now"}}
+    save_reports(tmp_path / "x.json", [report("one"), report("two"), report("three")], "smoke", "data", 1, made=made)
+    found = {one.name: one.run for one in load_reports(tmp_path / "x.json")}
+    assert [found[name]["seed"] for name in ("one", "two", "three")] == [0, 1, 1]
+    assert [found[name]["commit"] for name in ("one", "two")] == ["a", "b"]

@@ -196,7 +196,7 @@ def test_a_curve_of_other_rows_is_refused_and_none_says_so(curve, tmp_path):
     with pytest.raises(ValueError, match="EASE and the curve were evaluated on other rows"):
         figures.compute_table(curve, [], [other])
     path = tmp_path / "other.json"
-    save_reports(path, [made_up("EASE")], "cpu", "prompts of other lengths")
+    save_reports(path, [made_up("EASE")], "cpu", "data-prompts of another length")
     assert "| EASE |" in figures.compute_table(curve, [], load_reports(path))
     whole = figures.replace(made_up("greedy"), run={"settings": {}})
     assert figures.rows_of_curve(made_up("EASE"), whole).examples == whole.examples

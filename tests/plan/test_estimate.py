@@ -156,7 +156,7 @@ def test_items_are_those_of_the_softmax_the_data_and_vllm_reads_again(tmp_path):
     written = load_profile("smoke", {"rollouts.vllm": "server"})
     tokens = make_plan(with_model(written, "smollm2-135m-instruct")).tokens_per_step
     assert tokens["states"] == tokens["trained"]
-    (tmp_path / "manifest.json").write_text(json.dumps({"rows": {"items": 7}}))
+    (tmp_path / "manifest.json").write_text(json.dumps({"rows": {"items": 7}, "arguments": {"window": 9}}))
     folder = load_profile("smoke", {"data.dataset": str(tmp_path)})
     assert [catalogue_items(profile) for profile in (smoke, folder)] == [60, 7]
     everything = dataclasses.replace(smoke, data=dataclasses.replace(smoke.data, catalogue_size=None))

@@ -62,7 +62,7 @@ def test_killed_kernel_is_a_failure_too(project):
         ("notebooks/profiles/smoke.yaml", False),
         ("rrec_lib/recpo/rewards.py", True),
         ("rrec_lib/cli/main.py", False),
-        ("rrec_lib/experiments/runner.py", False),
+        ("rrec_lib/experiments/runner.py", True),
         ("rrec_lib/experiments/ablations.py", True),
         ("rrec_lib/exercises/nb01.py", True),
         ("rrec_lib/exercises/nb02.py", False),

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import random
 from fractions import Fraction
 from pathlib import Path
@@ -242,3 +243,55 @@ def test_thirty_notebooks_within_ten_minutes(tmp_path):
         assert bool(row["problems"]) == (kind in ("crash", "loop", "endless")), row
     print(f"30 notebooks in {took:.0f} s")
     assert took < 600
+
+
+GIVEN = (SEED, "smoke", Limits())
+
+
+def killed(path, *rest):
+    """As grading does, but one file's process ends, as the system's does for want of memory."""
+    if "kill" in path.name:
+        os._exit(9)
+    return grade.Submission(path, path.stem, "05", (), ())
+
+
+def interrupted(path, *rest):
+    if "kill" in path.name:
+        raise KeyboardInterrupt
+    return grade.Submission(path, path.stem, "05", (), ())
+
+
+@pytest.fixture
+def handed_in(tmp_path):
+    """Three files, and a folder for grades in which something else lies, too."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("a term's work")
+    for name in ("=a", "kill", "z"):
+        (tmp_path / "in" / f"{name}.ipynb").write_text("{}")
+    return tmp_path / "in", tmp_path / "out"
+
+
+def test_a_killed_process_costs_its_own_file_alone(handed_in, monkeypatch):
+    folder, out = handed_in
+    monkeypatch.setattr(grade, "_grade", killed)
+    grade.grade(folder, out, *GIVEN, 2)
+    rows = rows_of(out)
+    assert [rows[name]["problems"] for name in ("=a", "z")] == ["", ""]
+    assert "its process" in rows["kill"]["problems"] or "was killed" in rows["kill"]["problems"]
+    assert [row["notebook"][0] for row in rows.values()] == ["a", "k", "z"]  # no formula for a spreadsheet
+    assert (out / "mine.txt").read_text() == "a term's work"
+
+
+def test_what_was_graded_outlives_an_interruption(handed_in, monkeypatch):
+    folder, out = handed_in
+    monkeypatch.setattr(grade, "_grade", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        grade.grade(folder, out, *GIVEN, 1)
+    assert "=a" in rows_of(out)
+
+
+def test_grades_are_not_written_over_what_was_returned(handed_in):
+    folder, _ = handed_in
+    with pytest.raises(BuildError, match="holds what was returned"):
+        grade.grade(folder, folder, *GIVEN, 1)

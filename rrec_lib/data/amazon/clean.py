@@ -54,6 +54,8 @@ class CleanRecipe:
     description_words: int | None = None
 
     def __post_init__(self) -> None:
+        window_months(self.start, self.end)
+        Filters(self.k_core, self.window, self.min_target_rating)
         if self.description_words is not None and self.description_words < 0:
             raise ValueError(f"description_words must be 0 (none) or more, got {self.description_words}")
 

@@ -42,6 +42,10 @@ class OfficialRecipe:
     k_core: int = 0
     window: int = 20
 
+    def __post_init__(self) -> None:
+        window_months(self.start, self.end)
+        Filters(self.k_core, self.window)
+
 
 @dataclass(frozen=True)
 class OfficialCounts:

@@ -200,9 +200,8 @@ def test_random_logs_equal_a_slow_statement_of_the_rules(seed, k, tmp_path):
 )
 def test_what_leaves_nothing_says_so_and_writes_nothing(changes, message, tmp_path):
     raw = write_raw(tmp_path / "raw")
-    recipe = CleanRecipe(**{"start": "2023-01", "end": "2023-02", **changes})
     with pytest.raises(ValueError, match=message):
-        save_clean(raw, recipe, tmp_path / "out")
+        save_clean(raw, CleanRecipe(**{"start": "2023-01", "end": "2023-02", **changes}), tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["raw"]
 
 
