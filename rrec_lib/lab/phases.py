@@ -94,7 +94,7 @@ class LabTrainer:
         return step
 
     def write(self, split: Split, generator: torch.Generator) -> Tensor:
-        """One reasoning per user, (B, 8)."""
+        """One reasoning per user, (B, 2 chain)."""
         return sample(self.model, split.histories, 1, generator, self.config.temperature)[0]
 
     def read(self, histories: Tensor, reasoning: Tensor | None) -> tuple[Tensor, Tensor | None]:

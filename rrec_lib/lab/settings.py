@@ -81,7 +81,7 @@ class LabConfig:
     teach_mixed_steps: int = 126  # lessons after those, half tallies and half chatter, at a rate that falls to zero
     teach_learning_rate: float = 4e-3  # of AdamW in the lessons
     teach_rows: int = 128  # sequences per lesson
-    # Steps of the arm without reasoning for one of full's warm-up and RecPO, so that it takes as long.
+    # Steps of the arm without reasoning for one of full's warm-up and RecPO: it has as long, and some two thirds more.
     steps_without: int = 5
     learning_rate_without: float = 1e-3  # of AdamW there; chosen on valid users
     width: int = 128  # d of the model

@@ -17,6 +17,7 @@ from torch import Tensor
 
 BASE = 8  # classes, and slots
 N_ITEMS = BASE * BASE
+LONGEST = 10  # items of a chain
 HISTORY = 4  # items of a user, and of the chain; a longer chain makes longer histories
 REASONING = 2 * HISTORY  # tokens in either style, so that length tells nothing; two an item of the chain
 KINDS = ("sum", "habit")  # of users
@@ -84,6 +85,8 @@ def make_world(
     Raises:
         ValueError: if a number is out of range or there are not that many histories.
     """
+    if chain > LONGEST:
+        raise ValueError(f"a chain may have {LONGEST} items, for histories are numbered by 64 bits; got {chain}")
     length = max(HISTORY, chain)
     sizes, histories = (train, valid, test), N_ITEMS**length
     if min(sizes) < 1 or sum(sizes) > histories // 4:

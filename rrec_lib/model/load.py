@@ -1,6 +1,7 @@
 """Where a language model comes from: a local folder, then the package that ships it, then the hub."""
 
 import contextlib
+import hashlib
 import importlib.util
 import os
 import re
@@ -90,6 +91,8 @@ def _load(load: Callable[..., T], name: str, revision: str | None) -> T:
     """Load from where :func:`resolve` finds a model; every error begins alike."""
     quiet_libraries()
     place = resolve(name)
+    if revision is not None and place == name and Path(place).is_dir():
+        raise ValueError(f"{name} is a folder, which has no revisions; leave {revision!r} out")
     try:
         if not Path(place).is_dir():
             return from_hub(lambda local: load(place, revision=revision, local_files_only=local), place, revision)
@@ -150,13 +153,24 @@ def _nowhere(name: str) -> str:
 
 def _convert_gguf(gguf: Path) -> Path:
     """De-quantise a GGUF file into a folder that loads in a second instead of half a minute."""
-    folder = cache_dir() / f"{gguf.stem}-{gguf.stat().st_size}"
+    folder = cache_dir() / f"{gguf.stem}-{_digest(gguf)}"
     if (folder / "config.json").is_file():
         return folder
     with one_at_a_time(folder.with_name(f"{folder.name}.lock")):
         if not (folder / "config.json").is_file():  # another process may have been first
             _convert(gguf, folder)
     return folder
+
+
+def _digest(file: Path, pages: int = 64, size: int = 1 << 16) -> str:
+    """Of a file's size and of pages all over it, 16 hex digits; what was trained apart differs nearly everywhere."""
+    whole = file.stat().st_size
+    digest = hashlib.sha256(str(whole).encode())
+    with file.open("rb") as opened:
+        for page in range(pages):
+            opened.seek(max(whole - size, 0) * page // (pages - 1))
+            digest.update(opened.read(size))
+    return digest.hexdigest()[:16]
 
 
 def _convert(gguf: Path, folder: Path) -> None:

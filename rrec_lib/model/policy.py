@@ -42,7 +42,8 @@ class Policy:
     def fingerprint(self) -> str:
         """What its states depend on, prompts aside: base and trained weights, their type, and that of products."""
         weights_dtype = language_model(self.model).dtype
-        return f"{self.base_hash} {weights_hash(self.model, True)} {weights_dtype} {self.compute_dtype}"
+        trained = weights_hash(self.model, isinstance(self.model, PeftModel))
+        return f"{self.base_hash} {trained} {weights_dtype} {self.compute_dtype}"
 
     @contextmanager
     def inference(self) -> Iterator[None]:
@@ -81,11 +82,12 @@ def load_policy(profile: ModelProfile, seed: int = 0) -> Policy:
 def weights_hash(model: nn.Module, only_trainable: bool = False) -> str:
     """SHA-256 over names and float32 values of the parameters, 16 hex digits.
 
-    GGUF and hub weights of the same model differ, and so do their hashes; the type in memory does not matter.
+    GGUF and hub weights of the same model differ, and so do their hashes; the type in memory does not matter. LoRA's
+    weights are told by their names: while they are merged they take no gradient.
     """
     digest = hashlib.sha256()
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad or not only_trainable:
+        if parameter.requires_grad or ".lora_" in name or not only_trainable:
             digest.update(name.encode())
             digest.update(parameter.detach().float().cpu().contiguous().numpy().data)
     return digest.hexdigest()[:16]

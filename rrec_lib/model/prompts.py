@@ -36,7 +36,7 @@ def relative_time(seconds: float) -> str:
     """How long ago, in the largest whole unit: ``"3 months ago"``; under a minute is ``"just now"``."""
     for length, unit in _PERIODS:
         count = int(seconds // length)
-        if count:
+        if count > 0:
             return f"{count} {unit}{'s' if count > 1 else ''} ago"
     return "just now"
 
@@ -242,9 +242,15 @@ def reasoning_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 def prompts_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     """Hash of the wording and the chat template, 16 hex digits: trained states are tied to both."""
-    item = {"title": "T", "year": 1, "genres": ["g"]}
-    example = {"history": [0], "history_ratings": [1.0], "history_timestamps": [0], "target_timestamp": 60}
-    ids = encode_users(tokenizer, [example], [item]) + encode_items(tokenizer, [item])
+    film = {"title": "T", "year": 1, "genres": ["g"]}
+    more = {"kind": "k", "categories": ["c"], "average_rating": 1.0, "rating_number": 1,
+            "description": " ".join(["d"] * (DESCRIPTION_WORDS + 1))}  # fmt: skip
+    items, ages = [film, {**film, **more}], [0, *(length for length, _ in _PERIODS)]
+    examples = [
+        {"history": [which] * len(ages), "history_ratings": [1.0] * len(ages), "history_timestamps": [-s for s in ages],
+         "target_timestamp": 0} for which in range(len(items))
+    ]  # fmt: skip
+    ids = encode_users(tokenizer, examples, items) + encode_items(tokenizer, items)
     return hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:16]
 
 

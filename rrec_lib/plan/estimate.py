@@ -25,6 +25,7 @@ from rrec_lib.plan.memory import (
     calibrate,
     kept_bytes,
     kv_cache_bytes,
+    merged_bytes,
     working_bytes,
 )
 
@@ -45,7 +46,8 @@ class Plan:
         shape: of one training pass on one GPU.
         exact: bytes that follow from the weights: parameters, gradients, optimiser state.
         estimated: bytes by formula, while a training pass is at its largest.
-        rollout: bytes of keys and values while reasonings are sampled, at another time than the pass.
+        rollout: bytes while reasonings are sampled, at another time than the pass: keys and values of all of a step's
+            users of a process, whose prompts are kept once each, and the linear weights as they are merged or rounded.
         passes: how many training passes a GPU makes in an optimiser step.
         tokens_per_step: of all GPUs together: ``sampled``, ``trained`` in groups and in ``items``, and read without a
             gradient: ``prompts`` before sampling, the item ``table``'s share of a step, ``states`` of what vLLM wrote.
@@ -189,7 +191,8 @@ def make_plan(
             "activations: items": kept_for_items["layers"] + kept_for_items["attention"],
             "working logits": working_bytes(config, shape, dtype),
         },
-        rollout=kv_cache_bytes(config, users * rollouts.group_size, prompt + rollouts.max_new_tokens, dtype),
+        rollout=kv_cache_bytes(config, users * passes, prompt + rollouts.group_size * rollouts.max_new_tokens, dtype)
+        + merged_bytes(model, profile.model, dtype),
         passes=passes,
         tokens_per_step=tokens,
         hours=_hours(tokens, profile.training.steps, gpus, rates, bool(profile.model.lora_rank)) if rates else None,
@@ -237,7 +240,7 @@ def plan_table(plan: Plan, profile: Profile, gpus: int, zero: int) -> str:
         "memory per GPU",
         *(line(name, size, "exact") for name, size in plan.exact.items()),
         *(line(name, size, "estimate, training pass") for name, size in plan.estimated.items()),
-        line("keys and values", plan.rollout, "estimate, sampling"),
+        line("texts and merged weights", plan.rollout, "estimate, sampling"),
         line("largest moment", plan.peak, "estimate"),
         "",
         "tokens per step, at most",

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from accelerate.utils import convert_outputs_to_fp32
 from peft import PeftModel
+from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
@@ -241,6 +242,17 @@ def kv_cache_bytes(config: Any, sequences: int, tokens: int, dtype: str = "bfloa
     """Keys and values of sequences of a length."""
     width = config.num_key_value_heads * _head_width(config)
     return 2 * WIDTH[dtype] * config.num_hidden_layers * width * sequences * tokens
+
+
+def merged_bytes(model: nn.Module, profile: ModelProfile, dtype: str) -> int:
+    """Copies of linear weights that :func:`rrec_lib.model.lora.merged_lora` makes on a GPU: of the adapted ones in
+    float32, of all of a model that is trained in full where products are of half precision."""
+    full, single = not profile.lora_rank, dtype == "float32"
+    if full is single:
+        return 0
+    adapted = {layer.get_base_layer() for layer in model.modules() if isinstance(layer, LoraLayer)}
+    layers = [m for name, m in model.named_modules() if isinstance(m, nn.Linear) and ".lora_" not in name]
+    return WIDTH[dtype] * sum(layer.weight.numel() for layer in layers if full or layer in adapted)
 
 
 def _head_width(config: Any) -> int:

@@ -76,7 +76,9 @@ def _straight(title: str) -> str:
 
 def _not_found(title: str, rows: list[int], items: Sequence[Item]) -> str:
     if rows:
-        return f"{title!r} could be {'; '.join(item_name(items[row]) for row in rows)}: add the year"
+        found = [item_name(items[row]) for row in rows]
+        remedy = "add the year" if len(set(found)) > 1 else "several have that name; choose another film"
+        return f"{title!r} could be {'; '.join(found)}: {remedy}"
     names = {_key(name): item_name(item) for item in items for name in (item_name(item), *_titles(item["title"]))}
     wanted = _key(title)
     near = [name for key, name in names.items() if wanted and wanted in key]

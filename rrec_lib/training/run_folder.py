@@ -10,6 +10,7 @@ from typing import Any
 from accelerate import PartialState
 from datasets import DatasetDict
 
+from rrec_lib.core.processes import of_main
 from rrec_lib.core.profiles import Profile, non_defaults
 from rrec_lib.core.reading import check_same, read_json
 from rrec_lib.core.results import write_json
@@ -95,6 +96,7 @@ def settings_of_stage(
     training = settings["training"]
     for section, name in (("model", "name"), ("model", "revision"), ("data", "dataset")):
         settings[section].pop(name, None)  # hashes of the weights and the data stand below
+    settings["model"]["dtype"] = str(of_main(policy.compute_dtype)).removeprefix("torch.")  # auto may measure another
     if stage == "warmup":
         settings["training"] = {name: training[name] for name in ("item_softmax", "item_refresh_steps")}
         settings["reward"] = {"temperature": profile.reward.temperature}
@@ -161,6 +163,8 @@ def _made_alike(kept: dict[str, Any], settings: dict[str, Any], reached: int) ->
     alike = {**kept, **{key: value for key, value in settings.items() if key in LATER and key not in kept}}
     if "starts_from" not in settings:
         alike.pop("starts_from", None)
+    if kept.get("model", {}).get("dtype") == "auto":  # an older folder's, which doesn't say what it came to
+        alike["model"] = {**kept["model"], "dtype": settings["model"]["dtype"]}
     before, now = (one.get("training", {}).get("steps") for one in (kept, settings))
     if before is not None and now is not None and now >= reached:
         alike["training"] = {**kept["training"], "steps": now}

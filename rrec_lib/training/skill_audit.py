@@ -91,7 +91,8 @@ def audit(
     earned: defaultdict[str, float] = defaultdict(float)
     statements = true = contradicting = 0
     for number, (text, example) in enumerate(zip(texts, examples, strict=True)):
-        skill, stated = parse(text) or ("none", [])
+        skill, said = parse(text) or ("none", [])
+        stated = list(dict.fromkeys(said))  # what is said twice is one statement
         found[skill] += 1
         earned[skill] += 0.0 if rewards is None else float(rewards[number])
         statements += len(stated)

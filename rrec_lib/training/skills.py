@@ -56,9 +56,12 @@ class World:
         return [name if alike[cut] > 1 or not cut else cut for name, cut in zip(whole, short, strict=True)]
 
     @cached_property
-    def rows(self) -> dict[str, int]:
-        """Item of each name; of items with the same name the first."""
-        return {name: row for row, name in reversed(list(enumerate(self.names)))}
+    def rows(self) -> dict[str, set[int]]:
+        """Items of each name."""
+        found: dict[str, set[int]] = {}
+        for row, name in enumerate(self.names):
+            found.setdefault(name, set()).add(row)
+        return found
 
 
 @dataclass(frozen=True)
@@ -114,11 +117,11 @@ def _mostly_from(example: Example, world: World, era: str) -> bool:
 
 def _goes_with(example: Example, world: World, pair: str) -> bool:
     name, others = pair.split("\n")  # no title holds one
-    had = world.rows.get(name)
-    near = set(world.near(example)[had]) if had is not None and had in example["history"] else set()
+    had = world.rows.get(name, set()) & set(example["history"])
+    near = {other for row in had for other in world.near(example)[row]}
     parts = others.split(" and ")  # without years, two names and one with an "and" look alike
     cuts = [(others,), *((" and ".join(parts[:i]), " and ".join(parts[i:])) for i in range(1, len(parts)))]
-    return any(all(world.rows.get(name) in near for name in cut) for cut in cuts)
+    return any(all(world.rows.get(name, set()) & near for name in cut) for cut in cuts)
 
 
 def _shift(example: Example, world: World) -> dict[str, float]:
@@ -155,10 +158,10 @@ def association(example: Example, world: World) -> str:
     order = sorted(enumerate(example["history"]), key=lambda at: (example["history_ratings"][at[0]], at[0]))
     seen = set(example["seen"])
     for _, row in reversed(order):
-        near = [other for other in world.near(example)[row] if other not in seen][:2]
-        if near:
-            names = " and ".join(world.names[other] for other in near)
-            return f"People who liked {world.names[row]} also liked {names}."
+        name = world.names[row]
+        near = dict.fromkeys(world.names[other] for other in world.near(example)[row] if other not in seen)
+        if others := [other for other in near if other != name][:2]:  # several items may have one name
+            return f"People who liked {name} also liked {' and '.join(others)}."
     return idle(example, world)
 
 
@@ -221,7 +224,9 @@ def world_of(dataset: DatasetDict, neighbours: int = 10) -> World:
     folds = {user: place % FOLDS for place, user in enumerate(dict.fromkeys(row["user_id"] for row in train))}
 
     def nearest(rows: Sequence[Example]) -> list[list[int]]:
-        return EASE(rows, len(items)).weights.topk(min(neighbours, len(items)), dim=1).indices.tolist()
+        best = EASE(rows, len(items)).weights.topk(min(neighbours, len(items)), dim=1)
+        pairs = zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        return [[other for weight, other in zip(*pair, strict=True) if weight > 0] for pair in pairs]
 
     others = [nearest([row for row in train if folds[row["user_id"]] != fold]) for fold in range(FOLDS)]
     return World(items, nearest(train), others, folds)

@@ -188,3 +188,8 @@ def test_a_chain_sums_the_last_items(chain, length):
 def test_a_dial_out_of_range_is_refused(dial):
     with pytest.raises(ValueError, match="habits from 0 to 1"):
         lab.make_world(0, 10, 10, 10, **dial)
+
+
+def test_a_chain_too_long_to_number_its_histories_is_refused():
+    with pytest.raises(ValueError, match=r"may have 10 items.* got 11"):
+        lab.make_world(seed=0, train=10, valid=2, test=2, chain=11)

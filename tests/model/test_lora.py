@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from rrec_lib.core.hardware import autocast
 from rrec_lib.model.lora import language_model
 from rrec_lib.model.policy import load_policy, weights_hash
 
@@ -60,3 +61,39 @@ def test_merged_lora_computes_the_same_and_leaves_no_trace(trained):
         assert torch.equal(trained.model(ids).logits, apart)
     assert weights_hash(trained.model) == whole
     assert (trained.base_hash, weights_hash(trained.model, True)) == (base, lora)
+
+
+def test_beside_weights_of_half_precision_small_steps_are_not_rounded_away(smoke_profile):
+    """As on a GPU, where frozen weights are kept in the type of the products."""
+    policy = load_policy(smoke_profile.model)
+    for parameter in policy.model.parameters():
+        parameter.data = parameter.data.bfloat16()
+    policy.compute_dtype = torch.bfloat16
+    ids = torch.arange(20)[None]
+
+    def logits():
+        with policy.inference():
+            return policy.model(ids).logits.float()
+
+    fresh = logits()
+    for name, parameter in policy.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.constant_(parameter, 2e-3)
+    with torch.no_grad(), autocast(torch.bfloat16, policy.device):
+        apart = policy.model.eval()(ids).logits.float()
+    assert (apart - fresh).norm() > 0
+    torch.testing.assert_close(logits(), apart)
+
+
+def test_two_adapters_differ_in_their_fingerprint_while_they_are_merged(smoke_profile):
+    """Tables of item states are kept by it, and may be asked for at any time."""
+    found = []
+    for value in (0.0, 0.1):
+        policy = load_policy(smoke_profile.model)
+        for name, parameter in policy.model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.constant_(parameter, value)
+        with policy.inference():
+            found.append(policy.fingerprint)
+        assert found[-1] == policy.fingerprint
+    assert found[0] != found[1]

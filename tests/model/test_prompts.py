@@ -129,6 +129,15 @@ def test_the_hash_follows_template_and_wording(tokenizer, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(prompts, name, getattr(prompts, name) + " Please.")
             assert prompts_hash(tokenizer) != first
+    with monkeypatch.context() as patch:
+        patch.setattr(prompts, "DESCRIPTION_WORDS", 5)
+        patch.setattr(prompts.item_messages, "__defaults__", (5, None))
+        assert prompts_hash(tokenizer) != first
+    for name, change in (("item_kind", str.upper), ("relative_time", str.upper), ("_first_words", str.upper)):
+        with monkeypatch.context() as patch:
+            of = getattr(prompts, name)
+            patch.setattr(prompts, name, lambda *given, of=of, change=change: change(of(*given)))
+            assert prompts_hash(tokenizer) != first
     assert prompts_hash(tokenizer) == first
 
 

@@ -7,6 +7,7 @@ from functools import partial
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from rrec_lib.cli.main import main
 from rrec_lib.core.paths import alone_in
@@ -105,6 +106,26 @@ def test_other_data_of_the_same_name_is_refused(smoke_profile, smoke_dataset, tm
     other["train"] = smoke_dataset["train"].select(range(20))
     with pytest.raises(ValueError, match="data_hash"):
         make_adapters(profile, other, tmp_path, stages=("warmup",))
+
+
+def test_a_run_goes_on_in_the_arithmetic_that_it_began_with(smoke_profile, smoke_dataset, tmp_path):
+    """A busy machine, or another one, may measure another type to be the fastest."""
+
+    def settings(asked, found):
+        profile = dataclasses.replace(smoke_profile, model=dataclasses.replace(smoke_profile.model, dtype=asked))
+        policy = dataclasses.replace(load_policy(smoke_profile.model), compute_dtype=found)
+        return settings_of_stage("recpo", policy, smoke_dataset, profile, 0)
+
+    first = settings("auto", torch.float32)
+    claim(tmp_path, first)
+    (tmp_path / "checkpoint-1").mkdir()
+    (tmp_path / "checkpoint-1" / "trainer_state.json").write_text("{}")
+    claim(tmp_path, settings("float32", torch.float32))
+    with pytest.raises(ValueError, match="dtype"):
+        claim(tmp_path, settings("auto", torch.bfloat16))
+    old = {**first, "model": {**first["model"], "dtype": "auto"}}  # of a version that didn't say what was measured
+    (tmp_path / run_folder.FILE).write_text(json.dumps(old))
+    claim(tmp_path, first)
 
 
 def test_restart_starts_anew(tmp_path):

@@ -1,6 +1,7 @@
 """Skills: every text parses whole and is true, none looks at the target, and what is false is seen."""
 
 import pytest
+from datasets import DatasetDict
 
 from rrec_lib.training.skills import SKILLS, Statement, World, contradicts_itself, is_true, parse, world_of
 
@@ -106,3 +107,27 @@ def test_long_titles_are_cut_where_they_stay_apart():
     assert [is_true(statement, example, world) for statement in stated] == [True]
     films = World([{"title": "A film with a title of eight words", "year": 1999}], [[]])
     assert films.names == ["A film with a title of eight words (1999)"]
+
+
+def test_items_of_one_name_are_told_of_together():
+    """A catalogue may sell one thing twice."""
+    items = [{"title": title} for title in ("Tape", "Tape", "Glue", "Saw", "Glue")]
+    world = World(items, [[2, 1, 4, 3], [], [], [], []])
+    example = {"history": [1, 0], "history_ratings": [5.0, 5.0], "seen": [0, 1]}
+    text = SKILLS["association"](example, world)
+    assert text == "People who liked Tape also liked Glue and Saw."
+    for history, true in (([1, 0], True), ([0], True), ([1], False)):
+        assert is_true(read(text)[1][0], {**example, "history": history}, world) is true
+
+
+def test_who_shares_nobody_is_no_neighbour(smoke_dataset):
+    world = world_of(smoke_dataset)
+    logs: dict[int, set[int]] = {}
+    for row in smoke_dataset["train"]:
+        logs.setdefault(row["user_id"], set()).update([*row["seen"], row["target"]])
+    for row, near in enumerate(world.neighbours):
+        alike = [log for log in logs.values() if row in log]
+        assert not near or any(len(log) > 1 for log in alike)
+    lonely = world_of(DatasetDict({**smoke_dataset, "train": smoke_dataset["train"].select([0])}))
+    seen = {*smoke_dataset["train"][0]["seen"], smoke_dataset["train"][0]["target"]}
+    assert all(set(near) <= seen for near in lonely.neighbours)
