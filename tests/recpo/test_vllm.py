@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft.tuners.lora import LoraLayer
 from transformers import AutoModelForCausalLM
 from trl.generation import vllm_generation
 
@@ -20,7 +21,7 @@ from rrec_lib.cli.main import main
 from rrec_lib.core.private_names import micro_batches
 from rrec_lib.core.profiles import load_profile
 from rrec_lib.model.load import load_tokenizer
-from rrec_lib.model.lora import language_model, merged_lora
+from rrec_lib.model.lora import language_model
 from rrec_lib.model.policy import load_policy
 from rrec_lib.model.prompts import MARKER, marker_ids
 from rrec_lib.recpo.rollouts import close
@@ -316,11 +317,11 @@ def test_synchronising_leaves_half_precision_weights_bit_for_bit(mode, engine, s
                 parameter.data += 1e-2 * torch.randn(parameter.shape, generator=generator)
         generation.sync_weights()
         assert changed() == 0
-    with merged_lora(policy.model):
-        sent = dict(engine.model.named_parameters())
-        for name, value in language_model(policy.model).named_parameters():
-            if "base_layer" in name:  # merged with other roundings
-                torch.testing.assert_close(sent[name.replace(".base_layer", "")], value.float(), rtol=0.01, atol=1e-3)
+    sent = dict(engine.model.named_parameters())
+    for name, layer in language_model(policy.model).named_modules():
+        if isinstance(layer, LoraLayer):
+            merged = layer.get_base_layer().weight.float() + layer.get_delta_weight("default")
+            torch.testing.assert_close(sent[f"{name}.weight"].float(), merged, rtol=0.01, atol=1e-3)
     type(generation).sync_weights(generation)  # TRL's own
     assert changed() > 0
 
