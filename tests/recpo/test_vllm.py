@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft.tuners.lora import LoraLayer
+from peft.tuners.lora import Linear as LoraLinear
 from transformers import AutoModelForCausalLM
 from trl.generation import vllm_generation
 
@@ -319,7 +319,7 @@ def test_synchronising_leaves_half_precision_weights_bit_for_bit(mode, engine, s
         assert changed() == 0
     sent = dict(engine.model.named_parameters())
     for name, layer in language_model(policy.model).named_modules():
-        if isinstance(layer, LoraLayer):
+        if isinstance(layer, LoraLinear):
             merged = layer.get_base_layer().weight.float() + layer.get_delta_weight("default")
             torch.testing.assert_close(sent[f"{name}.weight"].float(), merged, rtol=0.01, atol=1e-3)
     type(generation).sync_weights(generation)  # TRL's own
