@@ -320,8 +320,9 @@ def test_synchronising_leaves_half_precision_weights_bit_for_bit(mode, engine, s
     sent = dict(engine.model.named_parameters())
     for name, layer in language_model(policy.model).named_modules():
         if isinstance(layer, LoraLinear):
-            merged = layer.get_base_layer().weight.float() + layer.get_delta_weight("default")
-            torch.testing.assert_close(sent[f"{name}.weight"].float(), merged, rtol=0.01, atol=1e-3)
+            base: Any = layer.get_base_layer()
+            whole = base.weight.float() + layer.get_delta_weight("default")
+            torch.testing.assert_close(sent[f"{name}.weight"].float(), whole, rtol=0.01, atol=1e-3)
     type(generation).sync_weights(generation)  # TRL's own
     assert changed() > 0
 
