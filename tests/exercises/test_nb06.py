@@ -193,10 +193,10 @@ def test_memory(holds):
 def test_memory_by_hand_is_the_plans(name):
     profile = load_profile(name, {"model.dtype": "bfloat16"})
     config, plan = model_configuration(profile.model.name), make_plan(profile, zero=0)
-    sequences = plan.shape.users * plan.shape.group_size
+    users, shape = plan.shape.users * plan.passes, plan.shape  # a step's are sampled at once; a prompt is kept once
     head = config.hidden_size // config.num_attention_heads
-    cache = config.num_hidden_layers, config.num_key_value_heads, head, sequences
-    by_hand = memory(plan.parameters, plan.trained, *cache, plan.shape.prompt_tokens + plan.shape.new_tokens)
+    cache = config.num_hidden_layers, config.num_key_value_heads, head, users
+    by_hand = memory(plan.parameters, plan.trained, *cache, shape.prompt_tokens + shape.group_size * shape.new_tokens)
     exact = [plan.exact["parameters"], plan.exact["gradients"], plan.exact["optimiser state"], plan.rollout]
     assert list(by_hand) == pytest.approx(exact, rel=1e-4)  # AdamW's counters, 4 bytes a tensor, are left out
     activations = sum(size for part, size in plan.estimated.items() if part.startswith("activations"))
