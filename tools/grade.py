@@ -142,14 +142,20 @@ def grade(
             for one in _all(paths, jobs, start, (folder, profile, limits, root)):
                 graded.append(one)
                 print(f"[grade {len(graded)}/{len(paths)}] {one.path.relative_to(folder)}: {in_words(one)}", flush=True)
-        finally:  # what was graded outlives an interruption
-            shutil.rmtree(out / "feedback", ignore_errors=True)
-            (out / "feedback").mkdir(parents=True)
+        finally:  # what was graded outlives an interruption, and an earlier run's grades one before the first file
             graded.sort(key=lambda one: one.path)
-            write_table(graded, folder, out / "grades.csv", seed)
-            for name, one in file_names(graded):
-                (out / "feedback" / name).write_text(feedback(one), encoding="utf-8")
+            if graded:
+                write_grades(graded, folder, out, seed)
     return graded
+
+
+def write_grades(graded: list[Submission], folder: Path, out: Path, seed: int) -> None:
+    """Write the table and a feedback file each, in place of an earlier run's."""
+    shutil.rmtree(out / "feedback", ignore_errors=True)
+    (out / "feedback").mkdir(parents=True)
+    write_table(graded, folder, out / "grades.csv", seed)
+    for name, one in file_names(graded):
+        (out / "feedback" / name).write_text(feedback(one), encoding="utf-8")
 
 
 def _all(paths: list[Path], jobs: int, start: tuple[Any, ...], rest: tuple[Any, ...]) -> Iterator[Submission]:

@@ -69,7 +69,7 @@ def merged_lora(model: nn.Module, dtype: torch.dtype | None = None) -> Iterator[
         yield
         return
     added = {layer.get_base_layer(): layer for layer in adapted}
-    linear = [m for name, m in model.named_modules() if isinstance(m, nn.Linear) and ".lora_" not in name]
+    linear = linear_layers(model)
     before = [module.weight for module in linear]
     try:
         for module in linear:
@@ -83,6 +83,11 @@ def merged_lora(model: nn.Module, dtype: torch.dtype | None = None) -> Iterator[
     finally:
         for module, parameter in zip(linear, before, strict=True):
             module.weight = parameter
+
+
+def linear_layers(model: nn.Module) -> list[nn.Linear]:
+    """The model's own linear layers, LoRA's left out."""
+    return [m for name, m in model.named_modules() if isinstance(m, nn.Linear) and ".lora_" not in name]
 
 
 def language_model(model: nn.Module) -> PreTrainedModel:

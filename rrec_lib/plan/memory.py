@@ -21,7 +21,7 @@ from rrec_lib.core.console import quiet_libraries
 from rrec_lib.core.hardware import DTYPES, autocast
 from rrec_lib.core.profiles import ModelProfile
 from rrec_lib.model.load import keep_soft_capping
-from rrec_lib.model.lora import add_lora
+from rrec_lib.model.lora import add_lora, linear_layers
 from rrec_lib.model.packing import PackedGroups, TokenLogprobs, packed_forward
 from rrec_lib.model.precision import float32_stream
 
@@ -251,8 +251,7 @@ def merged_bytes(model: nn.Module, profile: ModelProfile, dtype: str) -> int:
     if full is single:
         return 0
     adapted = {layer.get_base_layer() for layer in model.modules() if isinstance(layer, LoraLayer)}
-    layers = [m for name, m in model.named_modules() if isinstance(m, nn.Linear) and ".lora_" not in name]
-    return WIDTH[dtype] * sum(layer.weight.numel() for layer in layers if full or layer in adapted)
+    return WIDTH[dtype] * sum(layer.weight.numel() for layer in linear_layers(model) if full or layer in adapted)
 
 
 def _head_width(config: Any) -> int:

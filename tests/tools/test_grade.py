@@ -291,6 +291,18 @@ def test_what_was_graded_outlives_an_interruption(handed_in, monkeypatch):
     assert "=a" in rows_of(out)
 
 
+def test_an_interruption_before_the_first_file_keeps_earlier_grades(handed_in, monkeypatch):
+    folder, out = handed_in
+    monkeypatch.setattr(grade, "_grade", killed)
+    grade.grade(folder, out, *GIVEN, 1)
+    before = rows_of(out)
+    (folder / "=a.ipynb").rename(folder / "0 kill.ipynb")
+    monkeypatch.setattr(grade, "_grade", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        grade.grade(folder, out, *GIVEN, 1)
+    assert rows_of(out) == before
+
+
 def test_grades_are_not_written_over_what_was_returned(handed_in):
     folder, _ = handed_in
     with pytest.raises(BuildError, match="holds what was returned"):
