@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -68,13 +69,25 @@ def is_check(cell: dict[str, Any]) -> bool:
     return cell["cell_type"] == "code" and bool(CHECK.match(source(cell)))
 
 
-def regions(cells: list[dict[str, Any]]) -> dict[str, range]:
+def headings(cell: dict[str, Any]) -> Iterator[re.Match[str]]:
+    """Headings of a text cell: of exercises, with the id as first group, and of the first two levels."""
+    if cell["cell_type"] == "markdown":
+        text = re.sub(r"^```.*?^```", "", source(cell), flags=re.DOTALL | re.MULTILINE)
+        yield from re.finditer(r"^##? .+$|" + HEADING.pattern, text, re.MULTILINE)
+
+
+def regions(cells: list[dict[str, Any]], book: list[dict[str, Any]] | None = None) -> dict[str, range]:
     """Places of the cells that belong to each exercise, its title cell first; found by headings alone, since Colab
-    keeps neither a cell's id nor all of its metadata."""
+    keeps neither a cell's id nor all of its metadata.
+
+    Args:
+        cells: of a notebook.
+        book: cells of the book's own, if ``cells`` were returned: a heading that is none of its is the student's.
+    """
+    ends = None if book is None else {match[0] for cell in book for match in headings(cell)}
     starts = []
     for place, cell in enumerate(cells):
-        text = re.sub(r"^```.*?^```", "", source(cell), flags=re.DOTALL | re.MULTILINE)
-        if cell["cell_type"] == "markdown" and (match := re.search(r"^##? |" + HEADING.pattern, text, re.MULTILINE)):
+        if match := next((one for one in headings(cell) if one[1] or ends is None or one[0] in ends), None):
             starts.append((place, match[1] or ""))
     return {name: range(start, end) for (start, name), (end, _) in pairwise([*starts, (len(cells), "")]) if name}
 

@@ -162,11 +162,15 @@ def _all(paths: list[Path], jobs: int, start: tuple[Any, ...], rest: tuple[Any, 
     """Grade in several processes; files whose process was killed, or fell with one that was, get one of their own."""
     alone = []
     with ProcessPoolExecutor(jobs, *start) as pool:
-        for path, future in [(path, pool.submit(_grade, path, *rest)) for path in paths]:
-            try:
-                yield future.result()
-            except BrokenProcessPool:
-                alone.append(path)
+        futures = [(path, pool.submit(_grade, path, *rest)) for path in paths]
+        try:
+            for path, future in futures:
+                try:
+                    yield future.result()
+                except BrokenProcessPool:
+                    alone.append(path)
+        finally:  # after an interruption nothing more is begun
+            pool.shutdown(wait=False, cancel_futures=True)
     for path in alone:
         with ProcessPoolExecutor(1, *start) as pool:
             try:
@@ -247,6 +251,9 @@ def main() -> None:
         graded = grade(asked.submissions.resolve(), asked.out.resolve(), seed, asked.profile, limits, asked.jobs)
     except (BuildError, OSError) as problem:
         sys.exit(f"error: {problem}")
+    except KeyboardInterrupt:
+        print(f"error: interrupted; what was graded is in {asked.out}", file=sys.stderr)
+        sys.exit(130)
     took = f"{time.monotonic() - start:.0f} s, seed {seed}"
     print(f"{len(graded)} notebooks, {sum(bool(one.problems) for one in graded)} with problems, {took}: {asked.out}")
 

@@ -14,6 +14,7 @@ from exercise_cells import FOLDED, read_exercises, read_notebook, regions, sourc
 from setup_cell import write_json
 
 GIVEN_AWAY = ("Solution", "A sample answer")
+FOLDED_TOO = re.compile(r";\s+the\s+solution\s+is\s+folded\s+too\b")
 COLAB = re.compile(r"^\[Open\s+in\s+Colab\]\([^)]*\)\n+", re.MULTILINE)  # it opens the version with solutions
 
 
@@ -24,6 +25,7 @@ def for_students(notebook: dict[str, Any]) -> dict[str, Any]:
         if cell["cell_type"] != "markdown":
             return cell
         text = FOLDED.sub(lambda fold: "" if fold[1] in GIVEN_AWAY else fold[0], source(cell))
+        text = FOLDED_TOO.sub("", text)
         return with_source(cell, COLAB.sub("", re.sub(r"\n{3,}", "\n\n", text)).strip())
 
     return {**notebook, "cells": [without(cell) for cell in notebook["cells"]]}

@@ -69,12 +69,12 @@ def is_run(cell: dict[str, Any]) -> bool:
     return cell["cell_type"] == "code" and not {"setup", "quiz"} & set(cell["metadata"].get("tags", []))
 
 
-def answers_in(cells: list[dict[str, Any]]) -> dict[str, list[str]]:
+def answers_in(cells: list[dict[str, Any]], book: list[dict[str, Any]]) -> dict[str, list[str]]:
     """Code of each exercise's own cells in a returned notebook, without its checks."""
     return {
         name: [source(cells[place]) for place in places if cells[place]["cell_type"] == "code"
                and not is_check(cells[place])]
-        for name, places in regions(cells).items()
+        for name, places in regions(cells, book).items()
     }  # fmt: skip
 
 
@@ -86,7 +86,7 @@ def mark(notebook: dict[str, Any], key: Key, home: Path, limits: Limits) -> Mark
         key: the book's own notebook, from :meth:`Key.load`.
         home: folder with caches that the process gets a copy of.
     """
-    given = answers_in(notebook["cells"])
+    given = answers_in(notebook["cells"], key.cells)
     marks = {one.id: Mark(one, None, "") for one in key.exercises if not one.check}
     marks |= {one.id: Mark(one, 0, "it is not in this notebook") for one in key.exercises if one.id not in given}
     problems: list[str] = []
@@ -104,7 +104,39 @@ def mark(notebook: dict[str, Any], key: Key, home: Path, limits: Limits) -> Mark
                         marks.setdefault(one.id, Mark(one, 0, str(problem)))
                 left_out.add(process.now)
             problems += process.reports
+    for one in key.exercises:
+        if taken := borrowed(given.get(one.id, []), key, one):
+            problems.append(f"{one.id}: its cell uses {taken}")
     return Marked([marks[one.id] for one in key.exercises], list(dict.fromkeys(problems)))
+
+
+def borrowed(code: list[str], key: Key, one: Exercise) -> str:
+    """What an answer takes from the library that it should not: the checks' rooms, and whatever its task forbids.
+
+    Nothing is taken off for it: a person looks.
+    """
+    found = set()
+    for cell in code:
+        try:
+            nodes = list(ast.walk(ast.parse(cell)))
+        except SyntaxError:  # it will say so when it runs
+            continue
+        own = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+        own |= {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+        for node in nodes:
+            if isinstance(node, ast.Import):
+                found |= {name.name for name in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                found |= {f"{node.module}.{name.name}" for name in node.names}
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id not in own:
+                if not node.attr.startswith("check_"):
+                    found.add(f"{getattr(key.names.get(node.value.id), '__name__', '')}.{node.attr}")
+            elif isinstance(node, ast.Name) and node.id not in own:
+                thing = key.names.get(node.id)
+                found.add(f"{getattr(thing, '__module__', '')}.{getattr(thing, '__name__', '')}")
+    task = source(key.cells[regions(key.cells)[one.id].start]).lower()
+    forbidden = "rrec_lib." if "no `rrec_lib`" in task else "rrec_lib.exercises."
+    return ", ".join(sorted(name for name in found if name.startswith(forbidden)))
 
 
 def _mark_all(key: Key, given: dict[str, list[str]], process: Process, marks: dict[str, Mark]) -> None:

@@ -140,7 +140,7 @@ def with_adapter(profile: Profile, folder: Path) -> Profile:
     """A profile with an adapter of the reader's own in place of the recorded ones."""
     if not folder.is_dir():
         raise FileNotFoundError(f"no adapter folder {folder}; `rrec train` makes one")
-    return replace(profile, adapters={"recpo": str(folder)})
+    return replace(profile, adapters={"recpo": str(folder.resolve())})
 
 
 def _with_interval(found: Mapping[str, float | None]) -> str:

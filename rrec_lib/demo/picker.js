@@ -28,6 +28,7 @@ function close() {
   field.setAttribute("aria-expanded", "false");
   field.removeAttribute("aria-activedescendant");
   active = -1;
+  asked++; // an answer that is still to come is for nobody
 }
 
 function point(at) {
@@ -51,6 +52,11 @@ async function complete() {
   point(text && found.length ? 0 : -1);
 }
 
+function typed() {
+  close(); // what is listed answers an earlier text
+  complete();
+}
+
 function take(film) {
   if (many && chosen().some(other => other.row === film.row)) {
     say.textContent = `${film.name} is there already.`;
@@ -64,7 +70,7 @@ function take(film) {
   close();
 }
 
-field.addEventListener("input", complete);
+field.addEventListener("input", typed);
 field.addEventListener("blur", close);
 field.addEventListener("keydown", event => {
   const open = !options.hidden, last = found.length - 1;

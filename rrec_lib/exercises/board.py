@@ -55,7 +55,7 @@ def check_half_widths(answer: tuple[float, float]) -> None:
         answer: 95 % half-widths of 26 and of 20 hits in 1,000.
     """
     rates = [hits / 1000 for hits in (26, 20)]
-    _compare(answer, [1.96 * sqrt(p * (1 - p) / 1000) for p in rates], ("26 hits", "20 hits"), 0.02)
+    _compare(answer, [1.96 * sqrt(p * (1 - p) / 1000) for p in rates], ("26 hits", "20 hits"), 0.04)
 
 
 def _compare(answer: Sequence[float], right: Sequence[float], names: Sequence[str], tolerance: float = 1e-3) -> None:

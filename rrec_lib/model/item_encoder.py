@@ -6,14 +6,19 @@ weights trained in full, nothing is frozen and nothing is kept.
 """
 
 from collections.abc import Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from rrec_lib.model.encode import common_prefix
-from rrec_lib.model.layers import frozen_layers, hidden_behind, only_layers, replaced_input
-from rrec_lib.model.packing import PackedGroups, group_states, packed_states, shared_rows
+from rrec_lib.model.layers import frozen_layers
+from rrec_lib.model.lora import language_model
+from rrec_lib.model.packing import packed_states
+from rrec_lib.model.ragged import Row, ragged_forward, ragged_hidden, ragged_row, ragged_rows
+
+PER_ROW = 16
 
 
 class ItemEncoder:
@@ -52,24 +57,32 @@ class ItemEncoder:
             )
         if missing := [i for i in dict.fromkeys(items) if i not in self.suffix_hidden]:
             self._keep(model, missing, device)
-        groups = self._rows(items, device)
-        rows, size, _ = groups.completion_ids.shape
-        filled = [*items, *[items[-1]] * (rows * size - len(items))]
-        suffixes = pad_sequence([self.suffix_hidden[item] for item in filled], batch_first=True)
-        prefixes = self.prefix_hidden.expand(rows, -1, -1)
-        hidden = torch.cat([prefixes, suffixes.unflatten(0, (rows, size)).flatten(1, 2)], 1)
-        with only_layers(model, slice(self.frozen, None)) as first, replaced_input(first, hidden):
-            return group_states(model, groups)[: len(items)]
+        rows, order = self._rows(items, device)
+        hidden = torch.cat([self._hidden(items, chosen) for chosen in order])
+        with ragged_rows(model):
+            states = ragged_forward(language_model(model), rows, hidden[None], self.frozen).states
+        return states[torch.tensor(list(chain(*order)), device=device).argsort()]
 
     def _keep(self, model: nn.Module, items: Sequence[int], device: torch.device) -> None:
         """Remember what the frozen layers make of items."""
-        groups = self._rows(items, device)
-        hidden = hidden_behind(model, self.frozen, lambda: group_states(model, groups))
-        width = groups.prompt_ids.shape[1]
-        self.prefix_hidden = hidden[0, :width].clone()
-        blocks = hidden[:, width:].unflatten(1, groups.completion_ids.shape[1:]).flatten(0, 1)
-        for item, block in zip(items, blocks, strict=False):
-            self.suffix_hidden[item] = block[: len(self.prompts[item]) - self.prefix].clone()
+        rows, order = self._rows(items, device)
+        with ragged_rows(model):
+            hidden = ragged_hidden(model, rows, self.frozen)[0]
+        for row, chosen, part in zip(rows, order, hidden.split([len(row) for row in rows]), strict=True):
+            self.prefix_hidden = part[: self.prefix].clone()
+            for place, block in zip(chosen, part[self.prefix :].view(len(chosen), row.width, -1), strict=True):
+                item = items[place]
+                self.suffix_hidden[item] = block[: len(self.prompts[item]) - self.prefix].clone()
 
-    def _rows(self, items: Sequence[int], device: torch.device) -> PackedGroups:
-        return shared_rows([self.prompts[i] for i in items], self.prefix, device)
+    def _rows(self, items: Sequence[int], device: torch.device) -> tuple[list[Row], list[list[int]]]:
+        """Rows of items of like lengths, and which of ``items`` stand in each."""
+        sequences = [self.prompts[item] for item in items]
+        places = sorted(range(len(items)), key=lambda place: len(sequences[place]))
+        order = [places[start : start + PER_ROW] for start in range(0, len(places), PER_ROW)]
+        rests = [[sequences[place][self.prefix :] for place in chosen] for chosen in order]
+        return [ragged_row(sequences[0][: self.prefix], rest).to(device) for rest in rests], order
+
+    def _hidden(self, items: Sequence[int], chosen: Sequence[int]) -> Tensor:
+        """(L, d) what the frozen layers made of a row."""
+        blocks = pad_sequence([self.suffix_hidden[items[place]] for place in chosen], batch_first=True)
+        return torch.cat([self.prefix_hidden, blocks.flatten(0, 1)])

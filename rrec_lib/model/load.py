@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from rrec_lib.core.console import quiet_libraries, say
+from rrec_lib.core.hardware import keep_freed_memory
 from rrec_lib.core.paths import cache_dir, one_at_a_time, replacing_folder
 from rrec_lib.core.private_names import attention_of, forget_quantization
 from rrec_lib.model.hub import UNUSABLE, first_line, from_hub
@@ -43,6 +44,7 @@ def load_language_model(
     Raises:
         FileNotFoundError: if no place has the model, or has it damaged; the message names the cause and what to do.
     """
+    keep_freed_memory()
     tokenizer = load_tokenizer(name, revision)
     if name == TINY_RANDOM:
         return _tiny_random(tokenizer, seed), tokenizer

@@ -22,7 +22,6 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from rrec_lib.core.hardware import autocast
 from rrec_lib.core.profiles import Profile, WarmupProfile
 from rrec_lib.evaluation.scoring import seen_items
-from rrec_lib.model.encode import plain_attention
 from rrec_lib.model.frozen_states import FrozenStates
 from rrec_lib.model.packing import TokenLogprobs
 from rrec_lib.model.policy import Policy
@@ -143,7 +142,7 @@ class WarmupTrainer(ItemTrainer, Trainer):
         excluded = seen_items(seen, targets, len(self.items))
         count, seed, step = self.settings.item_negatives, self.args.seed, self.state.global_step
         ids, log_q = choose_items(targets, self.target_share, count, seed, step, whole)
-        with plain_attention(self.policy), autocast(self.policy.compute_dtype, device):
+        with autocast(self.policy.compute_dtype, device):
             fresh = self.item_encoder(model, ids.tolist(), device)
         if not whole:
             rows = torch.searchsorted(ids, targets)

@@ -307,6 +307,8 @@ def test_a_cap_on_busy_users_and_a_difference_are_drawn(visit):
     view.get_by_label("minus").select_option("popularity")
     assert f"{ARMS[WITH]} minus popularity" in said.inner_text()
     view.get_by_role("button", name="Draw from the start").click()
+    assert "One draw is no interval yet." in said.inner_text()
+    assert "NaN" not in said.inner_text()
     view.get_by_role("button", name="Draw once more").click()
     assert "Means of 2 draws" in view.locator("svg").inner_html()
     view.get_by_role("button", name="Draw 1,000").click()

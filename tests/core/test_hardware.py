@@ -1,5 +1,9 @@
 """The machine: which arithmetic type is chosen, on what grounds, and how it is overridden."""
 
+import ctypes
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -127,3 +131,25 @@ def test_a_steps_users_are_shared_equally(monkeypatch, users, at_once, processes
 def test_users_that_cannot_be_shared_equally_are_refused(users, at_once, processes):
     with pytest.raises(ValueError, match=f"users_per_step {users} can't be shared equally by {processes} processes"):
         hardware.users_of_a_process(users, at_once, processes)
+
+
+PAGE_FAULTS = """
+import resource, sys, torch
+from rrec_lib.core import hardware
+if sys.argv[1] == "kept":
+    hardware.keep_freed_memory()
+for _ in range(3):
+    blocks = [torch.ones(20 * 2**20, dtype=torch.uint8) for _ in range(10)]
+    del blocks
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+blocks = [torch.ones(20 * 2**20, dtype=torch.uint8) for _ in range(10)]
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc")
+def test_freed_memory_is_taken_again_without_new_pages():
+    run = [subprocess.run([sys.executable, "-c", PAGE_FAULTS, how], capture_output=True, text=True, check=True)
+           for how in ("kept", "as it is")]  # fmt: skip
+    kept, returned = (int(one.stdout) for one in run)
+    assert kept < returned / 10

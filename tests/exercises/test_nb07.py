@@ -264,16 +264,20 @@ WRONG_DIAGNOSES = {
 }
 
 
-def test_diagnosis(holds):
+def by_users_means(spread):
     def otherwise(box):
         own, none, other, users = arms(box)
         marks = []
         for values in (none, other):
             per_user = np.array([(own - values)[users == user].mean() for user in np.unique(users)])
-            marks.append(per_user.mean() > 3 * per_user.std(ddof=1) / len(per_user) ** 0.5)
+            marks.append(per_user.mean() > spread * per_user.std(ddof=1) / len(per_user) ** 0.5)
         return "reads" if marks[1] else "any text" if marks[0] else "ignores"
 
-    holds(COMPANION, "my_diagnosis", nb07.check_diagnosis, WRONG_DIAGNOSES, otherwise)
+    return otherwise
+
+
+def test_diagnosis(holds):
+    holds(COMPANION, "my_diagnosis", nb07.check_diagnosis, WRONG_DIAGNOSES, by_users_means(3))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -282,6 +286,8 @@ def test_boxes_are_decided_by_paired_intervals(seed, monkeypatch, exercises_of, 
     for name, check in (("my_diagnosis", nb07.check_diagnosis), ("my_difference", nb07.check_difference)):
         book = exercises_of(COMPANION if name == "my_diagnosis" else CHAPTER)
         assert verdict(check, book.solutions[name]).startswith("✓")
+    for spread in (1.645, 1.96):  # people count alike, and one side or both
+        assert verdict(nb07.check_diagnosis, by_users_means(spread)).startswith("✓")
 
 
 def test_a_box_of_no_kind_is_refused():

@@ -168,3 +168,12 @@ def test_installing_with_dependencies_would_replace_packages_of_colab():
     """The reason for --no-deps, and the control of the test above."""
     needed = {canonicalize_name(Requirement(line).name) for line in unsatisfied(declared("trl"), COLAB)}
     assert needed & set(KEPT) == {"pyarrow"}
+
+
+def test_files_that_workflows_and_settings_name_exist():
+    places = [*(ROOT / ".github" / "workflows").glob("*.yml"), ROOT / "environment.yml", ROOT / "Makefile"]
+    named = {
+        path for place in places for path in re.findall(r"\b(?:tests|tools|scripts)/[\w./-]+\w", place.read_text())
+    }
+    assert len(named) > 10
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []

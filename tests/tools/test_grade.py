@@ -4,6 +4,10 @@ import csv
 import json
 import os
 import random
+import signal
+import subprocess
+import sys
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,6 +15,7 @@ import answer_values
 import exercise_cells
 import grade
 import handouts
+import mark
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,6 +23,9 @@ import returned
 import torch
 from asking import Limits
 from execute import BuildError
+
+from rrec_lib.exercises import nb05
+from rrec_lib.recpo.advantages import rloo_advantages
 
 SOLUTIONS, SEED = returned.SOLUTIONS, 7
 CHEATS = {
@@ -140,6 +148,60 @@ def test_regions_end_at_headings_but_not_in_code():
     cells = [cell("# T"), cell("### 05.3 · A"), cell("x", "code"), cell("```python\n# why\n```"), cell("y", "code")]
     cells += [cell("### 05.4 · B"), cell("## Quiz\n\nx"), cell("z", "code")]
     assert exercise_cells.regions(cells) == {"05.3": range(1, 5), "05.4": range(5, 6)}
+    own = [*cells[:2], cell("## My answer\n\n# of the second try"), *cells[2:]]  # a student's own headings end nothing
+    assert exercise_cells.regions(own, cells) == {"05.3": range(1, 6), "05.4": range(6, 7)}
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("from rrec_lib.exercises.nb05 import _rloo as my_rloo", "rrec_lib.exercises.nb05._rloo"),
+        ("my_rloo = nb05._rloo", "rrec_lib.exercises.nb05._rloo"),
+        ("def my_rloo(r):\n    return rloo_advantages(r)", ""),
+        ("nb05.check_rloo(my_rloo)\nnb05 = 3", ""),
+        ("def my_rloo(:", ""),
+    ],
+)
+@pytest.mark.parametrize("task", ["Do it.", "Do it. Use no `rrec_lib`."])
+def test_what_an_answer_borrows_is_named(code, found, task):
+    notebook = returned.companion()
+    place = exercise_cells.regions(notebook["cells"])["05.3"].start
+    notebook["cells"][place]["source"] = exercise_cells.source(notebook["cells"][place]) + task
+    names = {"nb05": nb05, "rloo_advantages": rloo_advantages}
+    key = mark.Key("05", notebook["cells"], exercise_cells.read_exercises(notebook), names)
+    if "no `" in task and "rloo_advantages" in code:
+        found = "rrec_lib.recpo.advantages.rloo_advantages"
+    assert mark.borrowed([code], key, key.exercises[0]) == found
+
+
+def test_an_interruption_ends_what_runs_and_begins_nothing_more(tmp_path):
+    code = """
+import sys, time
+sys.path[:0] = [sys.argv[1], sys.argv[2]]
+import grade, test_grade
+if __name__ == "__main__":
+    grade._grade = test_grade.slowly
+    sys.argv = ["grade.py", sys.argv[3], "--out", sys.argv[4], "--jobs", "2"]
+    grade.main()
+"""
+    (tmp_path / "in").mkdir()
+    for number in range(12):
+        (tmp_path / "in" / f"{number}.ipynb").write_text("{}")
+    (tmp_path / "run.py").write_text(code)
+    folders = [Path(grade.__file__).parent, Path(__file__).parent, tmp_path / "in", tmp_path / "out"]
+    command = [sys.executable, tmp_path / "run.py", *folders]
+    running = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert running.stdout is not None
+    running.stdout.readline()  # the first is graded
+    os.killpg(running.pid, signal.SIGINT)
+    said, start = running.communicate(timeout=60), time.monotonic()
+    assert running.returncode == 130
+    assert "Traceback" not in said[1]
+    assert "interrupted; what was graded is in" in said[1]
+    assert time.monotonic() - start < 5
+    assert 1 <= len(rows_of(tmp_path / "out")) < 5
 
 
 def same(value):
@@ -252,6 +314,11 @@ def killed(path, *rest):
     """As grading does, but one file's process ends, as the system's does for want of memory."""
     if "kill" in path.name:
         os._exit(9)
+    return grade.Submission(path, path.stem, "05", (), ())
+
+
+def slowly(path, *rest):
+    time.sleep(2)
     return grade.Submission(path, path.stem, "05", (), ())
 
 

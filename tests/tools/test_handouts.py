@@ -45,4 +45,5 @@ def test_no_notebook_of_the_book_gives_its_answers_to_students(name):
     student = "\n".join(exercise_cells.source(cell) for cell in handouts.for_students(notebook)["cells"])
     assert "<summary>Solution" not in student
     assert "<summary>A sample answer" not in student
+    assert "folded too" not in " ".join(student.split())
     assert [one.id for one in exercise_cells.read_exercises(notebook) if one.solution and one.solution in student] == []

@@ -161,7 +161,6 @@ globalThis.explore ??= (() => {
       const slider = element("input", { type: "range", id, min: spec.min, max: spec.max, step: spec.step });
       const field = element("input", { type: "number", min: spec.min, max: spec.max, step: spec.step });
       const label = element("label", { for: id });
-      field.setAttribute("aria-label", `${spec.label.replace("_", "")}, typed`);
       slider.addEventListener("input", () => write(Number(slider.value)));
       field.addEventListener("input", () => {
         const value = field.valueAsNumber;
@@ -171,6 +170,7 @@ globalThis.explore ??= (() => {
       const show = (value, now) => {
         slider.max = field.max = now.max;
         words(label, now.label);
+        field.setAttribute("aria-label", `${now.label.replace("_", "")}, typed`);
         slider.value = value;
         if (field !== document.activeElement || field.valueAsNumber !== value) field.value = value;
       };

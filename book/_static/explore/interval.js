@@ -5,7 +5,7 @@
 (() => {
   const { number, text, line, rect, round, data } = explore;
   const SYSTEMS = Object.keys(data.interval?.values ?? {});
-  const LEVEL = 0.95, BINS = 40;
+  const LEVEL = 0.95, BINS = 40, ENOUGH = 100; // draws from which on a quantile of 2.5 % says something
 
   /** Mean of a metric over rows for each draw, a list of users who each bring all their rows. */
   function drawnMeans(rowsOfUsers, draws) {
@@ -162,12 +162,15 @@
   }
 
   function sentence(state) {
-    const { over, alone, rows, all, share, equal } = follow(state);
+    const { over, alone, rows, all, share, equal, means } = follow(state);
     const what = `NDCG@20 of ${state.system}${state.minus === "none" ? "" : ` minus ${state.minus}`}`;
     const ratio = (alone[1] - alone[0]) / (over[2] - over[1]);
     return (
-      `${what}: ${number(over[0], 3)}, with 95 % of the draws between ${number(over[1], 3)} and ${number(over[2], 3)}. ` +
-      `If its ${all.toLocaleString("en")} rows were independent, the interval would be ${number(ratio)} times as wide. ` +
+      `${what}: ${number(over[0], 3)}` +
+      (means.length < ENOUGH
+        ? `. ${means.length === 1 ? "One draw is" : `${means.length} draws are`} no interval yet. `
+        : `, with 95 % of the draws between ${number(over[1], 3)} and ${number(over[2], 3)}. ` +
+          `If its ${all.toLocaleString("en")} rows were independent, the interval would be ${number(ratio)} times as wide. `) +
       `Five of the ${rows.length} users own ${number(100 * share, 0)} % of the rows; ` +
       `together all weigh like ${number(equal, 0)} equally busy ones.`
     );
