@@ -15,7 +15,12 @@ from rrec_lib.data.examples import Example, Item
 from rrec_lib.evaluation.evaluate import Recommender
 from rrec_lib.evaluation.reports import data_hash
 
+SEQUENCE_MODEL = "SASRec"  # on which others lean
 HISTORY_LENGTHS = (1, 2, 5, 10, 20, 50, None)
+
+
+class BudgetError(ValueError):
+    """A fit whose hours don't pay for what it has to do."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +68,14 @@ class Baseline:
     """``fit(splits, seed, **parameters)``, and for each parameter the values that a search draws from.
 
     One that ``trains_language_model`` takes :class:`Means` and hours, one that ``reads_language_model`` has its states
-    from one and takes minutes; both run only where they are named.
+    from one and takes minutes; both run only where they are named. What it ``leans_on`` is tuned first.
     """
 
     fit: Callable[..., Recommender]
     space: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     trains_language_model: bool = False
     reads_language_model: bool = False
+    leans_on: str | None = None
 
     @property
     def only_named(self) -> bool:

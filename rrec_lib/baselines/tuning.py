@@ -6,11 +6,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from rrec_lib.baselines.registry import BASELINES, Baseline, Splits
+from rrec_lib.baselines.registry import BASELINES, Baseline, BudgetError, Splits
 from rrec_lib.core.console import say
 from rrec_lib.core.paths import resource
 from rrec_lib.core.profiles import non_defaults
@@ -21,6 +21,8 @@ from rrec_lib.evaluation.evaluate import Recommender, mean_ndcg, sample_examples
 
 SEARCH_METRIC = "ndcg@20"  # mean_ndcg's
 LANGUAGE_ROWS = 300  # of valid, on which a language model's points are compared: a row takes it a second
+OTHERS_TRIALS, OTHERS_MINUTES = 20, 2.0  # of what others lean on; a recorded search that took as long is left alone
+LATER = {"leans_on", "preferences"}  # older files don't say
 Trial = dict[str, Any]
 
 
@@ -49,11 +51,14 @@ def tune(name: str, splits: Splits, trials: int | None, seed: int, path: Path, m
         minutes: CPU minutes, summed over threads, after which no trial is started; no such limit if None.
 
     Raises:
-        ValueError: for an unknown name, or a file that holds the search of something else.
+        ValueError: for an unknown name, a file that holds the search of something else, or hours that no point fits in.
     """
     baseline = known(name)
     made_by = {"baseline": name, "seed": seed, "data": splits.data, **_means(baseline, splits)}
-    done = _read(path, made_by)
+    if baseline.leans_on is not None:
+        other = tune_other(baseline.leans_on, splits, seed)
+        made_by["leans_on"] = json.loads(json.dumps({other.name: other.parameters}))
+    done, problem = _read(path, made_by), cast(BudgetError | None, None)
     points, rows = draw_points(baseline, trials, seed), judging_rows(baseline, splits)
     for parameters in points:
         if any(trial["parameters"] == parameters for trial in done):
@@ -62,15 +67,33 @@ def tune(name: str, splits: Splits, trials: int | None, seed: int, path: Path, m
             say(f"{name}: {spent(done) / 60:.1f} CPU minutes are spent, {len(done)} of {len(points)} points were tried")
             break
         wall, cpu = time.perf_counter(), time.process_time()
-        value = mean_ndcg(baseline.fit(splits, seed, **parameters), rows)
+        try:
+            value = mean_ndcg(baseline.fit(splits, seed, **parameters), rows)
+        except BudgetError as error:
+            problem = error
+            say(f"{name}: {parameters} is left out: {error}")
+            continue
         took = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
         done.append({"parameters": parameters, "valid": value, **took})
         budget = {"points": len(points), "minutes": minutes, "trials_done": len(done), "cpu_seconds": spent(done)}
         search = {"metric": SEARCH_METRIC, **provenance(seed), **made_by, "valid_rows": len(rows), "budget": budget}
         write_json(path, {**search, "trials": done})
         say(f"{name} {len(done)}/{len(points)}: {SEARCH_METRIC} {value:.4f} on valid, {parameters}")
+    if problem is not None and not done:
+        raise problem
     best = best_of(done)
     return Tuned(name, best["parameters"], best["valid"], done)
+
+
+def tune_other(name: str, splits: Splits, seed: int) -> Tuned:
+    """Tune what another baseline leans on, or go on with the search of it in the folder of the means.
+
+    Raises:
+        ValueError: without means.
+    """
+    if splits.means is None:
+        raise ValueError(f"{name} is searched for in a folder: give means, see Splits")
+    return tune(name, splits, OTHERS_TRIALS, seed, splits.means.folder / search_file(name), OTHERS_MINUTES)
 
 
 def best_of(trials: Sequence[Trial]) -> Trial:
@@ -152,6 +175,8 @@ def _means(baseline: Baseline, splits: Splits) -> dict[str, Any]:
     if baseline.trains_language_model:
         found |= {name: non_defaults(getattr(means.profile, name)) for name in ("rollouts", "reward", "warmup")}
         found |= {"every": means.every, "rows_of_a_user": means.profile.evaluation.max_rows_per_user}
+        step = {name: getattr(means.profile.training, name) for name in ("learning_rate", "users_per_step")}
+        return json.loads(json.dumps({"means": found, "preferences": step}))
     return json.loads(json.dumps({"means": found}))
 
 
@@ -160,5 +185,6 @@ def _read(path: Path, made_by: dict[str, Any]) -> list[Trial]:
         return []
     found = read_json(path, "trials")
     kept = {key: found[key] for key in made_by if key in found}
-    check_same(path, kept, made_by, "give the same ones, or name another folder")
+    asked = {key: value for key, value in made_by.items() if key in kept or key not in LATER}
+    check_same(path, kept, asked, "give the same ones, or name another folder")
     return list(found["trials"])

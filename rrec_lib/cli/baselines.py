@@ -55,8 +55,9 @@ def run(arguments: argparse.Namespace, profile: Profile) -> None:
     from rrec_lib.core.paths import one_at_a_time
     from rrec_lib.core.results import provenance
     from rrec_lib.data.examples import prepare_profile
+    from rrec_lib.evaluation.checks import check_blind
     from rrec_lib.evaluation.chunks import KeptScores
-    from rrec_lib.evaluation.evaluate import evaluate, training_counts
+    from rrec_lib.evaluation.evaluate import BLIND_ROWS, evaluate, training_counts
     from rrec_lib.evaluation.reports import save_reports
 
     names = arguments.only or [name for name, one in BASELINES.items() if not one.only_named]
@@ -74,15 +75,16 @@ def run(arguments: argparse.Namespace, profile: Profile) -> None:
     print(f"{len(test)} rows of test; NDCG@20 with its 95 % interval over users, and what valid chose")
     for name in names:
         tuned = tune(name, splits, trials, seed, arguments.out / search_file(name), minutes)
-        model = fit_tuned(tuned, splits, seed)
+        model, findings = fit_tuned(tuned, splits, seed), []
         if BASELINES[name].trains_language_model:
             from rrec_lib.baselines.generative.recommender import weights_within
 
             # Kept beside the checkpoints that they are made with: who deletes those deletes these.
             means_alone = replace(means, folder=Path())
             made_by = repr((name, tuned.parameters, seed, splits.data, means_alone, weights_within(model)))
+            findings = [check_blind(model.scores, test[:BLIND_ROWS], name)]  # what is kept would repeat itself
             model = KeptScores(model, made_by, arguments.out / "runs" / "scores", name)
-        report = evaluate(model, test, name, profile.evaluation.bootstrap_samples, seed, counts)
+        report = evaluate(model, test, name, profile.evaluation.bootstrap_samples, seed, counts, findings=findings)
         chosen = ", ".join(f"{key} {value}" for key, value in tuned.parameters.items())
         print(f"  {name:{width}}  {report.interval('ndcg@20'):.4f}  {chosen}", flush=True)
         one = {"parameters": tuned.parameters, **{key: provenance(seed)[key] for key in ("commit", "time", "seed")}}

@@ -45,7 +45,7 @@ def evaluate(
     """Rank the whole catalogue for each example: Hit@k and NDCG@k for k in :data:`CUTOFFS`, MRR, lists and slices.
 
     Scores are asked for batch by batch and kept in float32 or wider; of each row only the target's rank stays. Before,
-    a few rows are scored with another target in place of theirs, which must change nothing.
+    a few rows are scored with another target in place of theirs, which must change nothing, unless a finding says so.
 
     Args:
         recommender: gives (E, N) scores.
@@ -70,7 +70,9 @@ def evaluate(
             raise ValueError(f"{name}: {scores.shape[1]} scores a row for a catalogue of {len(train_counts)} items")
         return scores
 
-    checked = [check_blind(score, rows[:BLIND_ROWS], name), *findings]
+    checked = list(findings)
+    if not any(finding.check == "blind" for finding in findings):
+        checked.insert(0, check_blind(score, rows[:BLIND_ROWS], name))
     return evaluate_scores(
         lambda part: recommender.scores(rows[part]), rows, name, samples, seed, train_counts, batch_size, checked
     )

@@ -211,11 +211,12 @@ def beams_miss(
         (peaked * torch.randn(catalogues, ways**place, ways, generator=generator)).log_softmax(2)
         for place in range(depth)
     ]
-    exact, kept, sums = torch.zeros(catalogues, 1), torch.zeros(catalogues, 1, dtype=torch.long), None
+    exact, sums = torch.zeros(2, catalogues, 1)
+    kept = torch.zeros(catalogues, 1, dtype=torch.long)
     for step in steps:
         exact = (exact[:, :, None] + step).flatten(1)
         own = step.gather(1, kept[:, :, None].expand(-1, -1, ways))
-        behind = (own if sums is None else sums[:, :, None] + own).flatten(1)
+        behind = (sums[:, :, None] + own).flatten(1)
         sums, chosen = behind.topk(min(width, behind.shape[1]), dim=1)
         kept = kept.gather(1, chosen // ways) * ways + chosen % ways
-    return (kept[:, 0] != exact.argmax(1)).double().mean().item()
+    return (sums[:, 0] < exact.max(1).values - 1e-5).double().mean().item()  # of titles that tie any will do

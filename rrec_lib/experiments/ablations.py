@@ -140,12 +140,11 @@ def run_ablations(
 
 def _train(line: Ablation, adapter: Path | None, run: "Run", policy: "Policy", dataset: "DatasetDict") -> None:
     """Load what a line starts from, and train what it trains."""
-    from rrec_lib.data.prepared import catalogue_hash
+    from rrec_lib.experiments.readings import load_as_trained
     from rrec_lib.experiments.runner import train_stage
-    from rrec_lib.model.adapters import load_adapter
 
     if adapter is not None:
-        load_adapter(policy, adapter, catalogue_hash(dataset["items"]))
+        load_as_trained(policy, adapter, dataset, run.profile)
     if line.trains is not None:
         train_stage(run, line.trains, policy, dataset, 3600 * run.hours, run.options.every)
 

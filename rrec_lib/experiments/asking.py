@@ -81,9 +81,14 @@ def asking_table(source: Path, figures: Path | None = None) -> str:
     if figures and any(way.runs for way in ways):
         path = figures / "asking.png"
         rows += ["", f"![{asking_figure(ways, path)}]({figures.name}/{path.name})"]
-    rounds = len(next(iter(run["figures"]["recommendations"].values()))["alone"]["of_each"])
-    what = f"Medians of {rounds} users asked alone; {run['figures']['catalogue']} items; NDCG@20 on all rows of test."
+    asked = {name: len(found["alone"]["of_each"]) for name, found in run["figures"]["recommendations"].items()}
+    rounds = max(asked.values())
+    fewer = [f"{name}: of {count}" for name, count in asked.items() if count < rounds]
+    but = f" ({'; '.join(fewer)})" if fewer else ""
+    size = run["figures"]["catalogue"]
+    what = f"Medians of {rounds} users asked alone{but}; {size} items; NDCG@20 on all rows of test."
     fits = "Trained for: CPU time of one fit, in hours as a budget, in seconds with its look at valid."
+    fits += " What was tuned again since was asked as it was before."
     where = f"commit {run['commit']}, {run['device']}, {run['time'][:10]}"
     rows += ["", f"{what} {fits} Recorded run: {where}."]
     return "\n".join(rows) + "\n"

@@ -13,7 +13,8 @@ from rrec_lib.core.profiles import Profile
 from rrec_lib.core.reading import read_json
 from rrec_lib.core.results import provenance, write_json
 from rrec_lib.data.examples import prepare_profile
-from rrec_lib.evaluation.evaluate import evaluate, sample_examples
+from rrec_lib.evaluation.checks import check_blind
+from rrec_lib.evaluation.evaluate import BLIND_ROWS, evaluate_scores, sample_examples
 from rrec_lib.evaluation.intervals import Interval
 
 WRITE = ("TIGER", "D3", "S-DPO", "SPRec", "LLaRA")  # what they recommend, through a trie
@@ -55,12 +56,15 @@ def compare_beams(
     for width in (None, *widths):
         means = Means(profile, searches, hours, every, width)
         model = known(name).fit(replace(splits, means=means), seed, **parameters)
+        blind = check_blind(model.scores, test[:BLIND_ROWS], name)
         started = time.process_time()
-        report = evaluate(model, test, name, profile.evaluation.bootstrap_samples, seed)
+        scores = model.scores(test)
+        spent = time.process_time() - started
+        report = evaluate_scores(scores, test, name, profile.evaluation.bootstrap_samples, seed, findings=[blind])
         exact = exact or report
         found: dict[str, Any] = {metric: _said(report.interval(metric)) for metric in METRICS}
         found["less exact"] = _said(report.difference(exact, METRICS[0]))
-        found["cpu_seconds_a_row"] = (time.process_time() - started) / len(test)
+        found["cpu_seconds_a_row"] = spent / len(test)
         ranked["exact" if width is None else str(width)] = found
         say(f"{name}, {width or 'exact'}: {found[METRICS[0]]['mean']:.4f}")
     record = {

@@ -56,6 +56,7 @@ def run_ceiling(options: Options, names: Sequence[str] = GIVEN, steps: int = STE
     """
     print(describe_run(options.profile), flush=True)
     states_alone = {
+        "model.dtype": "float32",
         "data.window": WINDOW,
         "warmup.token_weight": 0,
         "warmup.token_share": 0,

@@ -16,17 +16,15 @@ from torch import Tensor
 
 from rrec_lib.core.results import describe_run, plain, provenance, write_json
 from rrec_lib.data.examples import Example
-from rrec_lib.data.prepared import catalogue_hash
 from rrec_lib.evaluation.chunks import CHUNK, in_chunks
 from rrec_lib.evaluation.compare import arm_interval, compare, group_reports
 from rrec_lib.evaluation.intervals import bootstrap_mean_interval
 from rrec_lib.evaluation.reports import load_reports
 from rrec_lib.evaluation.scoring import mask_items
 from rrec_lib.experiments.ablations import NOT_RUN
-from rrec_lib.experiments.readings import load_read, reading
+from rrec_lib.experiments.readings import load_as_trained, load_read, reading
 from rrec_lib.experiments.reference import METRIC
 from rrec_lib.experiments.runner import Options, Run, carry_out, chunk_key, test_rows_of
-from rrec_lib.model.adapters import load_adapter
 from rrec_lib.model.policy import Policy
 from rrec_lib.recommend.controls import REASONING_CONTROLS, SWAPPED, TitleSwap, swap_titles
 from rrec_lib.recommend.recommender import ReasoningRecommender
@@ -57,7 +55,7 @@ def run_controls(
     print(describe_run(options.profile), flush=True)
 
     def load(run: Run, policy: Policy, dataset: DatasetDict) -> None:
-        load_adapter(policy, adapter, catalogue_hash(dataset["items"]))
+        load_as_trained(policy, adapter, dataset, run.profile)
 
     for control in controls:
         run = reading(options, control, control, seed, adapter, test_rows)

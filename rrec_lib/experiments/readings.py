@@ -8,7 +8,7 @@ from typing import Any
 from datasets import DatasetDict
 
 from rrec_lib.core.paths import REPOSITORY, resource
-from rrec_lib.core.profiles import available_profiles, load_profile, parse_overrides
+from rrec_lib.core.profiles import Profile, available_profiles, load_profile, parse_overrides
 from rrec_lib.data.examples import prepare_profile
 from rrec_lib.data.prepared import catalogue_hash
 from rrec_lib.experiments.runner import Options, Run
@@ -87,10 +87,15 @@ def load_read(run: Run, adapter: Path) -> tuple[Policy, DatasetDict]:
     """
     dataset = prepare_profile(run.profile)
     policy = load_policy(run.profile.model, run.seed)
+    load_as_trained(policy, adapter, dataset, run.profile)
+    return policy, dataset
+
+
+def load_as_trained(policy: Policy, adapter: Path, dataset: DatasetDict, profile: Profile) -> None:
+    """Put an adapter's weights into a policy, if the profile reads them as they were trained; raises as above."""
     trained = load_adapter(policy, adapter, catalogue_hash(dataset["items"])).get("settings", {})
     for section, knob in (("data", "window"), ("rollouts", "max_new_tokens")):
-        then, now = trained.get(section, {}).get(knob), getattr(getattr(run.profile, section), knob)
+        then, now = trained.get(section, {}).get(knob), getattr(getattr(profile, section), knob)
         if then not in (None, now):
             raise ValueError(f"the adapter in {adapter} was trained with {section}.{knob}={then}, and would be read "
                              f"with {now}; add --set {section}.{knob}={then}")  # fmt: skip
-    return policy, dataset

@@ -1,4 +1,4 @@
-"""The trial of reasoning: arms that see the same targets in the same number, and that have the same CPU time.
+"""The trial of reasoning: arms that see as many targets, and arms that have the same CPU time.
 
 With reasoning, a warm-up on texts of the taught skills is followed by RecPO. Without, the states behind the bare prompt
 are trained for as many targets; and, for the second table, for as long as the arm with reasoning of the same seed took.
@@ -14,7 +14,7 @@ from typing import Any
 from datasets import DatasetDict
 
 from rrec_lib.core.profiles import Profile, load_profile
-from rrec_lib.core.reading import read_json_lines
+from rrec_lib.core.reading import check_same, read_json, read_json_lines
 from rrec_lib.core.results import describe_run, log_lines
 from rrec_lib.data.prepared import catalogue_hash
 from rrec_lib.evaluation.reports import load_reports
@@ -26,6 +26,7 @@ from rrec_lib.model.frozen_states import kept_frozen
 from rrec_lib.model.policy import Policy
 from rrec_lib.training.callbacks import SAVED, SPENT, TARGETS
 from rrec_lib.training.packed_sequences import successive_targets
+from rrec_lib.training.run_folder import FILE, settings_of_stage
 from rrec_lib.training.skills import SKILLS
 from rrec_lib.training.stages import save_stage, train_recpo, warm_up
 
@@ -35,6 +36,7 @@ TAUGHT = ("taste", "association", "drift")
 FOR_TRIAL: dict[str, Any] = {
     **SETTINGS, "data.window": WINDOW, "rollouts.max_new_tokens": 64,
     "warmup.skills": list(TAUGHT), "warmup.token_share": 0.25, "warmup.token_weight": 1.0,
+    "model.dtype": "float32",  # auto is another type on another machine, and arms are trained on several
 }  # fmt: skip
 
 
@@ -133,7 +135,10 @@ def _stage(
     profile = run.profile
     if stage == "warmup":
         profile = replace(profile, training=replace(profile.training, item_softmax="batch"))
-    if not (adapter / LOG).is_file():
+    if (adapter / LOG).is_file():
+        settings = settings_of_stage(stage, policy, dataset, profile, run.seed, max_steps=steps)
+        check_same(adapter, read_json(folder / stage / FILE), settings, "give the same ones, or other --runs")
+    else:
         train: Any = warm_up if stage == "warmup" else train_recpo
         trainer = train(policy, dataset, profile, folder / stage, run.seed, max_steps=steps, **options)
         save_stage(policy, trainer, adapter, dataset, profile, run.seed)
@@ -151,10 +156,15 @@ def targets_a_step(dataset: DatasetDict, profile: Profile) -> float:
 
 def _as_long(run: Run, length: int) -> int:
     """Steps that take as long as the arm with reasoning of the same seed did, by what both took at equal targets."""
-    seconds = []
+    arms = []
     for name in (WITH, WITHOUT):
         at = replace(run, name=name, options=replace(run.options, out=run.options.out.parent / EQUAL_TARGETS)).report
         if not at.is_file():
             raise FileNotFoundError(f"{at} is missing: run both arms at equal targets first")
-        seconds.append(load_reports(at)[0].run[SPENT])
+        arms.append(load_reports(at)[0].run)
+    made = [f"{arm['commit']} on {arm['device']}" for arm in arms]
+    if made[0] != made[1]:
+        raise ValueError(f"{WITH} was trained by {made[0]}, {WITHOUT} by {made[1]}: their seconds can't be compared; "
+                         "train both by the same code on the same machine")  # fmt: skip
+    seconds = [arm[SPENT] for arm in arms]
     return round(length * seconds[0] / seconds[1])

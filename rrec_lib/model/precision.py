@@ -1,5 +1,7 @@
 """What half precision must not touch, and what it may break: the residual stream, buffers, finite states."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -62,3 +64,24 @@ def float32_stream(model: PreTrainedModel) -> PreTrainedModel:
     """
     model.get_input_embeddings().register_forward_hook(lambda module, inputs, output: output.float())
     return model
+
+
+@contextmanager
+def float32_head(model: PreTrainedModel) -> Iterator[None]:
+    """Let the head over the vocabulary multiply in float32 or wider for a while, whatever the rest computes in.
+
+    Logits that are rounded to bfloat16 let a third of a catalogue's titles tie with another.
+    """
+    head: Any = model.get_output_embeddings()
+
+    def product(states: Tensor) -> Tensor:
+        wide = torch.promote_types(head.weight.dtype, torch.float32)
+        with torch.autocast(states.device.type, enabled=False):
+            bias = None if head.bias is None else head.bias.to(wide)
+            return nn.functional.linear(states.to(wide), head.weight.to(wide), bias)
+
+    head.forward = product
+    try:
+        yield
+    finally:
+        del head.forward

@@ -112,8 +112,8 @@ def settings_of_stage(
         settings |= {"evaluated_every": stop.every, "budget": stop.budget}
         if stop.patience != StopOnValid.PATIENCE:
             settings["patience"] = stop.patience
-        if stage == "warmup":
-            settings["rise"] = rise_of(profile)
+    if stage == "warmup" and length["steps"] != profile.warmup.steps:  # of which the rise is a share
+        settings["rise"] = rise_of(profile)
     if texts is not None:
         settings["texts"] = list(texts)
     if stage == "warmup" and (count := PartialState().num_processes) > 1:  # each has its own rows' items as negatives

@@ -22,6 +22,7 @@ class Audit:
     Attributes:
         texts: T.
         shares: per skill, its share of the texts; they add up to the share that parses whole.
+        stating: per skill, the share of the texts that are of it and state something.
         statements: how many the texts make.
         true: how many of these are true of the history or of the training data.
         contradicting: how many texts contradict themselves.
@@ -31,6 +32,7 @@ class Audit:
 
     texts: int
     shares: dict[str, float]
+    stating: dict[str, float]
     statements: int
     true: int
     contradicting: int
@@ -48,8 +50,8 @@ class Audit:
 
     @property
     def skills_used(self) -> list[str]:
-        """Skills that state something and have at least :data:`USED` of the texts; idle words state nothing."""
-        return [skill for skill, share in self.shares.items() if skill != "idle" and share >= USED]
+        """Skills of which at least :data:`USED` of the texts state something."""
+        return [skill for skill, share in self.stating.items() if share >= USED]
 
     @property
     def missed(self) -> list[str]:
@@ -87,20 +89,21 @@ def audit(
     lengths = {len(texts), len(examples), len(texts if rewards is None else rewards)}
     if lengths != {len(texts)} or not texts:
         raise ValueError(f"an audit needs texts, and an example (and a reward) for each, got {sorted(lengths)} of them")
-    found: Counter[str] = Counter()
+    found, said_something = Counter[str](), Counter[str]()
     earned: defaultdict[str, float] = defaultdict(float)
     statements = true = contradicting = 0
     for number, (text, example) in enumerate(zip(texts, examples, strict=True)):
         skill, said = parse(text) or ("none", [])
         stated = list(dict.fromkeys(said))  # what is said twice is one statement
         found[skill] += 1
+        said_something[skill] += bool(stated)
         earned[skill] += 0.0 if rewards is None else float(rewards[number])
         statements += len(stated)
         true += sum(is_true(statement, example, world) for statement in stated)
         contradicting += contradicts_itself(stated)
-    shares = {skill: found[skill] / len(texts) for skill in SKILLS}
+    shares, stating = ({skill: of[skill] / len(texts) for skill in SKILLS} for of in (found, said_something))
     means = {} if rewards is None else {skill: earned[skill] / count for skill, count in found.items()}
-    return Audit(len(texts), shares, statements, true, contradicting, means)
+    return Audit(len(texts), shares, stating, statements, true, contradicting, means)
 
 
 def step_figures(

@@ -56,6 +56,12 @@ class World:
         return [name if alike[cut] > 1 or not cut else cut for name, cut in zip(whole, short, strict=True)]
 
     @cached_property
+    def genres(self) -> list[list[str]]:
+        """What texts call each item's genres or, where there are none, its last two categories."""
+        kinds = [item["genres"] if "genres" in item else (item.get("categories") or [])[-2:] for item in self.items]
+        return [list(dict.fromkeys(filter(None, map(_plain, of_item or [])))) for of_item in kinds]
+
+    @cached_property
     def rows(self) -> dict[str, set[int]]:
         """Items of each name."""
         found: dict[str, set[int]] = {}
@@ -72,6 +78,11 @@ class Statement:
     whom: str
 
 
+def _plain(genre: str) -> str:
+    """A genre without what separates genres in a text."""
+    return " ".join(re.sub(r"[.,;:]", " ", re.sub(r"\s+and\s+", " & ", genre)).split())
+
+
 _TITLE_WORD = re.compile(r"[^\W\d_]{4,}")
 
 
@@ -83,10 +94,10 @@ def labels(item: Item) -> list[str]:
 
 
 def genre_ratings(example: Example, world: World) -> dict[str, list[float]]:
-    """The ratings that a history gives to each genre."""
+    """The ratings that a history gives to each genre, or category."""
     found: dict[str, list[float]] = {}
     for row, rating in zip(example["history"], example["history_ratings"], strict=True):
-        for genre in world.items[row].get("genres") or []:
+        for genre in world.genres[row]:
             found.setdefault(genre, []).append(float(rating))
     return found
 
@@ -128,8 +139,8 @@ def _shift(example: Example, world: World) -> dict[str, float]:
     """Per genre, its share of the last two items less that of those before."""
     rows = list(example["history"])
     late, early = rows[-2:], rows[:-2]
-    share = lambda part, genre: _mean([genre in (world.items[row].get("genres") or []) for row in part])  # noqa: E731
-    genres = sorted({genre for row in rows for genre in world.items[row].get("genres") or []})
+    share = lambda part, genre: _mean([genre in world.genres[row] for row in part])  # noqa: E731
+    genres = sorted({genre for row in rows for genre in world.genres[row]})
     return {genre: share(late, genre) - share(early, genre) for genre in genres} if early else {}
 
 

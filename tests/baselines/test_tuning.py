@@ -11,11 +11,11 @@ from datasets import DatasetDict
 
 import rrec_lib.baselines
 from rrec_lib.baselines import BASELINES, fitted_baselines, import_baselines, registry, tuning
-from rrec_lib.baselines.registry import Means, Splits
+from rrec_lib.baselines.registry import BudgetError, Means, Splits
 from rrec_lib.baselines.simple import Popularity
 from rrec_lib.baselines.tuning import draw_points, fit_tuned, tune
 from rrec_lib.cli.main import main
-from rrec_lib.core.profiles import load_profile
+from rrec_lib.core.profiles import load_profile, override
 from rrec_lib.data.examples import prepare_profile
 from rrec_lib.evaluation.evaluate import mean_ndcg
 from rrec_lib.evaluation.reports import load_reports
@@ -239,3 +239,43 @@ def test_a_baseline_in_a_file_of_its_own_is_listed_tuned_and_reported(newcomer, 
     assert [report.name for report in load_reports(out / "reports.json")] == [newcomer]
     (row,) = [line for line in stage.baselines_table(tmp_path, "smoke").splitlines() if newcomer in line]
     assert "| 2 | days " in row  # points tried, and what valid chose
+
+
+def test_a_point_that_its_hours_do_not_pay_for_is_left_out(splits, tmp_path, monkeypatch, capsys):
+    fit, dear = BASELINES["ItemKNN"].fit, draw_points(BASELINES["ItemKNN"], 1, 0)[0]
+
+    def within(*arguments, **parameters):
+        if parameters == dear:
+            raise BudgetError("it took 9 of 8 seconds")
+        return fit(*arguments, **parameters)
+
+    monkeypatch.setitem(vars(BASELINES["ItemKNN"]), "fit", within)
+    with pytest.raises(BudgetError, match="9 of 8"):
+        tune("ItemKNN", splits, 1, 0, tmp_path / "a.json")
+    tuned = tune("ItemKNN", splits, 3, 0, tmp_path / "a.json")
+    assert len(tuned.trials) == 2
+    assert dear not in [trial["parameters"] for trial in tuned.trials]
+    assert "is left out: it took 9 of 8 seconds" in capsys.readouterr().err
+
+
+def test_what_a_search_leans_on_and_learns_by_is_kept(smoke_profile, smoke_dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(tuning, "OTHERS_TRIALS", 1)
+    for name, space in (("SASRec", {**BASELINES["SASRec"].space, **QUICK}), ("D3", {"guidance": (0.5,)})):
+        monkeypatch.setitem(vars(BASELINES[name]), "space", space)
+    monkeypatch.setitem(
+        vars(BASELINES["D3"]), "fit", lambda splits, seed, **_: Popularity(splits.train, splits.n_items)
+    )
+    splits, path = Splits.of(smoke_dataset, Means(smoke_profile, tmp_path)), tmp_path / "d3.json"
+    tune("D3", splits, None, 0, path)
+    search = json.loads((tmp_path / "sasrec.json").read_text())
+    found = json.loads(path.read_text())
+    assert found["leans_on"] == {"SASRec": search["trials"][0]["parameters"]}
+    other = override(smoke_profile, "training.learning_rate", 0.5)
+    with pytest.raises(ValueError, match=r"preferences\.learning_rate"):
+        tune("D3", replace(splits, means=Means(other, tmp_path)), None, 0, path)
+    best = {**search["trials"][0], "parameters": {**search["trials"][0]["parameters"], "hidden": 9}, "valid": 1.0}
+    (tmp_path / "sasrec.json").write_text(json.dumps({**search, "trials": [*search["trials"], best]}))
+    with pytest.raises(ValueError, match="leans_on"):
+        tune("D3", splits, None, 0, path)
+    path.write_text(json.dumps({key: value for key, value in found.items() if key not in ("leans_on", "preferences")}))
+    assert len(tune("D3", splits, None, 0, path).trials) == 1  # of before these were kept

@@ -153,6 +153,7 @@ def test_what_a_sequence_model_thinks_of_a_token(holds):
 
 def test_beams_that_hold_everything_miss_nothing_and_evenness_makes_them_miss():
     assert nb10.beams_miss(64) == nb10.beams_miss(1, ways=64, depth=1) == 0
+    assert nb10.beams_miss(64, peaked=0) == nb10.beams_miss(1, peaked=0) == 0  # all are the likeliest
     missed = [nb10.beams_miss(width) for width in (1, 2, 4, 8)]
     assert missed == sorted(missed, reverse=True)
     assert missed[0] > 0.2

@@ -60,7 +60,7 @@ def test_each_control_has_its_report_and_swaps_their_record(adapter, options, wr
     (cheat,) = [line for line in table if "target's own genres" in line]
     assert "| 1 | 0." in cheat
     assert cheat.endswith("1 seed |")
-    monkeypatch.setattr(control_runs, "load_adapter", None)
+    monkeypatch.setattr(control_runs, "load_as_trained", None)
     monkeypatch.setattr(control_runs, "load_read", None)
     run_controls(options, adapter, controls, test_rows=2)  # all is there
     with pytest.raises(ValueError, match="other settings"):
@@ -136,5 +136,8 @@ def test_an_adapter_is_read_as_it_was_trained(adapter, tmp_path):
         options = Options(0.0, 0, tmp_path / "runs", tmp_path / "out", "smoke", {}, 0)
         with pytest.raises(ValueError, match=rf"add --set {section}\.{knob}={value}"):
             load_read(reading(options, "x", "own", 0, longer), longer)
+        with pytest.raises(ValueError, match=rf"add --set {section}\.{knob}={value}"):
+            run_controls(options, longer, ["own"])
+        assert not options.out.exists()
         options = Options(0.0, 0, tmp_path / "runs", tmp_path / "out", "smoke", {f"{section}.{knob}": value}, 0)
         load_read(reading(options, "x", "own", 0, longer), longer)

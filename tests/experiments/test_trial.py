@@ -1,6 +1,8 @@
 """The trial: arms with the same targets, the same time, and shared stages; a second call trains nothing."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -60,6 +62,24 @@ def test_a_second_call_trains_nothing_and_other_steps_are_refused(ran, monkeypat
     run_trial(options, (WITH, WITHOUT, "distilled"), [0], steps=STEPS)
     with pytest.raises(ValueError, match="steps"):
         run_trial(options, (WITHOUT,), [0], [EQUAL_TARGETS], steps=(4, 4))
+
+
+def test_seconds_of_other_code_are_not_compared(ran, tmp_path):
+    folder, options = ran
+    shutil.copytree(folder / "results", tmp_path / "results")
+    place = tmp_path / "results" / "verdict"
+    path = place / EQUAL_TARGETS / "movielens-smoke" / "without-reasoning-0.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "commit": "0123456"}))
+    shutil.rmtree(place / EQUAL_TIME)
+    with pytest.raises(ValueError, match="without reasoning by 0123456 on CPU"):
+        run_trial(replace(options, out=place), (WITH, WITHOUT), [0], [EQUAL_TIME], steps=STEPS)
+
+
+def test_weights_that_other_settings_trained_are_not_shared(ran, tmp_path):
+    _, options = ran
+    other = replace(options, out=tmp_path, overrides={**SMALL, "warmup.learning_rate": 0.5})
+    with pytest.raises(ValueError, match=r"warmup\.learning_rate"):
+        run_trial(other, (WITHOUT,), [0], [EQUAL_TARGETS], steps=STEPS)
 
 
 def test_equal_time_needs_what_both_arms_took(tmp_path):

@@ -31,6 +31,7 @@ def test_texts_are_counted_by_skill_and_their_statements_by_truth():
     assert found.true_share == 5 / 8
     assert found.rewards == pytest.approx({"taste": 0.4, "association": 0.5, "none": 0.3, "idle": 0.1})
     assert found.skills_used == ["taste", "association"]
+    assert audit(["Likes many things."], [EXAMPLE], WORLD).skills_used == []  # it says nothing
     assert len(found.missed) == 4
     assert audit(TEXTS, [EXAMPLE] * 6, WORLD).rewards == {}
 

@@ -131,3 +131,20 @@ def test_who_shares_nobody_is_no_neighbour(smoke_dataset):
     lonely = world_of(DatasetDict({**smoke_dataset, "train": smoke_dataset["train"].select([0])}))
     seen = {*smoke_dataset["train"][0]["seen"], smoke_dataset["train"][0]["target"]}
     assert all(set(near) <= seen for near in lonely.neighbours)
+
+
+def test_categories_stand_in_for_genres_in_words_that_a_text_can_hold(smoke_dataset):
+    kinds = [["Goods", "Pens, Pencils and Co.", "Red"], ["Goods", "Tape; Glue", "Blue: dark"], None, []]
+    items = [
+        {key: value for key, value in {**item, "categories": kinds[row % 4]}.items() if key != "genres"}
+        for row, item in enumerate(smoke_dataset["items"])
+    ]
+    world = World(items, [[]] * len(items))
+    assert world.genres[:4] == [["Pens Pencils & Co", "Red"], ["Tape Glue", "Blue dark"], [], []]
+    said = set()
+    for example in list(smoke_dataset["train"])[:80]:
+        for name in ("taste", "drift"):
+            skill, statements = read(SKILLS[name](example, world))
+            said |= {(skill, one.what) for one in statements}
+            assert all(is_true(one, example, world) for one in statements)
+    assert {("taste", "likes"), ("taste", "rates lower"), ("drift", "more")} <= said

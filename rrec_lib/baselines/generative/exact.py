@@ -75,7 +75,7 @@ def _passes(trie: Trie, asked: Tensor, limit: int) -> Iterator[tuple[Tensor, Ten
     """
     below = torch.cat([asked.new_zeros(1, dtype=torch.long), asked.cumsum(0)])
     needed = (below[trie.stops] > below[:-1]).nonzero()[1:, 0]
-    for part in needed.split(limit):
+    for part in needed.split(limit) if len(needed) else ():  # of nothing there would be one part
         way, node = list[int](), int(trie.parents[part[0]])
         while node:
             way.append(node)

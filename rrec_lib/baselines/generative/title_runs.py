@@ -18,9 +18,9 @@ from rrec_lib.baselines.generative.title_trainer import ENDLESS, Answers, Loss, 
 from rrec_lib.baselines.generative.titles import title_answers, title_ids, title_prompts
 from rrec_lib.baselines.generative.trie import build_trie
 from rrec_lib.baselines.generative.walk import Rule
-from rrec_lib.baselines.registry import Means, Splits
+from rrec_lib.baselines.registry import SEQUENCE_MODEL, BudgetError, Means, Splits
 from rrec_lib.baselines.sequence import SequenceRecommender
-from rrec_lib.baselines.tuning import fit_tuned, search_file, tune
+from rrec_lib.baselines.tuning import fit_tuned, tune_other
 from rrec_lib.core.hardware import users_of_a_process
 from rrec_lib.core.profiles import TrainingProfile, WarmupProfile, non_defaults
 from rrec_lib.core.reading import read_json
@@ -34,7 +34,6 @@ from rrec_lib.training.configuration import warmup_arguments
 from rrec_lib.training.loop import run_in
 
 VALID_ROWS = 200  # whose loss judges a run
-SEQUENCE_MODEL, TRIALS, MINUTES = "SASRec", 20, 2.0  # of its search; a recorded one that took as long is left alone
 ROUND_ROWS = 512  # of training, written for and learned from in a round
 
 
@@ -192,10 +191,10 @@ def hours_left(hours: float, spent: float, what: str) -> float:
         what: they were spent on.
 
     Raises:
-        ValueError: if nothing is left.
+        BudgetError: if nothing is left.
     """
     if hours * 3600 <= spent:
-        raise ValueError(
+        raise BudgetError(
             f"{what} took {spent:.0f} CPU seconds of a round's {hours * 3600:.0f}; give more hours or fewer rounds"
         )
     return hours - spent / 3600
@@ -210,10 +209,8 @@ def fine_tuned(splits: Splits, seed: int, hours: float) -> Policy:
 
 
 def sequence_model(splits: Splits, seed: int) -> SequenceRecommender:
-    """The sequence model that others lean on, tuned: by the search recorded in the means' folder, or one of minutes."""
-    search = means_of(splits).folder / search_file(SEQUENCE_MODEL)
-    tuned = tune(SEQUENCE_MODEL, splits, TRIALS, seed, search, MINUTES)
-    return cast(SequenceRecommender, fit_tuned(tuned, splits, seed))
+    """The sequence model that others lean on, tuned."""
+    return cast(SequenceRecommender, fit_tuned(tune_other(SEQUENCE_MODEL, splits, seed), splits, seed))
 
 
 def title_recommender(

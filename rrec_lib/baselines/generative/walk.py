@@ -17,6 +17,7 @@ from rrec_lib.baselines.generative.trie import Trie
 from rrec_lib.model.layers import RoundedKeys
 from rrec_lib.model.lora import language_model
 from rrec_lib.model.packing import mask_form
+from rrec_lib.model.precision import float32_head
 
 Prompt = Sequence[int] | Tensor  # token ids, or (P, d) input embeddings
 
@@ -163,5 +164,6 @@ class PromptRows:
         self.nodes = self.nodes[:, :0]
 
     def _logits(self, **inputs: Any) -> Tensor:
-        logits: Tensor = self.model(**inputs, past_key_values=self.cache, use_cache=True).logits
+        with float32_head(self.model):
+            logits: Tensor = self.model(**inputs, past_key_values=self.cache, use_cache=True).logits
         return logits.to(torch.promote_types(logits.dtype, torch.float32))

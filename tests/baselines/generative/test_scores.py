@@ -181,3 +181,22 @@ def test_item_scores_by_hand(trie):
     first, second = [-4.0] * len(TITLES), [-3.0] * len(TITLES)
     first[3], first[1], first[4], second[3] = -1.0, -3.0, -3.0, -2.0
     assert beams.item_scores(trie).tolist() == [first, second]
+
+
+@pytest.mark.parametrize("titles", [[[5, 6]], [[5, 6], [5, 6]], [[5], [6], [7, 8]]], ids=str)
+@pytest.mark.parametrize("rule", RULES[:3], ids=str)
+def test_a_trie_with_a_choice_at_its_root_at_most(family, titles, rule):
+    model, trie = family("qwen2", initializer_range=0.5)[0].double(), build_trie(titles, 2)
+    exact = catalogue_scores(model, trie, PROMPTS, rule)
+    torch.testing.assert_close(exact, beam_search(model, trie, PROMPTS, 3, rule).item_scores(trie), **CLOSE)
+    assert exact.shape == (len(PROMPTS), len(titles))
+
+
+def test_in_half_precision_the_heads_product_is_not_rounded(family, trie):
+    model = family("qwen2", initializer_range=0.5)[0]
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        logits = walk.PromptRows(model, trie, PROMPTS).logits
+        assert model(torch.tensor([PROMPTS[0]])).logits.dtype == torch.bfloat16  # the model itself rounds
+    assert logits.dtype == torch.float32
+    assert (logits != logits.bfloat16()).double().mean() > 0.9
+    assert "forward" not in vars(model.get_output_embeddings())

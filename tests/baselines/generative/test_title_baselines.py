@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from rrec_lib.baselines import BASELINES
+from rrec_lib.baselines import BASELINES, tuning
 from rrec_lib.baselines.generative import bigrec, d3, langptune, recommender, sprec, title_runs
 from rrec_lib.baselines.generative.bigrec import BigRec
 from rrec_lib.baselines.generative.d3 import Mixed, d3_rule
@@ -37,7 +37,7 @@ def splits(smoke_profile, smoke_dataset, tmp_path):
 
 @pytest.mark.parametrize("name", LANGUAGE)
 def test_every_language_model_scores_the_whole_catalogue_and_twins_tie(name, splits, monkeypatch):
-    monkeypatch.setattr(title_runs, "TRIALS", 1)
+    monkeypatch.setattr(tuning, "OTHERS_TRIALS", 1)
     monkeypatch.setattr(langptune, "hours_left", lambda hours, *_: hours)  # a blink is not enough to write in
     monkeypatch.setattr(title_runs, "ROUND_ROWS", 8)
     monkeypatch.setattr(title_runs, "VALID_ROWS", 8)
@@ -57,13 +57,13 @@ def test_every_language_model_scores_the_whole_catalogue_and_twins_tie(name, spl
 
 
 def test_a_sequence_model_is_taken_as_its_recorded_search_left_it(splits, monkeypatch):
-    monkeypatch.setattr(title_runs, "TRIALS", 1)
+    monkeypatch.setattr(tuning, "OTHERS_TRIALS", 1)
     fitted = title_runs.sequence_model(splits, 0)
     path = splits.means.folder / "sasrec.json"
     found = json.loads(path.read_text())
-    found["trials"][0]["cpu_seconds"] = 60 * title_runs.MINUTES
+    found["trials"][0]["cpu_seconds"] = 60 * tuning.OTHERS_MINUTES
     write_json(path, found)
-    monkeypatch.setattr(title_runs, "TRIALS", 20)
+    monkeypatch.setattr(tuning, "OTHERS_TRIALS", 20)
     again = title_runs.sequence_model(splits, 0)
     assert json.loads(path.read_text()) == found
     assert torch.equal(again.scores(splits.valid[:3]), fitted.scores(splits.valid[:3]))
@@ -136,7 +136,7 @@ def test_without_the_language_model_d3_is_the_sequence_model(splits, policy):
 
 
 def test_exactly_d3_asks_the_language_model_once_for_all_guidances(splits, monkeypatch):
-    monkeypatch.setattr(title_runs, "TRIALS", 1)
+    monkeypatch.setattr(tuning, "OTHERS_TRIALS", 1)
     rows, found = splits.valid[:4], [d3.fit(splits, 0, guidance).scores(splits.valid[:4]) for guidance in (1.0, 0.5)]
     monkeypatch.setattr(recommender, "catalogue_scores", None)
     assert torch.equal(d3.fit(splits, 0, 1.0).scores(rows), found[0])
@@ -205,3 +205,24 @@ def test_the_command_trains_one_that_is_named_and_no_other(tmp_path, capsys, mon
     for option in (["--hours", "0"], ["--every", "0"], ["--beams", "-1"]):
         assert main([*command, *option]) == 2
         assert "--hours takes a number above 0" in capsys.readouterr().err
+
+
+class Dice:
+    """Never says the same twice."""
+
+    policy = None
+
+    def __init__(self, n_items):
+        self.n_items = n_items
+
+    def scores(self, examples):
+        return torch.rand(len(examples), self.n_items)
+
+
+def test_scores_that_cannot_be_repeated_are_no_leak(tmp_path, monkeypatch, smoke_dataset):
+    own = replace(BASELINES["BigRec"], fit=lambda splits, seed: Dice(splits.n_items))
+    monkeypatch.setitem(BASELINES, "BigRec", own)
+    out = tmp_path / "out"
+    assert main(["baselines", "--profile", "smoke", "--only", "BigRec", "--out", str(out)]) == 0
+    (blind,) = [found for found in load_reports(out / "reports.json")[0].findings if found.check == "blind"]
+    assert blind.passed is None
