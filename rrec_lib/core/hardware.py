@@ -83,6 +83,11 @@ def now() -> float:
     return time.perf_counter()
 
 
+def spent() -> float:
+    """Seconds of a clock for what work costs: this process's processor time, or what passes where a GPU works."""
+    return now() if torch.cuda.is_available() else time.process_time()
+
+
 def send(lists: Sequence[Sequence[int]], where: torch.device) -> tuple[torch.Tensor, ...]:
     """Lists of whole numbers as tensors on a device, by one copy, which nothing waits for."""
     values = torch.tensor(list(chain.from_iterable(lists)), dtype=torch.long, pin_memory=where.type == "cuda")

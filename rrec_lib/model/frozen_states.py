@@ -2,7 +2,6 @@
 
 import hashlib
 import shutil
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,11 +72,11 @@ class FrozenStates:
             found = read_tensors(path, "hidden")
             self.saved += float(found.get("cpu_seconds", 0.0))
             return found["hidden"].to(row.ids.device)
-        started = time.process_time()
+        started = hardware.spent()
         hidden = ragged_hidden(model, [row], self.depth)[0].to(self.dtype)
         if hidden.nbytes <= self.room:
             with replacing(path) as temporary:
-                took = torch.tensor(time.process_time() - started, dtype=torch.float64)
+                took = torch.tensor(hardware.spent() - started, dtype=torch.float64)
                 save_file({"hidden": hidden.cpu().contiguous(), "cpu_seconds": took}, temporary)
             self.room -= path.stat().st_size
         return hidden

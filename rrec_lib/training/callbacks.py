@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from rrec_lib.core.hardware import spent
 from rrec_lib.core.paths import replacing
 from rrec_lib.core.processes import of_main
 from rrec_lib.core.reading import read_tensors
@@ -82,10 +83,10 @@ class Spent(TrainerCallback):
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.started = _clock()
+        self.started = spent()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self.seconds += _clock() - self.started
+        self.seconds += spent() - self.started
 
 
 class StopOnValid(TrainerCallback):
@@ -161,10 +162,10 @@ class StopOnValid(TrainerCallback):
         rise = min(state.global_step / warmup, 1.0) if warmup else 1.0
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * rise * max(1 - self.spent / self.budget, 0.0)
-        self.started = _clock()
+        self.started = spent()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self.spent = of_main(self.spent + _clock() - self.started)  # all processes stop at one step
+        self.spent = of_main(self.spent + spent() - self.started)  # all processes stop at one step
         over = self.spent >= self.budget or state.global_step >= state.max_steps
         control.should_save = over or state.global_step % self.every == 0
         if control.should_save:
@@ -218,7 +219,3 @@ def _file(args: TrainingArguments, name: str) -> Path:
 
 def _trained(model: Any) -> list[tuple[str, torch.nn.Parameter]]:
     return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-
-
-def _clock() -> float:
-    return time.perf_counter() if torch.cuda.is_available() else time.process_time()

@@ -37,7 +37,7 @@ def judged_run(folder: Path, rank: int) -> tuple[int, int, str]:
     """A warm-up that valid ends, where processes measure differently: its last step, its best one, its weights."""
     values = iter([[0.1, 0.3, 0.2, 0.1, 0.1, 0.1], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]][rank])
     seconds = itertools.count(step=[1, 1000][rank])
-    callbacks._clock = lambda: next(seconds)
+    callbacks.spent = lambda: next(seconds)
     stop = callbacks.StopOnValid(lambda: next(values), every=1, budget=100, patience=2)
     profile = load_profile("smoke")
     policy = load_policy(profile.model)

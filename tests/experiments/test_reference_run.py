@@ -23,7 +23,7 @@ def test_both_arms_train_within_their_budget_and_are_read_back(smoke_profile, sm
     reports_at = out / "movielens-smoke"
     options = Options(0.001, (2, 2), runs, out, "smoke", {"training.users_per_step": 2}, rows=8)
     clock = count()  # half a second a step, however fast the machine: 8 steps without, 5 and 3 with reasoning
-    monkeypatch.setattr("rrec_lib.training.callbacks._clock", lambda: next(clock) / 4)  # two ask
+    monkeypatch.setattr("rrec_lib.training.callbacks.spent", lambda: next(clock) / 4)  # two ask
     run_reference(options, seeds=[0])
     (untrained,) = load_reports(reports_at / "untrained-0.json")
     reports = {arm: load_reports(reports_at / f"{arm}-reasoning-0.json")[0] for arm in ("with", "without")}

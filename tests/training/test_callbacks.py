@@ -42,7 +42,7 @@ def test_a_run_without_gain_stops_and_keeps_its_best_weights(smoke_profile, smok
 
 def test_a_budget_ends_a_run_and_takes_the_learning_rate_down(smoke_profile, smoke_dataset, tmp_path, monkeypatch):
     ticks = iter(range(10**6))
-    monkeypatch.setattr(callbacks, "_clock", lambda: next(ticks) / 2)  # asked twice in it, a step takes one second
+    monkeypatch.setattr(callbacks, "spent", lambda: next(ticks) / 2)  # asked twice in it, a step takes one second
     rates = []
     original = StopOnValid.on_step_begin
 
@@ -108,7 +108,7 @@ def test_settings_that_end_nothing_are_refused():
 
 def test_an_evaluation_is_no_part_of_what_was_spent(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(callbacks, "_clock", lambda: now[0])
+    monkeypatch.setattr(callbacks, "spent", lambda: now[0])
 
     def measure():
         now[0] += 100

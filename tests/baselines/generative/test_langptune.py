@@ -159,7 +159,7 @@ def by_steps(monkeypatch):
 
     now = iter(range(10**6))
     monkeypatch.setattr(profile_writer, "write_profiles", write_fast)
-    monkeypatch.setattr(callbacks, "_clock", lambda: next(now) / 2)
+    monkeypatch.setattr(callbacks, "spent", lambda: next(now) / 2)
     monkeypatch.setattr(langptune, "hours_left", lambda hours, *_: hours)
 
 
