@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +58,8 @@ def tune(name: str, splits: Splits, trials: int | None, seed: int, path: Path, m
     if baseline.leans_on is not None:
         other = tune_other(baseline.leans_on, splits, seed)
         made_by["leans_on"] = json.loads(json.dumps({other.name: other.parameters}))
-    done, problem = _read(path, made_by), cast(BudgetError | None, None)
+    done = _read(path, made_by)
+    problem: BudgetError | None = None
     points, rows = draw_points(baseline, trials, seed), judging_rows(baseline, splits)
     for parameters in points:
         if any(trial["parameters"] == parameters for trial in done):

@@ -58,8 +58,7 @@ class World:
     @cached_property
     def genres(self) -> list[list[str]]:
         """What texts call each item's genres or, where there are none, its last two categories."""
-        kinds = [item["genres"] if "genres" in item else (item.get("categories") or [])[-2:] for item in self.items]
-        return [list(dict.fromkeys(filter(None, map(_plain, of_item or [])))) for of_item in kinds]
+        return [list(dict.fromkeys(filter(None, map(_plain, kinds(item))))) for item in self.items]
 
     @cached_property
     def rows(self) -> dict[str, set[int]]:
@@ -86,11 +85,14 @@ def _plain(genre: str) -> str:
 _TITLE_WORD = re.compile(r"[^\W\d_]{4,}")
 
 
+def kinds(item: Item) -> list[str]:
+    """An item's genres or, where the table has none, its last two categories."""
+    return list(item["genres"] or []) if "genres" in item else list(item.get("categories") or [])[-2:]
+
+
 def labels(item: Item) -> list[str]:
     """An item's genres, or its last two categories, or words of its title."""
-    if "genres" in item:
-        return list(item["genres"])
-    return list(item.get("categories") or [])[-2:] or _TITLE_WORD.findall(str(item["title"]).lower())[:3]
+    return kinds(item) if "genres" in item else kinds(item) or _TITLE_WORD.findall(str(item["title"]).lower())[:3]
 
 
 def genre_ratings(example: Example, world: World) -> dict[str, list[float]]:
