@@ -5,7 +5,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -173,7 +173,29 @@ def one_at_a_time(lock: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _locked(lock: Path, how: int) -> Iterator[None]:
+def in_use(folder: Path) -> Iterator[Callable[[], bool]]:
+    """Share a folder with other processes of this machine; it is made if need be.
+
+    Yields:
+        A function that tells whether no other process is in such a block of the same folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder, fcntl.LOCK_SH) as opened:
+
+        def alone() -> bool:
+            try:
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            except OSError:  # of drives without locks
+                pass
+            return True
+
+        yield alone
+
+
+@contextmanager
+def _locked(lock: Path, how: int) -> Iterator[int]:
     """Hold a lock on a file or a folder; without one on drives that have none, as those mounted from elsewhere may."""
     opened = os.open(lock, os.O_RDONLY if lock.is_dir() else os.O_WRONLY | os.O_CREAT, 0o644)
     try:
@@ -183,6 +205,6 @@ def _locked(lock: Path, how: int) -> Iterator[None]:
             raise BusyError(f"another process is at work in {lock}; let it end, or name another folder") from problem
         except OSError:
             pass
-        yield
+        yield opened
     finally:
         os.close(opened)

@@ -22,6 +22,7 @@ from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
 from rrec_lib.core.console import byte_progress, say
+from rrec_lib.core.paths import one_at_a_time
 
 CHUNK = 1 << 14  # bytes read at a time; a break loses fewer than these of what had come
 LONGEST_WAIT = 300.0  # seconds; a server that asks for more is an error, not a silent hour
@@ -62,7 +63,8 @@ def download(
 
     Args:
         url: http or https address; redirects are followed. The file is stored as published, a ``.gz`` still packed.
-        path: where to, for one process at a time. The file gets this name only when its size is what the server said.
+        path: where to. The file gets this name only when its size is what the server said; of several processes that
+            download into a folder, one does at a time, and a file that another has brought is there.
         retries: how many failures in a row that bring nothing new are tried again, each after a longer wait.
         timeout: seconds without an answer or without data after which the connection counts as broken.
         sleep: waits that many seconds.
@@ -79,9 +81,11 @@ def download(
     job = _Job(url, path, timeout, *(path.with_name(path.name + ending) for ending in (".part", ".part.json")))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _persist(job, retries, sleep)
-        os.replace(job.part, path)
-        job.notes.unlink(missing_ok=True)
+        with one_at_a_time(path.parent):
+            if not path.is_file():  # another process may have brought it meanwhile
+                _persist(job, retries, sleep)
+                os.replace(job.part, path)
+                job.notes.unlink(missing_ok=True)
     except DownloadError:
         raise
     except OSError as error:

@@ -14,6 +14,7 @@ from rrec_lib.data.prepared import catalogue_hash
 from rrec_lib.experiments.runner import Options, Run
 from rrec_lib.model.adapters import WEIGHTS, load_adapter
 from rrec_lib.model.policy import Policy, load_policy
+from rrec_lib.training.stages import read_otherwise
 
 
 def reading_parser(description: str | None, out: str, test_rows: bool = True) -> ArgumentParser:
@@ -93,9 +94,7 @@ def load_read(run: Run, adapter: Path) -> tuple[Policy, DatasetDict]:
 
 def load_as_trained(policy: Policy, adapter: Path, dataset: DatasetDict, profile: Profile) -> None:
     """Put an adapter's weights into a policy, if the profile reads them as they were trained; raises as above."""
-    trained = load_adapter(policy, adapter, catalogue_hash(dataset["items"])).get("settings", {})
-    for section, knob in (("data", "window"), ("rollouts", "max_new_tokens")):
-        then, now = trained.get(section, {}).get(knob), getattr(getattr(profile, section), knob)
-        if then not in (None, now):
-            raise ValueError(f"the adapter in {adapter} was trained with {section}.{knob}={then}, and would be read "
-                             f"with {now}; add --set {section}.{knob}={then}")  # fmt: skip
+    card = load_adapter(policy, adapter, catalogue_hash(dataset["items"]))
+    for knob, then, now in read_otherwise(card, profile):
+        raise ValueError(f"the adapter in {adapter} was trained with {knob}={then}, and would be read "
+                         f"with {now}; add --set {knob}={then}")  # fmt: skip

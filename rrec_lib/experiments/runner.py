@@ -261,10 +261,11 @@ def chunked_states(
 
 
 def chunk_key(recommender: ReasoningRecommender, *more: object) -> str:
-    """What states depend on beside their rows: weights, prompts, rollouts, the neighbours of a world, and more."""
+    """What states depend on beside their rows: weights, prompts, items, rollouts, a world's neighbours, and more."""
     policy, world = recommender.policy, recommender.world
     known = [] if world is None else [hashlib.sha256(json.dumps(world.neighbours).encode()).hexdigest()[:16]]
-    words = policy.fingerprint, prompts_hash(policy.tokenizer), recommender.profile.rollouts, *known, *more
+    items = hashlib.sha256(json.dumps(recommender.items).encode()).hexdigest()[:16]
+    words = policy.fingerprint, prompts_hash(policy.tokenizer), items, recommender.profile.rollouts, *known, *more
     return "\n".join(map(str, words))
 
 

@@ -108,6 +108,12 @@ def batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
     return split
 
 
+def of_like_lengths(sequences: Sequence[Sequence[int]], size: int) -> list[list[int]]:
+    """The numbers of sequences, shortest first, in lists of ``size``; the last one may be shorter."""
+    order = sorted(range(len(sequences)), key=lambda number: len(sequences[number]))
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
 def common_prefix(sequences: Sequence[Sequence[int]]) -> int:
     """How many leading tokens all sequences share; at least one token of each stays outside."""
     if len(sequences) < 2:

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from rrec_lib.core import hardware
 from rrec_lib.core.console import progress
-from rrec_lib.core.paths import replacing
+from rrec_lib.core.paths import in_use, replacing
 from rrec_lib.core.reading import read_tensors
-from rrec_lib.model.encode import common_prefix
+from rrec_lib.model.encode import common_prefix, of_like_lengths
 from rrec_lib.model.layers import frozen_layers
 from rrec_lib.model.policy import Policy
 from rrec_lib.model.precision import check_finite
@@ -25,9 +25,15 @@ LIMIT_GB = 8.0  # some 7 million tokens of SmolLM2-135M in bfloat16
 
 @contextmanager
 def kept_frozen(runs: Path) -> Iterator[Path]:
-    """The folder of what runs share, below theirs; deleted once all have ended well, so that a killed one goes on."""
-    yield runs / "frozen"
-    shutil.rmtree(runs / "frozen", ignore_errors=True)
+    """The folder of what runs share, below theirs; deleted once all have ended well, so that a killed one goes on.
+
+    Of several processes with the same ``runs`` the last one deletes it.
+    """
+    folder = runs / "frozen"
+    with in_use(folder) as alone:
+        yield folder
+        if alone():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class FrozenStates:
@@ -93,8 +99,7 @@ class FrozenStates:
             description: of the progress bar.
         """
         prefix, states = common_prefix(sequences), torch.empty(len(sequences), policy.hidden_size, device=policy.device)
-        order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
-        for chosen in progress([order[i : i + per_row] for i in range(0, len(order), per_row)], description):
+        for chosen in progress(of_like_lengths(sequences, per_row), description):
             row = ragged_row(sequences[0][:prefix], [sequences[i][prefix:] for i in chosen])
             states[chosen] = self.states(policy, row)
         return check_finite(states, policy.compute_dtype)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from rrec_lib.model.encode import common_prefix
+from rrec_lib.model.encode import common_prefix, of_like_lengths
 from rrec_lib.model.layers import frozen_layers
 from rrec_lib.model.lora import language_model
 from rrec_lib.model.packing import packed_states
@@ -77,8 +77,7 @@ class ItemEncoder:
     def _rows(self, items: Sequence[int], device: torch.device) -> tuple[list[Row], list[list[int]]]:
         """Rows of items of like lengths, and which of ``items`` stand in each."""
         sequences = [self.prompts[item] for item in items]
-        places = sorted(range(len(items)), key=lambda place: len(sequences[place]))
-        order = [places[start : start + PER_ROW] for start in range(0, len(places), PER_ROW)]
+        order = of_like_lengths(sequences, PER_ROW)
         rests = [[sequences[place][self.prefix :] for place in chosen] for chosen in order]
         return [ragged_row(sequences[0][: self.prefix], rest).to(device) for rest in rests], order
 

@@ -11,6 +11,7 @@ the instruction or the marker.
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -172,7 +173,7 @@ def fit_user(
     kept = _largest(lambda lines: len(ids(lines)) <= max_tokens, 1, total - 1)
     if kept:
         return ids(kept), total - kept
-    words = len(item_name(items[example["history"][-1]]).split())
+    words = len(_word_ends(item_name(items[example["history"][-1]])))
     kept = _largest(lambda words: len(ids(1, words)) <= max_tokens, 0, words)
     if kept is None:
         raise ValueError(f"a prompt may have {max_tokens} tokens, and the instruction alone has more; raise max_tokens")
@@ -204,11 +205,11 @@ def _fit_item(tokenizer: PreTrainedTokenizerBase, item: Mapping[str, Any], budge
     whole = ids(DESCRIPTION_WORDS)
     if len(whole) <= budget:  # nearly always
         return whole
-    words = min(DESCRIPTION_WORDS, len((item.get("description") or "").split()))
+    words = min(DESCRIPTION_WORDS, len(_word_ends(item.get("description") or "")))
     kept = _largest(lambda words: len(ids(words)) <= budget, 0, words - 1)
     if kept is not None:
         return ids(kept)
-    kept = _largest(lambda words: len(ids(0, words)) <= budget, 0, len(item_name(item).split()))
+    kept = _largest(lambda words: len(ids(0, words)) <= budget, 0, len(_word_ends(item_name(item))))
     if kept is None:
         raise ValueError(f"{budget} tokens before the marker don't hold the instruction and categories of an item; "
                          "raise max_tokens")  # fmt: skip
@@ -226,8 +227,13 @@ def _largest(fits: Callable[[int], bool], low: int, high: int) -> int | None:
 
 def _first_words(text: str, count: int | None) -> str:
     """The first words of a text, whitespace as single spaces; a text of which nothing is cut stays as it is."""
-    words = text.split() if count is not None else []
-    return text if count is None or len(words) <= count else " ".join(words[:count])
+    ends = _word_ends(text) if count is not None else []
+    return text if count is None or len(ends) <= count else " ".join(text[: [0, *ends][count]].split())
+
+
+def _word_ends(text: str) -> list[int]:
+    """Where the words of a text end. What has no spaces, as Japanese, counts as a word for each 32 signs."""
+    return [found.end() for found in re.finditer(r"\S{1,32}", text)]
 
 
 def marker_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:

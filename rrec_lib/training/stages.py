@@ -1,6 +1,7 @@
 """The two training stages as one call each: resume where a run stopped, train, save the adapter with its card."""
 
 import hashlib
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,9 +71,9 @@ def warm_up(
 
 
 def text_hash(text: Text, dataset: DatasetDict) -> str:
-    """What tells a text of the warm-up from others: a hash of what it says of the first rows, 16 hex digits."""
-    first = dataset["train"].select(range(min(16, len(dataset["train"]))))
-    return hashlib.sha256("\n".join(text(row) for row in first).encode()).hexdigest()[:16]
+    """What tells a text of the warm-up from others: a hash of what it says of the training rows, 16 hex digits."""
+    said = json.dumps([text(row) for row in dataset["train"]])
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
 def train_recpo(
@@ -149,8 +150,21 @@ def load_stage(profile: Profile, dataset: DatasetDict, stage: str, seed: int = 0
     policy = load_policy(profile.model, seed)
     folder = profile.adapters.get(stage)
     if folder is not None:
-        load_adapter(policy, _adapter_path(folder), catalogue_hash(dataset["items"]))
+        card = load_adapter(policy, _adapter_path(folder), catalogue_hash(dataset["items"]))
+        for knob, then, now in read_otherwise(card, profile):
+            say(f"note: the adapter in {folder} was trained with {knob}={then} and is read with {now}; "
+                f"--set {knob}={then} reads it as it was trained")  # fmt: skip
     return policy
+
+
+def read_otherwise(card: dict[str, Any], profile: Profile) -> list[tuple[str, Any, Any]]:
+    """In what a profile would read an adapter otherwise than it was trained: knobs, what they were, what they are."""
+    trained, found = card.get("settings", {}), []
+    for section, knob in (("data", "window"), ("rollouts", "max_new_tokens")):
+        then, now = trained.get(section, {}).get(knob), getattr(getattr(profile, section), knob)
+        if then not in (None, now):
+            found.append((f"{section}.{knob}", then, now))
+    return found
 
 
 def has_adapter(profile: Profile, stage: str) -> bool:

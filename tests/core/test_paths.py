@@ -7,7 +7,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from rrec_lib.core.paths import BusyError, alone_in, one_at_a_time, replacing, replacing_folder
+from rrec_lib.core.paths import BusyError, alone_in, in_use, one_at_a_time, replacing, replacing_folder
 
 
 def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path):
@@ -72,7 +72,7 @@ def test_whatever_stops_a_replacement_leaves_the_old_folder(tmp_path, monkeypatc
     assert [path.name for path in folder.iterdir()] == ["old"]
 
 
-@pytest.mark.parametrize("block", [alone_in, one_at_a_time])
+@pytest.mark.parametrize("block", [alone_in, one_at_a_time, in_use])
 def test_drives_without_locks_go_on_without(tmp_path, monkeypatch, block):
     monkeypatch.setattr("fcntl.flock", Mock(side_effect=OSError(9, "Bad file descriptor")))
     entered = []

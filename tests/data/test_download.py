@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -440,6 +441,19 @@ def test_a_killed_process_is_resumed(server, get):
     assert get() == BODY
     assert server.ranges == [None, f"bytes={3 * CHUNK}-"]
     assert server.sent == len(BODY) + 5, "only what was on its way comes twice"
+
+
+def test_who_comes_second_waits_and_finds_the_file(server, get):
+    server.turns = [Turn(stop=9 * CHUNK, how="stall")]
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(download, server.url, get.target, timeout=60) for _ in range(2)]
+        while not (get.part.exists() and get.part.stat().st_size):
+            time.sleep(0.01)
+        assert len(server.requests) == 1
+        server.release.set()  # the first breaks off, and goes on after a wait
+        assert [one.result() for one in both] == [get.target] * 2
+    assert get.target.read_bytes() == BODY
+    assert server.ranges == [None, f"bytes={9 * CHUNK}-"]
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -245,6 +245,21 @@ def test_an_item_loses_its_description_before_its_title_and_never_the_marker(tok
         encode_items(tokenizer, [item], 20)
 
 
+def test_texts_without_spaces_are_cut_and_not_dropped(tokenizer):
+    signs = "".join(chr(0x3042 + number % 80) for number in range(3000))
+    (ids,) = encode_items(tokenizer, [{"title": "T", "year": 0, "description": signs}])
+    text = tokenizer.decode(ids)
+    kept = text.split("Description: ")[1].split("<|im_end|>")[0]
+    assert signs.startswith(kept)
+    assert len(kept) >= 32
+    (more,) = encode_items(tokenizer, [{"title": "T", "year": 0, "description": signs[: len(kept) + 32]}], 10_000)
+    assert len(ids) <= prompts.MAX_ITEM_TOKENS < len(more)
+    (ids,) = encode_items(tokenizer, [{"title": signs, "year": 0}])
+    assert signs[:32] in tokenizer.decode(ids)
+    (ids,) = encode_users(tokenizer, [{**EXAMPLE, "history": [0, 0]}], [{"title": signs, "year": 0}], 300)
+    assert signs[:32] in tokenizer.decode(ids)
+
+
 def test_a_title_of_a_thousand_words_stays_within_the_default_budgets(tokenizer):
     items = [{"title": " ".join(WORDS * 4), "year": 0, "genres": []}]
     assert len(encode_items(tokenizer, items)[0]) <= prompts.MAX_ITEM_TOKENS

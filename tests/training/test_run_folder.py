@@ -181,7 +181,8 @@ def test_a_warm_up_is_told_by_texts_judge_and_processes(smoke_profile, smoke_dat
     assert judged() != judged(patience=9)
     assert judged() != judged(profile=slow)  # its learning rate rises for longer
     assert of_stage(smoke_profile, 0, max_steps=9) != of_stage(slow, 0, max_steps=9)  # here, too
-    told = [text_hash(text, smoke_dataset) for text in (lambda row: "one", lambda row: str(row["history"]))]
+    last = smoke_dataset["train"][-1]
+    told = [text_hash(text, smoke_dataset) for text in (lambda row: "one", lambda row: str(int(row == last)))]
     assert of_stage(smoke_profile, 0, texts=told[:1]) != of_stage(smoke_profile, 0, texts=told[1:])
     claim(tmp_path, {**judged(), "texts": told})
     (tmp_path / "checkpoint-1").mkdir()

@@ -79,7 +79,8 @@ def test_a_resumed_warm_up_ends_with_the_same_weights(smoke_profile, smoke_datas
     assert last_checkpoint(tmp_path / "b") == tmp_path / "b" / "checkpoint-6"
 
 
-def test_make_adapters_saves_both_stages_and_they_load(smoke_profile, smoke_dataset, tmp_path):
+def test_make_adapters_saves_both_stages_and_they_load(smoke_profile, smoke_dataset, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("RREC_PROGRESS", raising=False)
     make_adapters(smoke_profile, smoke_dataset, tmp_path)
     folders = {stage: str(tmp_path / f"{stage}-adapter") for stage in ("warmup", "recpo")}
     profile = dataclasses.replace(smoke_profile, adapters=folders)
@@ -88,6 +89,10 @@ def test_make_adapters_saves_both_stages_and_they_load(smoke_profile, smoke_data
     assert (Path(folders["recpo"]) / "log.jsonl").read_text().count("\n") == profile.training.steps
     with pytest.raises(ValueError, match="unknown stage"):
         load_stage(profile, smoke_dataset, "final")
+    assert "note:" not in capsys.readouterr().err
+    longer = dataclasses.replace(profile, data=dataclasses.replace(profile.data, window=9))
+    load_stage(longer, smoke_dataset, "recpo")
+    assert "--set data.window=3 reads it as it was trained" in capsys.readouterr().err
 
 
 def test_recpo_alone_starts_from_the_folders_own_warm_up(smoke_profile, smoke_dataset, tmp_path):

@@ -16,7 +16,9 @@ from rrec_lib.core.console import progress
 from rrec_lib.data.examples import Example
 from rrec_lib.evaluation.evaluate import Recommender
 from rrec_lib.model.encode import batches
+from rrec_lib.model.lora import language_model
 from rrec_lib.model.policy import Policy, weights_hash
+from rrec_lib.model.precision import float32_head
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class GenerativeRecommender:
         trie, prompts = self.trie.to(device), self.prompts(examples)
         limit = self.batch_tokens or hardware.batch_tokens(device)
         result = torch.empty(len(examples), trie.n_items, device=device)
-        with self.policy.inference():
+        with self.policy.inference(), float32_head(language_model(self.policy.model)):
             for batch in progress(batches([len(prompt) for prompt in prompts], limit), "writing"):
                 chosen, extra = [prompts[i] for i in batch], None
                 if self.guide is not None:

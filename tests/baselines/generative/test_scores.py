@@ -13,6 +13,7 @@ from rrec_lib.baselines.generative.beam import Beams, beam_search
 from rrec_lib.baselines.generative.exact import catalogue_scores
 from rrec_lib.baselines.generative.trie import build_trie, prefix_logprobs
 from rrec_lib.baselines.generative.walk import Rule
+from rrec_lib.model.precision import float32_head
 
 # Norms compute in float32 whatever the weights' type, so a model's numbers agree to its rounding.
 CLOSE: dict[str, Any] = {"atol": 2e-6, "rtol": 1e-6}
@@ -200,3 +201,16 @@ def test_in_half_precision_the_heads_product_is_not_rounded(family, trie):
     assert logits.dtype == torch.float32
     assert (logits != logits.bfloat16()).double().mean() > 0.9
     assert "forward" not in vars(model.get_output_embeddings())
+
+
+def test_around_a_ranking_the_heads_weights_are_copied_once(family):
+    model = family("qwen2", initializer_range=0.5)[0].bfloat16()
+    head = model.get_output_embeddings()
+    head.forward = str  # something of another library, as accelerate leaves it
+    with float32_head(model):
+        wide = head.forward.weight
+        with float32_head(model):
+            assert head.forward.weight is wide
+        assert head.forward.weight is wide
+        assert wide.dtype == torch.float32
+    assert head.forward is str
