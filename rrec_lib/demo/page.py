@@ -29,27 +29,17 @@ WEIGHTS = {
     "warmup": "after the warm-up",
     "base": "as published: its lists mean little until you train an adapter for these data (rrec train)",
 }
-FIELD = """
-<div class="rr-picker {kind}">
-<label>{label}</label>
-<input type="text" role="combobox" aria-autocomplete="list" aria-expanded="false" autocomplete="off" spellcheck="false"
- placeholder="{hint}">
-<ul class="rr-options" role="listbox" aria-label="Titles" hidden></ul>
-<ol class="rr-chosen"></ol>
-<p class="rr-say" role="status"></p>
-</div>
-"""
 Updates = Iterator[dict[Any, Any]]
 
 
 def picker_of(desk: Desk, label: str, most: int, name: str) -> gr.HTML:
-    """A field that completes titles, and the films chosen with it; ``picker.js`` is what moves."""
+    """A field that completes titles, and the films chosen with it; ``picker.js`` is what moves in ``picker.html``."""
 
     def complete(text: str) -> list[dict[str, Any]]:
         return desk.complete(text)
 
-    field = FIELD.format(kind="rr-many" if most > 1 else "", label=escape(label), hint="Type a title")
-    script = (HERE / "picker.js").read_text(encoding="utf-8")
+    markup, script = ((HERE / f"picker.{kind}").read_text(encoding="utf-8") for kind in ("html", "js"))
+    field = markup.format(kind="rr-many" if most > 1 else "", label=escape(label), hint="Type a title")
     return gr.HTML([], html_template=field, js_on_load=script, apply_default_css=False, most=most,
                    server_functions=[complete], elem_id=name, min_width=320)  # fmt: skip
 
