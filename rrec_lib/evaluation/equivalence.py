@@ -7,7 +7,7 @@ import numpy as np
 from rrec_lib.evaluation.compare import SAMPLES, Arm, resampled_means
 from rrec_lib.evaluation.intervals import Interval
 
-FEWEST = 3  # runs of each arm, from which on a decision is about the arms
+FEWEST = 5  # runs of each arm, from which on a decision is said of the arms and not of their runs
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class Decision:
         outcome: ``"equal"``, ``"better"``, ``"worse"`` (the first against the second) or ``"undecided"``.
         interval: of the difference; at a level of 5 % for each of the two one-sided tests it covers 90 %.
         margin: the largest difference that counts as none, in the metric's unit.
-        runs: of the arm that has fewer. Of one or two the seeds' part of the interval is too narrow, so that what is
-            decided is said of these runs alone.
+        runs: of the arm that has fewer. Of few the seeds' part of the interval is too narrow, by (S - 1)/S of its
+            variance and by tails that three draws can't have, so that what is decided is said of these runs alone.
     """
 
     outcome: str

@@ -1,7 +1,7 @@
 """The lab's dial in print: tables and a figure from ``results/lab/dial``; what nobody has run says so."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,9 @@ from rrec_lib.lab.world import KINDS
 
 METRIC = "hit@1"
 NOBODY = "no such users"
+PAIR = "| seeds | text, 95 % | none, 95 % | text against none, 90 % | each seed's gain"
+COSTS = "| CPU s of training, text and none; lessons"
+BEYOND = {"targets": ("latent", "pause", "none"), "twice": ("none",)}  # equal to text's in what, and which ways
 Curves = Mapping[str, Sequence[float]]  # of a run, as LabRun has them
 
 
@@ -40,55 +43,63 @@ def dial_table(source: Path) -> str:
         source: the repository.
     """
     rows = [
-        "| p | seeds | text | none | text against none | sum users on valid, text and none "
-        "| tallies for sum users, before and after RecPO | for habit users | CPU s, text and none |",
-        "|---|---|---|---|---|---|---|---|---|",
+        f"| p {PAIR} | sum users on valid, text and none "
+        f"| tallies for sum users, before and after RecPO | for habit users {COSTS} |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for share in SHARES:
-        text, none = arms = [_arm(source, Cell(share, way, 0)) for way in ("text", "none")]
-        if not all(arms):
-            rows.append(f"| {share:g} | not run | | | | | | | |")
+        text, none = arms = _arms(source, *(Cell(share, way, 0) for way in ("text", "none")))
+        if not text:
+            rows.append(f"| {share:g} | not run | | | | | | | | |")
             continue
         ends = [[end for _, end in _of_kind(_curves(arm), "sum", METRIC)] for arm in arms]
         hits = ", ".join(f"{np.mean(end):.2f}" for end in ends if end) or NOBODY
         cells = [hits, *(_before_and_after(text, kind) for kind in KINDS), _costs(*arms)]
-        rows.append(f"| {share:g} | {len(text)} | {_pair(text, none)} | {' | '.join(cells)} |")
+        rows.append(f"| {share:g} | {_pair(text, none)} | {' | '.join(cells)} |")
     return "\n".join([*rows, "", _origin(source)]) + "\n"
 
 
 def chain_table(source: Path) -> str:
     """Markdown: the same over the number of items summed, where nobody has habits."""
     rows = [
-        "| items summed | seeds | text | none | text against none | lessons, right tallies | CPU s, text and none |",
-        "|---|---|---|---|---|---|---|",
+        f"| items summed {PAIR} | lessons, right tallies {COSTS} |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for chain in CHAINS:
-        text, none = arms = [_arm(source, Cell(0.0, way, 0, chain)) for way in ("text", "none")]
-        if not all(arms):
-            rows.append(f"| {chain} | not run | | | | | |")
+        text, none = arms = _arms(source, *(Cell(0.0, way, 0, chain) for way in ("text", "none")))
+        if not text:
+            rows.append(f"| {chain} | not run | | | | | | |")
             continue
-        taught = ", ".join(f"{one.run['lessons']['right']:.2f}" for one in text)
-        rows.append(f"| {chain} | {len(text)} | {_pair(text, none)} | {taught} | {_costs(*arms)} |")
+        taught = _each([one.run["lessons"]["right"] for one in text])
+        rows.append(f"| {chain} | {_pair(text, none)} | {taught} | {_costs(*arms)} |")
     return "\n".join(rows) + "\n"
 
 
 def ways_table(source: Path) -> str:
     """Markdown: text, latent steps, pause tokens, distilled and none where nobody has habits."""
     rows = [
-        "| way | seeds | Hit@1 | each seed | text against it | CPU s | targets | at text's targets |",
+        "| way | Hit@1, 95 % | each seed | text against it, 90 % | CPU s of training; lessons | targets "
+        "| each seed at text's targets | in twice its time |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    text = _arm(source, Cell(0.0, "text", 0))
-    for way in LAB_WAYS:
-        arm, level = _arm(source, Cell(0.0, way, 0)), _arm(source, Cell(0.0, way, 0, equal="targets"))
-        if not arm:
+    cells = {way: Cell(0.0, way, 0) for way in LAB_WAYS}
+    ran = [way for way, cell in cells.items() if _arm(source, cell)]
+    arms = dict(zip(ran, _arms(source, *(cells[way] for way in ran)), strict=True))
+    for way, cell in cells.items():
+        if not {way, "text"} <= arms.keys():
             rows.append(f"| {way} | not run | | | | | | |")
             continue
-        against = "" if way == "text" or not text else _decision(text, arm)
-        targets = f"{np.mean([one.run['targets'] for one in arm]):,.0f}"
-        equal = _mean(level) if level else "" if way in ("text", "distilled") else "not run"
-        each = ", ".join(f"{hit:.2f}" for hit in _hits(arm))
-        rows.append(f"| {way} | {len(arm)} | {_mean(arm)} | {each} | {against} | {_costs(arm)} | {targets} | {equal} |")
+        arm, text = arms[way], arms["text"]
+        against = "" if way == "text" else _decision(text, arm)
+        # What is distilled has seen all that text was trained on before.
+        seen = [arm, text] if way == "distilled" else [arm]
+        targets = sum(np.mean([one.run["targets"] for one in learnt]) for learnt in seen)
+        more = {
+            equal: _each(_hits(_arm(source, replace(cell, equal=equal)))) or ("not run" if way in ways else "")
+            for equal, ways in BEYOND.items()
+        }
+        rows.append(f"| {way} | {_mean(arm)} | {_each(_hits(arm))} | {against} | {_costs(arm)} | {targets:,.0f} "
+                    f"| {' | '.join(more.values())} |")  # fmt: skip
     return "\n".join(rows) + "\n"
 
 
@@ -159,9 +170,16 @@ def describe_dial(points: Mapping[float, Point]) -> str:
 def _both(source: Path) -> Iterator[tuple[float, list[Report], list[Report]]]:
     """Each p at which text and none were run, with both arms."""
     for share in SHARES:
-        text, none = (_arm(source, Cell(share, way, 0)) for way in ("text", "none"))
-        if text and none:
+        text, none = _arms(source, *(Cell(share, way, 0) for way in ("text", "none")))
+        if text:
             yield share, text, none
+
+
+def _arms(source: Path, *cells: Cell) -> list[list[Report]]:
+    """The reports of cells on the seeds that all of them were run with."""
+    arms = [{one.run["cell"]["seed"]: one for one in _arm(source, cell)} for cell in cells]
+    shared = sorted(set.intersection(*map(set, arms))) if arms else []
+    return [[arm[seed] for seed in shared] for arm in arms]
 
 
 def _arm(source: Path, cell: Cell) -> list[Report]:
@@ -182,8 +200,14 @@ def _decision(text: Sequence[Report], other: Sequence[Report]) -> str:
     return decide(text, other, METRIC, MARGIN).short
 
 
+def _each(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.2f}" for value in values)
+
+
 def _pair(text: Sequence[Report], none: Sequence[Report]) -> str:
-    return f"{_mean(text)} | {_mean(none)} | {_decision(text, none)}"
+    """Cells below :data:`PAIR`."""
+    gains = [one - other for one, other in zip(_hits(text), _hits(none), strict=True)]
+    return f"{len(text)} | {_mean(text)} | {_mean(none)} | {_decision(text, none)} | {_each(gains)}"
 
 
 def _curves(arm: Sequence[Report]) -> list[Curves]:
@@ -210,17 +234,15 @@ def _before_and_after(arm: Sequence[Report], kind: str) -> str:
     found = _of_kind(_curves(arm), kind, "tallies")
     if not found:
         return NOBODY
-    each = ", ".join(f"{after:.2f}" for _, after in found)
-    return f"{np.mean([before for before, _ in found]):.2f}, then {each}"
+    return f"{np.mean([before for before, _ in found]):.2f}, then {_each([after for _, after in found])}"
 
 
 def _costs(*arms: Sequence[Report]) -> str:
-    """Processor seconds of training behind the lessons, which all ways share: means over the seeds."""
-    means = []
-    for arm in arms:
-        seconds = [sum(one.run["seconds"].get(part, 0.0) for part in ("warm-up", "text", "training")) for one in arm]
-        means.append(f"{np.mean(seconds):.0f}")
-    return ", ".join(means)
+    """Processor seconds of training behind the lessons, and of those, which all ways share: means over the seeds."""
+    parts = ("warm-up", "text", "training")
+    means = [np.mean([sum(one.run["seconds"].get(part, 0.0) for part in parts) for one in arm]) for arm in arms]
+    lessons = np.mean([one.run["seconds"]["lessons"] for one in arms[0]])
+    return f"{', '.join(f'{mean:.0f}' for mean in means)}; {lessons:.0f}"
 
 
 def _origin(source: Path) -> str:

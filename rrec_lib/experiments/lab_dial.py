@@ -4,13 +4,13 @@ Written down before the first recorded run:
 
 - **The dial.** A share p of the users follows a habit, which item follows the last one, and the rest the sums
   (:mod:`rrec_lib.lab.world`). Compared is *text*, arm full, with *none*, which answers at once, both from the same
-  taught policy and at equal processor time behind its lessons. Expected: text is better at p = 0, and at p = 1 equal.
+  taught policy, if on the same processor, and at equal processor time behind its lessons. Expected: text is better at p = 0, and at p = 1 equal.
   Beside it stands the share of tallies in what is written for each kind of user, before RecPO and after it: nothing
   rewards tallies for a habit user. All texts are as long, so idle words are the cheap choice, not short ones.
 - **The chain.** The same at p = 0 with 2 and 6 items summed.
 - **The ways.** At p = 0 text against *latent*, *pause*, *none* and *distilled* (:data:`rrec_lib.lab.settings.LAB_WAYS`)
   at equal processor time, and all but the last at equal targets. Distilled has text's whole run before its own, so it
-  has twice the time. The lessons, in tallies, are of use to text above all; no way is shown what to compute within.
+  has twice the time; added after the first runs: none with twice the time, too. The lessons, in tallies, are of use to text above all; no way is shown what to compute within.
 - **The verdict.** Hit@1 on the test users. The margin is 7 % of the other arm's mean, by two one-sided tests at 5 %
   (:func:`rrec_lib.evaluation.equivalence.decide`); three seeds, five if time allows. No figure here was used to choose
   a knob: they are those of the lab's recorded run, with half of RecPO's steps and twice the valid users. The rate is
@@ -20,7 +20,7 @@ Written down before the first recorded run:
   equal targets it gets as many as have as many.
 
 Each cell of the plan leaves one file of reports, which ``rrec compare`` reads, with its curves and processor seconds.
-Started again, a run goes on behind the last file, and ends with the same figures.
+Started again, a run goes on behind the last file, and on the same processor ends with the same figures.
 """
 
 import time
@@ -50,7 +50,7 @@ class Cell:
     way: str  # key of LAB_WAYS
     seed: int
     chain: int = HISTORY
-    equal: str = "time"  # to text's, or "targets"
+    equal: str = "time"  # to text's, or "targets"; "twice" has twice its time
 
     @property
     def file(self) -> str:
@@ -59,8 +59,8 @@ class Cell:
 
     @property
     def group(self) -> str:
-        targets = "-targets" if self.equal == "targets" else ""
-        return f"p{round(100 * self.habits):03d}-chain{self.chain}-{self.way}{targets}"
+        equal = "" if self.equal == "time" else f"-{self.equal}"
+        return f"p{round(100 * self.habits):03d}-chain{self.chain}-{self.way}{equal}"
 
     def config(self, config: LabConfig) -> LabConfig:
         return replace(config, habits=self.habits, chain=self.chain)
@@ -77,6 +77,7 @@ STAGES = {  # in the order in which they say most
     "between": _pairs((0.25, 0.75), range(3)),
     "chain": tuple(cell for seed in range(3) for chain in (2, 6) for cell in _pairs((0.0,), [seed], chain)),
     "targets": tuple(Cell(0.0, way, seed, equal="targets") for seed in range(3) for way in ("none", "latent", "pause")),
+    "twice": tuple(Cell(0.0, "none", seed, equal="twice") for seed in range(3)),
     "more seeds": _pairs(SHARES, [3, 4]),
 }
 
@@ -100,19 +101,23 @@ def run_cell(cell: Cell, out: Path, config: LabConfig = DIAL) -> None:
         kept = load_reports(path)[0].run.get("settings")
         check_same(path, kept, asdict(own), "give the same ones, or another folder")
         return
+    text = replace(cell, way="text", equal="time")
+    if cell != text:
+        run_cell(text, out, config)
     clock, wall = time.process_time(), time.monotonic()
-    if cell.way == "text":
+    if cell == text:
         run = _text(own, cell.seed)
         steps: dict[str, int] = {"warm-up": -int(run.curves["step"][0]), "RecPO": own.steps}
         targets = steps["warm-up"] * own.warmup_rows + own.steps * own.users
     else:
-        text = replace(cell, way="text", equal="time")
-        run_cell(text, out, config)
         of_text = load_reports(out / text.file)[0].run
         steps = {"training": silent_steps(of_text["steps"], of_text["targets"], cell, own)}
         targets = steps["training"] * own.warmup_rows
         teacher = _text(own, cell.seed) if cell.way == "distilled" else None
         run = run_silent(own, cell.way, cell.seed, steps["training"], teacher)
+        if run.lessons != of_text["lessons"]:
+            say(f"note: the lessons ended with {run.lessons}, text's with {of_text['lessons']}, which were had on "
+                "another processor or release of torch")  # fmt: skip
     reports = [
         replace(report, name=cell.way if read == "own" else f"{cell.way}, read: {read}", samples=CELL_SAMPLES)
         for read, report in run.final.items()
@@ -128,7 +133,7 @@ def silent_steps(of_text: dict[str, int], targets: int, cell: Cell, config: LabC
     """Steps of a way that writes nothing, from the steps and targets that text took."""
     if cell.equal == "targets":
         return -(-targets // config.warmup_rows)
-    return round(sum(of_text.values()) * STEPS_FOR_ONE[cell.way])
+    return round(sum(of_text.values()) * STEPS_FOR_ONE[cell.way] * (2 if cell.equal == "twice" else 1))
 
 
 @lru_cache(maxsize=16)

@@ -24,9 +24,9 @@ def arm(values) -> Any:
 
 
 def decided(margin, difference, noise, seed=0, **options):
-    """Of two arms of three runs that are alike, the second of mean 1, whose difference per user is normal."""
+    """Of two arms of five runs that are alike, the second of mean 1, whose difference per user is normal."""
     values = 1 + difference + noise * np.random.default_rng(seed).standard_normal(USERS)
-    return decide(arm(values) * 3, arm(np.ones(USERS)) * 3, "x", margin, **options)
+    return decide(arm(values) * 5, arm(np.ones(USERS)) * 5, "x", margin, **options)
 
 
 @pytest.mark.parametrize(
@@ -64,11 +64,11 @@ def test_settings_that_decide_nothing_are_refused():
             decided(margin, 0.0, 1.0, alpha=alpha)
 
 
-@pytest.mark.parametrize(("runs", "said"), [(1, " (of one run)"), (2, " (of 2 runs)"), (3, "")])
+@pytest.mark.parametrize(("runs", "said"), [(1, " (of one run)"), (4, " (of 4 runs)"), (5, "")])
 def test_what_few_runs_decide_is_said_of_them(runs, said):
     interval = Interval(0.01, 0.005, 0.015, 0.9, 9, 20)
     assert Decision("better", interval, 0.001, runs).short == f"better{said}: 0.010 [0.005, 0.015], ±0.001"
     assert Decision("better", interval, 0.001, runs).sentence.startswith(f"better{said}: 0.010")
     assert Decision("undecided", interval, 0.001, runs).short.startswith("undecided: ")
-    found = decide(arm(np.ones(USERS)) * runs, arm(np.ones(USERS)) * 3, "x", 0.1, samples=20)
+    found = decide(arm(np.ones(USERS)) * runs, arm(np.ones(USERS)) * 5, "x", 0.1, samples=20)
     assert (found.outcome, found.runs) == ("equal", runs)

@@ -120,7 +120,7 @@ def test_tables_and_figure_show_what_was_run_and_name_what_was_not(start, tmp_pa
     assert "no such users" not in half
     assert "±" in half
     assert "8 cells, 0.0 CPU hours" in dial
-    assert ways.count("not run") == 2  # latent and pause, at text's targets
+    assert ways.count("not run") == 3  # latent and pause at text's targets, none in twice its time
     assert chain.count("not run") == len(lab_dial.CHAINS) - 1
     alt = dial_tables.dial_figure(source, drawn)
     assert "at p = 0, " in alt

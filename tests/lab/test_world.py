@@ -193,3 +193,11 @@ def test_a_dial_out_of_range_is_refused(dial):
 def test_a_chain_too_long_to_number_its_histories_is_refused():
     with pytest.raises(ValueError, match=r"may have 10 items.* got 11"):
         lab.make_world(seed=0, train=10, valid=2, test=2, chain=11)
+
+
+@pytest.mark.parametrize(("chain", "share"), [(2, 1.0), (4, 0.01), (6, 0.0)])
+def test_pairs_can_be_looked_up_and_longer_sums_can_not(chain, share):
+    made = lab.make_world(chain=chain, test=2048)
+    known = {tuple(items[-chain:]) for items in made.train.histories.tolist()}
+    found = [tuple(items[-chain:]) in known for items in made.test.histories.tolist()]
+    assert sum(found) / len(found) == pytest.approx(share, abs=0.01)
