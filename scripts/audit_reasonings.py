@@ -10,7 +10,7 @@ import sys
 
 from rrec_lib.core.console import script
 from rrec_lib.experiments.audit_runs import ROWS, run_audit
-from rrec_lib.experiments.readings import adapter_folder, reading_options, reading_parser
+from rrec_lib.experiments.readings import reading_parser, what_to_read
 
 
 @script
@@ -18,8 +18,7 @@ def main() -> None:
     parser = reading_parser(__doc__, "audits", test_rows=False)
     parser.add_argument("--rows", type=int, default=ROWS, help="reasonings (default: %(default)s)")
     chosen = parser.parse_args()
-    adapter = adapter_folder(chosen.profile, chosen.adapter)
-    sys.exit(1 if run_audit(reading_options(chosen), adapter, chosen.seed, chosen.rows) else 0)
+    sys.exit(1 if run_audit(*what_to_read(chosen), chosen.seed, chosen.rows) else 0)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ It goes on where it stopped. Reports stand in results/controls/DATASET-PROFILE/.
 
 from rrec_lib.core.console import script
 from rrec_lib.experiments.control_runs import run_controls
-from rrec_lib.experiments.readings import adapter_folder, reading_options, reading_parser
+from rrec_lib.experiments.readings import reading_parser, what_to_read
 from rrec_lib.recommend.controls import REASONING_CONTROLS
 
 
@@ -17,8 +17,7 @@ def main() -> None:
     parser = reading_parser(__doc__, "controls")
     parser.add_argument("--controls", nargs="+", default=list(REASONING_CONTROLS), choices=list(REASONING_CONTROLS))
     chosen = parser.parse_args()
-    adapter = adapter_folder(chosen.profile, chosen.adapter)
-    run_controls(reading_options(chosen), adapter, chosen.controls, chosen.seed, chosen.test_rows)
+    run_controls(*what_to_read(chosen), chosen.controls, chosen.seed, chosen.test_rows)
 
 
 if __name__ == "__main__":

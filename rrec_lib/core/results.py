@@ -36,6 +36,7 @@ def provenance(seed: int | None = None) -> dict[str, Any]:
         "commit": _commit(),
         "seed": seed,
         "device": describe_device(),
+        "processor": _processor(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -46,6 +47,16 @@ def _program() -> str:
     """What was run: a script's name, or ``python -m`` and a package."""
     name, spec = Path(sys.argv[0]).name, getattr(sys.modules["__main__"], "__spec__", None)
     return f"python -m {spec.parent}" if name == "__main__.py" and spec else name
+
+
+def _processor() -> str:
+    """The processor's name, without which seconds can't be compared; as far as the system says it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.machine())
 
 
 def describe_device() -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -56,7 +57,9 @@ class Comparison:
         return f"{self.verdict}{' by ' if shown else ': '}{found}, {_seeds(*self.seeds)}"
 
 
-def compare(first: Arm, second: Arm, metric: str, samples: int = SAMPLES, seed: int = 0) -> Comparison:
+def compare(
+    first: Arm, second: Arm, metric: str, samples: int = SAMPLES, seed: int = 0, paired: bool = False
+) -> Comparison:
     """Difference of two arms on the same examples, with an interval over users and over the runs' seeds.
 
     In each resample users are drawn with replacement, with all their rows and the same for every report; and for each
@@ -70,13 +73,18 @@ def compare(first: Arm, second: Arm, metric: str, samples: int = SAMPLES, seed: 
         metric: such as ``"ndcg@20"``.
         samples: number of resamples.
         seed: of the resampling.
+        paired: whether the arms' reports belong together one by one, as two readings of the same weights do; they are
+            then drawn together.
 
     Raises:
-        ValueError: if an arm is empty, the metric unknown, or the examples or data not the same.
+        ValueError: if an arm is empty, the metric unknown, or the examples or data not the same; or pairs don't have
+            the same seeds.
 
     Source: the Multi-Bootstrap, Sellam et al., arXiv 2106.16163, with whole users in the place of examples.
     """
-    means, draws = resampled_means([first, second], metric, samples, seed)
+    if paired and (seeds := [[one.run.get("seed") for one in arm] for arm in (first, second)])[0] != seeds[1]:
+        raise ValueError(f"pairs have the same seeds, in the same order; got {seeds[0]} and {seeds[1]}")
+    means, draws = resampled_means([first, second], metric, samples, seed, paired)
     mean, users = means[0] - means[1], first[0].users
     per_row = [np.mean([report.metric(metric) for report in arm], axis=0) for arm in (first, second)]
     difference = per_row[0] - per_row[1]
@@ -96,6 +104,13 @@ def arm_interval(arm: Arm, metric: str, samples: int = SAMPLES, seed: int = 0) -
     """Mean of an arm over its reports, with an interval over users and seeds; arguments as :func:`compare`."""
     means, draws = resampled_means([arm], metric, samples, seed)
     return _interval(means[0], draws[0], arm[0].users)
+
+
+def on_shared_seeds(first: Arm, second: Arm) -> tuple[list[Report], list[Report]] | None:
+    """The reports of two arms on the seeds that both have, in the same order; None if there is none."""
+    arms = [{report.run.get("seed"): report for report in arm} for arm in (first, second)]
+    shared = [seed for seed in arms[0] if seed in arms[1]]
+    return ([arms[0][seed] for seed in shared], [arms[1][seed] for seed in shared]) if shared else None
 
 
 def cap_rows(report: Report, limit: int, seed: int = 0) -> Report:
@@ -139,10 +154,16 @@ def group_reports(reports: Sequence[Report]) -> dict[str, list[Report]]:
                 f"two different reports are called {report.name!r} and have seed {seed}; if they are different arms, "
                 "evaluate one of them with another --name"
             )
-        if any(report.run.get("settings") != other.run.get("settings") for other in arm):
+        if any(_of_arm(report) != _of_arm(other) for other in arm):
             raise ValueError(f"reports called {report.name!r} were made with different settings: no seeds of one arm")
         arm.append(report)
     return arms
+
+
+def _of_arm(report: Report) -> dict[str, Any] | None:
+    """What the seeds of an arm have alike: not the adapter that is read, of which each seed has its own."""
+    settings = report.run.get("settings")
+    return settings and {key: value for key, value in settings.items() if key != "adapter"}
 
 
 def compare_arms(
@@ -202,8 +223,10 @@ def detectable_difference(users: int, spread: float, power: float = 0.8, level: 
     return (normal.inv_cdf((1 + level) / 2) + normal.inv_cdf(power)) * spread / users**0.5
 
 
-def resampled_means(arms: Sequence[Arm], metric: str, samples: int, seed: int) -> tuple[list[float], list[np.ndarray]]:
-    """Per arm: its mean, and its (samples,) resampled means."""
+def resampled_means(
+    arms: Sequence[Arm], metric: str, samples: int, seed: int, together: bool = False
+) -> tuple[list[float], list[np.ndarray]]:
+    """Per arm: its mean, and its (samples,) resampled means; runs are drawn apart, or one draw counts for all arms."""
     if samples < 1 or not all(arms):
         raise ValueError(
             f"need samples >= 1 and at least one report in each arm, got {samples} and {list(map(len, arms))}"
@@ -214,10 +237,13 @@ def resampled_means(arms: Sequence[Arm], metric: str, samples: int, seed: int) -
     rng, seeds_rng = np.random.default_rng(seed), np.random.default_rng([seed, 1])
     totals = resampled_totals(np.column_stack([sums, counts]), samples, rng)
     drawn = totals[:, :-1] / totals[:, -1:]
-    means, draws, start = [], [], 0
+    means: list[float] = []
+    draws: list[np.ndarray] = []
+    start = 0
     for arm in arms:
         columns = slice(start, start + len(arm))
-        picks = seeds_rng.integers(0, len(arm), (samples, len(arm)))
+        if not together or not draws:
+            picks = seeds_rng.integers(0, len(arm), (samples, len(arm)))
         draws.append(np.take_along_axis(drawn[:, columns], picks, axis=1).mean(1))
         means.append(float(sums[:, columns].sum() / counts.sum() / len(arm)))
         start += len(arm)

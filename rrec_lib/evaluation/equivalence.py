@@ -28,15 +28,16 @@ class Decision:
     runs: int = FEWEST
 
     @property
-    def short(self) -> str:
-        """Such as ``"equal: 0.001 [-0.004, 0.005], ±0.009"``, for a table's cell."""
-        return f"{self.outcome}{self._of_few}: {self.interval:.3f}, ±{self.margin:.3f}"
+    def said(self) -> str:
+        """The outcome, such as ``"better"``, or ``"better (of 2 runs)"`` where few runs decided it."""
+        if self.runs >= FEWEST or self.outcome == "undecided":
+            return self.outcome
+        return f"{self.outcome} (of {'one run' if self.runs == 1 else f'{self.runs} runs'})"
 
     @property
-    def _of_few(self) -> str:
-        if self.runs >= FEWEST or self.outcome == "undecided":
-            return ""
-        return " (of one run)" if self.runs == 1 else f" (of {self.runs} runs)"
+    def short(self) -> str:
+        """Such as ``"equal: 0.001 [-0.004, 0.005], margin 0.009"``, for a table's cell."""
+        return f"{self.said}: {self.interval:.3f}, margin {self.margin:.3f}"
 
     @property
     def sentence(self) -> str:
@@ -45,7 +46,7 @@ class Decision:
             "equal": "lies within", "better": "lies above 0 and not within", "worse": "lies below 0 and not within",
             "undecided": "neither excludes 0 nor lies within",
         }  # fmt: skip
-        return f"{self.outcome}{self._of_few}: {self.interval:.3f} {where[self.outcome]} ±{self.margin:.3f}"
+        return f"{self.said}: {self.interval:.3f} {where[self.outcome]} ±{self.margin:.3f}"
 
 
 def decide(

@@ -23,8 +23,14 @@ class Interval:
     def __format__(self, spec: str) -> str:
         """``f"{i:.3f}"`` gives ``"0.012 [0.004, 0.020]"``, ``f"{i:.3f to}"`` the bounds alone, ``"0.004 to 0.020"``."""
         number = spec.removesuffix(" to")
-        mean, low, high = (format(value, number) for value in (self.mean, self.low, self.high))
+        mean, low, high = (with_minus(value, number) for value in (self.mean, self.low, self.high))
         return f"{mean} [{low}, {high}]" if number == spec else f"{low} to {high}"
+
+
+def with_minus(value: float, spec: str) -> str:
+    """A number in print, with a true minus, and none before a zero."""
+    text = format(value, spec)
+    return (text if text.strip("-0.%") else text.removeprefix("-")).replace("-", "−")
 
 
 def bootstrap_mean_interval(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rrec_lib.core.paths import resource
 from rrec_lib.core.profiles import load_profile
+from rrec_lib.core.reading import check_same
 from rrec_lib.core.results import describe_run
 from rrec_lib.evaluation.compare import SAMPLES, Comparison, arm_interval, compare, group_reports
 from rrec_lib.evaluation.intervals import Interval
@@ -116,7 +117,8 @@ def run_ablations(
 
     Raises:
         FileNotFoundError: if there is no such adapter.
-        ValueError: if a report or a folder is of a run with other settings.
+        ValueError: if a report or a folder is of a run with other settings, or a line that stands in the folder already
+            started from another adapter.
     """
     from rrec_lib.experiments.runner import SETTINGS, Run, carry_out
 
@@ -135,7 +137,18 @@ def run_ablations(
         profile = load_profile(options.profile, {**SETTINGS, **options.overrides, **line.knobs})
         hours = options.hours + (warmup_hours if line.start == "base" else 0)
         run = Run(line.name, line.control, seed, options, profile, hours, test_rows, more=more)
+        _check_beside(run, line)
         carry_out(run, lambda *of_run, line=line, adapter=adapter: _train(line, adapter, *of_run))
+
+
+def _check_beside(run: "Run", line: Ablation) -> None:
+    """Require that lines of one table that start alike start from the same adapter, seed by seed."""
+    for path in sorted(run.report.parent.glob("*.json")):
+        kept = load_reports(path)[0]
+        other = ABLATIONS.get(kept.name)
+        if other and other.start == line.start and kept.run["seed"] == run.seed:
+            theirs, ours = ({"adapter": one.get("adapter")} for one in (kept.run["settings"], run.settings))
+            check_same(path, theirs, ours, "give the same one, or another --out")
 
 
 def _train(line: Ablation, adapter: Path | None, run: "Run", policy: "Policy", dataset: "DatasetDict") -> None:

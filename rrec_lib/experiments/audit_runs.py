@@ -21,7 +21,7 @@ def run_audit(options: Options, adapter: Path, seed: int = 0, rows: int = ROWS) 
     """Sample a reasoning for each of some test rows, audit them, and write the figures; no text is kept.
 
     Args:
-        options: of :func:`rrec_lib.experiments.readings.reading_options`.
+        options: of :func:`rrec_lib.experiments.readings.what_to_read`.
         adapter: folder of the adapter.
         seed: of the rows and of sampling.
         rows: how many, spread over the users as evenly as they allow.
@@ -36,6 +36,7 @@ def run_audit(options: Options, adapter: Path, seed: int = 0, rows: int = ROWS) 
     if run.report.is_file():
         kept = read_json(run.report, "settings", "figures")
         check_same(run.report, kept["settings"], run.settings, "give the same ones, or move it away")
+        print(f"{run.report} is there already: {', '.join(kept['figures']['missed']) or 'every bar is reached'}")
         return kept["figures"]["missed"]
     policy, dataset = load_read(run, adapter)
     test, world = list(dataset["test"]), world_of(dataset)

@@ -4,8 +4,6 @@ Of each row as many reasonings are sampled as the largest K asks for; smaller K 
 are compared on the same samples. What a K costs is measured on some of the rows, where just K are sampled.
 """
 
-import json
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,6 +14,7 @@ from torch import Tensor
 
 from rrec_lib.baselines.registry import Splits
 from rrec_lib.baselines.tuning import fit_recorded
+from rrec_lib.core.profiles import load_profile
 from rrec_lib.core.results import describe_run
 from rrec_lib.data.examples import Example
 from rrec_lib.evaluation.checks import check_blind
@@ -23,12 +22,12 @@ from rrec_lib.evaluation.chunks import CHUNK, in_chunks
 from rrec_lib.evaluation.evaluate import evaluate_scores, sample_examples, training_counts
 from rrec_lib.evaluation.reports import data_hash, save_reports
 from rrec_lib.experiments.readings import load_read, reading
+from rrec_lib.experiments.reference import BASELINES, tuned_baselines
 from rrec_lib.experiments.runner import Options, Run, chunk_key, chunked_states, reasoning_figures, test_rows_of
-from rrec_lib.recommend.recommender import ReasoningRecommender, averaged
+from rrec_lib.recommend.recommender import ReasoningRecommender, averaged, seed_of
 
 SAMPLES = (1, 2, 4, 8, 16)
 TIMED_ROWS = 64
-BASELINES_TIMED = ("EASE", "eSASRec")
 SHOWN = 20  # items of a recommendation
 Scores = Callable[[Sequence[Example]], Tensor]
 BARE, GREEDY = "none", "greedy"  # the bare prompt, and one reasoning that isn't sampled, as the shipped model answers
@@ -46,7 +45,7 @@ def run_curve(
     test_rows: int | None = None,
     samples: Sequence[int] = SAMPLES,
     timed_rows: int = TIMED_ROWS,
-    baselines: Sequence[str] = BASELINES_TIMED,
+    baselines: Sequence[str] | None = None,
 ) -> Run:
     """Write one file with a report for each K, for the bare prompt and for the greedy reasoning, or go on with it.
 
@@ -54,19 +53,22 @@ def run_curve(
     sampled reasoning.
 
     Args:
-        options: of :func:`rrec_lib.experiments.readings.reading_options`.
+        options: of :func:`rrec_lib.experiments.readings.what_to_read`.
         adapter: folder of the adapter.
         seed: of sampling.
         test_rows: of a user at most; None takes all.
         samples: the numbers K.
         timed_rows: on how many rows the seconds are measured, each K anew.
         baselines: whose seconds are measured beside them, fitted as their recorded search on this data set chose; one
-            without such a search is left out.
+            without such a search is left out. If None, EASE and the best two on test, which the page shows.
 
     Raises:
         ValueError: if the file is of a run with other settings.
     """
     counts = sorted(samples)
+    if baselines is None:
+        place = f"{Path(load_profile(options.profile, options.overrides).data.dataset).name}-{options.profile}"
+        baselines = list(dict.fromkeys(["EASE", *(one.name for one in tuned_baselines(place)[:BASELINES])]))
     more = {"samples": counts, "timed_rows": timed_rows, "baselines": list(baselines)}
     run = reading(options, "compute curve", "own", seed, adapter, test_rows, **more)
     if not run.finished():
@@ -86,8 +88,7 @@ def _write(run: Run, adapter: Path, counts: list[int], timed_rows: int, baseline
         return recommender.score_states(states.to(policy.device))
 
     def sample(chunk: list[Example]) -> dict[str, Tensor]:
-        seed = zlib.crc32(json.dumps([run.seed, chunk]).encode())  # other draws in every chunk
-        written = recommender.sample(chunk, counts[-1], profile.rollouts.temperature, seed)
+        written = recommender.sample(chunk, counts[-1], profile.rollouts.temperature, seed_of(chunk, run.seed))
         found = {"states": torch.stack([one.states for one in written], 1)}
         figures = [reasoning_figures(policy, one) for one in written]
         return found | {name: torch.stack([one[name] for one in figures], 1) for name in figures[0]}
@@ -98,7 +99,7 @@ def _write(run: Run, adapter: Path, counts: list[int], timed_rows: int, baseline
     kept = {arm_name(count): averaged(drawn["states"][:, :count].transpose(0, 1)) for count in counts}
     spent = float(drawn["seconds"].mean())
     for name, control in ((BARE, "none"), (GREEDY, "own")):
-        kept[name], writing = chunked_states(recommender, test, control, CHUNK, folder)
+        kept[name], writing = chunked_states(recommender, test, control, CHUNK, folder, folder / "written")
         spent += writing["cpu_seconds_per_row"]
     train_counts = training_counts(dataset["train"], len(items))
     reports = [

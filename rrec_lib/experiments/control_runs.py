@@ -1,4 +1,4 @@
-"""Controls on shipped weights: the same adapter read with something else before the marker, a report each.
+"""Controls of an adapter: the same weights read with something else before the marker, a report each.
 
 Beside the report of swapped titles stands what the swap moves: the ranks of the title that came and went, those of
 their neighbours, and how much of the list stays.
@@ -14,23 +14,28 @@ import torch
 from datasets import DatasetDict
 from torch import Tensor
 
+from rrec_lib.core.reading import check_same, read_json
 from rrec_lib.core.results import describe_run, plain, provenance, write_json
 from rrec_lib.data.examples import Example
 from rrec_lib.evaluation.chunks import CHUNK, in_chunks
-from rrec_lib.evaluation.compare import arm_interval, compare, group_reports
-from rrec_lib.evaluation.intervals import bootstrap_mean_interval
-from rrec_lib.evaluation.reports import load_reports
+from rrec_lib.evaluation.compare import arm_interval, compare, group_reports, on_shared_seeds
+from rrec_lib.evaluation.intervals import bootstrap_mean_interval, with_minus
+from rrec_lib.evaluation.reports import Report, load_reports
 from rrec_lib.evaluation.scoring import mask_items
 from rrec_lib.experiments.ablations import NOT_RUN
-from rrec_lib.experiments.readings import load_as_trained, load_read, reading
+from rrec_lib.experiments.readings import load_of_seed, load_read, reading
 from rrec_lib.experiments.reference import METRIC
-from rrec_lib.experiments.runner import Options, Run, carry_out, chunk_key, test_rows_of
+from rrec_lib.experiments.runner import Options, Run, carry_out, chunk_key, reasoned, test_rows_of
 from rrec_lib.model.policy import Policy
 from rrec_lib.recommend.controls import REASONING_CONTROLS, SWAPPED, TitleSwap, swap_titles
 from rrec_lib.recommend.recommender import ReasoningRecommender
 from rrec_lib.training.skills import World, world_of
 
 TOP = 20
+SWAP_FIGURES = {
+    "ranks that the title moved which came": "added moved", "which went": "removed moved",
+    "share of the first 20 that stays": "overlap",
+}  # fmt: skip
 
 
 def run_controls(
@@ -43,25 +48,36 @@ def run_controls(
     """Write a report for each control, or go on with them; and for swapped titles what the swap moves.
 
     Args:
-        options: of :func:`rrec_lib.experiments.readings.reading_options`.
+        options: of :func:`rrec_lib.experiments.readings.what_to_read`.
         adapter: folder of the adapter.
         controls: of ``REASONING_CONTROLS``; ``"own"`` is what the others are compared with.
         seed: of the adapter's run.
         test_rows: of a user at most; None takes all.
 
     Raises:
-        ValueError: if a report is of a run with other settings.
+        ValueError: if a report is of a run with other settings, or others in the folder are of another adapter of this
+            seed, or of other rows.
     """
     print(describe_run(options.profile), flush=True)
 
     def load(run: Run, policy: Policy, dataset: DatasetDict) -> None:
-        load_as_trained(policy, adapter, dataset, run.profile)
+        load_of_seed(policy, adapter, dataset, run)
 
-    for control in controls:
-        run = reading(options, control, control, seed, adapter, test_rows)
+    runs = [reading(options, control, control, seed, adapter, test_rows) for control in controls]
+    for run in runs:
+        _check_beside(run)
+    for run in runs:
         carry_out(run, load)
-        if control == SWAPPED and not swap_file(run).is_file():
+        if run.name == SWAPPED and not swap_file(run).is_file():
             _write_swaps(run, adapter)
+
+
+def _check_beside(run: Run) -> None:
+    """Require that what stands in a report's folder can stand in one table with it."""
+    for path in sorted(run.report.parent.glob("*.json")):
+        kept = load_reports(path)[0].run
+        alike = run.settings if kept["seed"] == run.seed else {**run.settings, "adapter": kept["settings"]["adapter"]}
+        check_same(path, kept["settings"], alike, "give the same ones, or another --out")
 
 
 def swap_file(run: Run) -> Path:
@@ -76,7 +92,7 @@ def _write_swaps(run: Run, adapter: Path) -> None:
     test = test_rows_of(run, dataset)
 
     def compute(chunk: list[Example]) -> dict[str, Tensor]:
-        written = recommender.reason(chunk)
+        written = reasoned(recommender, chunk, run.options.runs / "written")
         swaps = swap_titles(written.texts, chunk, world)
         # Both texts are read the same way, so that nothing differs but the title.
         texts = written.texts, [swap.text for swap in swaps]
@@ -159,10 +175,10 @@ def swap_figures(rows: Mapping[str, Tensor], users: np.ndarray, samples: int, se
 
 
 def controls_table(folder: Path) -> str:
-    """Markdown table of the controls that stand in a folder, each against the adapter's own reasonings.
+    """Markdown table of the controls that stand in a folder, each against the same adapters' own reasonings.
 
     Args:
-        folder: ``results/controls/DATASET-PROFILE``; what it lacks reads *not run*.
+        folder: ``results/controls/DATASET-PROFILE``; what it lacks reads *not run*. Beside it stand ``swaps``.
     """
     reports = [report for path in sorted(folder.glob("*.json")) for report in load_reports(path)]
     arms = group_reports(reports) if reports else {}
@@ -171,7 +187,33 @@ def controls_table(folder: Path) -> str:
         if control not in arms:
             rows.append(f"| {what} | {NOT_RUN} | | | |")
             continue
-        i, other = arm_interval(arms[control], METRIC), arms.get("own") if control != "own" else None
-        against = compare(arms[control], other, METRIC).sentence if other else ""
+        i, against = arm_interval(arms[control], METRIC), ""
+        if control != "own" and (pair := on_shared_seeds(arms[control], arms.get("own", []))):
+            against = compare(*pair, METRIC, paired=True).sentence
         rows.append(f"| {what} | {len(arms[control])} | {i.mean:.3f} | {i:.3f to} | {against} |")
-    return "\n".join(rows) + "\n"
+    return "\n".join([*rows, *_below(folder, reports)]) + "\n"
+
+
+def _below(folder: Path, reports: Sequence[Report]) -> list[str]:
+    """What was read, and what swapped titles moved, where there is something."""
+    if not reports:
+        return []
+    first = reports[0]
+    read = sorted({(one.run["seed"], one.run["settings"]["adapter"]) for one in reports})
+    adapters = ", ".join(f"{digest} (seed {seed})" for seed, digest in read)
+    window = first.run["settings"]["profile"]["data"]["window"]
+    lines = ["", f"{len(first.users)} rows of {len(np.unique(first.users))} users, {window} lines of history; "
+             f"adapters by the hash of their weights: {adapters}."]  # fmt: skip
+    for path in sorted((folder.parent / "swaps" / folder.name).glob("*.json")):
+        kept = read_json(path, "figures", "seed")
+        figures = kept["figures"]
+        moved = [f"{what} {_span(figures[of])}" for what, of in SWAP_FIGURES.items() if figures.get(of)]
+        told = f": {'; '.join(moved)}" if moved else ""
+        lines += ["", f"Seed {kept['seed']}: a title could be swapped in {figures['swapped']:.0%} of the texts, the "
+                  f"others are read as they were{told}."]  # fmt: skip
+    return lines
+
+
+def _span(found: Mapping[str, float]) -> str:
+    mean, low, high = (with_minus(found[of], ".2f") for of in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"

@@ -123,7 +123,7 @@ def dial_gains(source: Path) -> dict[float, Gain]:
     gains = {}
     for share, text, none in _both(source):
         found = decide(text, none, METRIC, MARGIN)
-        gains[share] = Gain(found.outcome, *(100 * getattr(found.interval, of) for of in ("mean", "low", "high")))
+        gains[share] = Gain(found.said, *(100 * getattr(found.interval, of) for of in ("mean", "low", "high")))
     return gains
 
 

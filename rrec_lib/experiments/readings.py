@@ -9,12 +9,15 @@ from datasets import DatasetDict
 
 from rrec_lib.core.paths import REPOSITORY, resource
 from rrec_lib.core.profiles import Profile, available_profiles, load_profile, parse_overrides
+from rrec_lib.core.reading import read_json
 from rrec_lib.data.examples import prepare_profile
 from rrec_lib.data.prepared import catalogue_hash
 from rrec_lib.experiments.runner import Options, Run
-from rrec_lib.model.adapters import WEIGHTS, load_adapter
+from rrec_lib.model.adapters import CARD, WEIGHTS, load_adapter
 from rrec_lib.model.policy import Policy, load_policy
-from rrec_lib.training.stages import read_otherwise
+from rrec_lib.training.stages import OF_READING, read_otherwise, trained_with
+
+STRICTLY = (*OF_READING, "model.dtype")  # what has to be alike where readings become a record
 
 
 def reading_parser(description: str | None, out: str, test_rows: bool = True) -> ArgumentParser:
@@ -37,9 +40,17 @@ def reading_parser(description: str | None, out: str, test_rows: bool = True) ->
     return parser
 
 
-def reading_options(arguments: Namespace) -> Options:
-    """What :func:`reading_parser` has read of where things lie; nothing is trained, on valid nothing decided."""
-    return Options(0.0, 0, arguments.runs, arguments.out, arguments.profile, parse_overrides(arguments.set), 0)
+def what_to_read(arguments: Namespace) -> tuple[Options, Path]:
+    """What :func:`reading_parser` has read: options that read the adapter as it was trained, and its folder.
+
+    Nothing is trained, on valid nothing decided.
+
+    Raises:
+        FileNotFoundError: if there is no such adapter.
+    """
+    adapter = adapter_folder(arguments.profile, arguments.adapter)
+    overrides = {**trained_with(read_json(adapter / CARD), STRICTLY), **parse_overrides(arguments.set)}
+    return Options(0.0, 0, arguments.runs, arguments.out, arguments.profile, overrides, 0), adapter
 
 
 def reading(
@@ -48,7 +59,7 @@ def reading(
     """A run that reads an adapter; its settings name the adapter by the hash of its weights.
 
     Args:
-        options: of :func:`reading_options`.
+        options: of :func:`what_to_read`.
         name: of the report.
         control: what stands before the marker.
         seed: of the adapter's run, and of sampling.
@@ -83,18 +94,31 @@ def load_read(run: Run, adapter: Path) -> tuple[Policy, DatasetDict]:
     """The policy with the adapter's weights, and the data.
 
     Raises:
-        ValueError: for an adapter that is tied to something else, or was trained with histories or reasonings of
-            another length.
+        ValueError: for an adapter that is tied to something else or of another seed, or was trained with histories or
+            reasonings of another length or in another type.
     """
     dataset = prepare_profile(run.profile)
     policy = load_policy(run.profile.model, run.seed)
-    load_as_trained(policy, adapter, dataset, run.profile)
+    load_of_seed(policy, adapter, dataset, run)
     return policy, dataset
+
+
+def load_of_seed(policy: Policy, adapter: Path, dataset: DatasetDict, run: Run) -> None:
+    """:func:`load_as_trained`, for an adapter of a run's seed, by which readings of several adapters are told apart.
+
+    Raises:
+        ValueError: if it is of another seed, and as there.
+    """
+    load_as_trained(policy, adapter, dataset, run.profile)
+    seed = read_json(adapter / CARD).get("seed")
+    if seed not in (None, run.seed):
+        raise ValueError(f"the adapter in {adapter} was trained with seed {seed}; add --seed {seed}")
 
 
 def load_as_trained(policy: Policy, adapter: Path, dataset: DatasetDict, profile: Profile) -> None:
     """Put an adapter's weights into a policy, if the profile reads them as they were trained; raises as above."""
     card = load_adapter(policy, adapter, catalogue_hash(dataset["items"]))
-    for knob, then, now in read_otherwise(card, profile):
-        raise ValueError(f"the adapter in {adapter} was trained with {knob}={then}, and would be read "
-                         f"with {now}; add --set {knob}={then}")  # fmt: skip
+    if other := read_otherwise(card, profile, STRICTLY):
+        told = ", ".join(f"{knob}={then} (here {now})" for knob, (then, now) in other.items())
+        remedy = " ".join(f"--set {knob}={then}" for knob, (then, _) in other.items())
+        raise ValueError(f"the adapter in {adapter} was trained with {told}; add {remedy}")

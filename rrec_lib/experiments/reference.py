@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # who only reads needs no trainer
     from rrec_lib.model.policy import Policy
 
 METRIC = "ndcg@20"
+BASELINES = 2  # the best on test, beside the curve of compute
 WITH, WITHOUT, UNTRAINED = "with reasoning", "without reasoning", "untrained"
 ARMS = {WITH: f"R²ec {WITH}", WITHOUT: f"R²ec {WITHOUT}", UNTRAINED: "the language model, untrained"}
 BEFORE_MARKER = {WITH: "own", WITHOUT: "none", UNTRAINED: "none"}

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from datasets import DatasetDict
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from rrec_lib.core.paths import REPOSITORY
 from rrec_lib.core.profiles import Profile, available_profiles, parse_overrides
@@ -29,8 +30,9 @@ from rrec_lib.evaluation.evaluate import Example, evaluate_scores, mean_ndcg, sa
 from rrec_lib.evaluation.reports import data_hash, load_reports, save_reports
 from rrec_lib.model.policy import Policy, load_policy
 from rrec_lib.model.prompts import encode_items, encode_users, marker_ids, prompts_hash
-from rrec_lib.recommend.controls import CHEAT, GIVEN_TEXTS, WITH_WORLD
+from rrec_lib.recommend.controls import CHEAT, GIVEN_TEXTS, SWAPPED, WITH_WORLD
 from rrec_lib.recommend.recommender import ReasoningRecommender, Reasonings
+from rrec_lib.recpo.rollouts import Closed
 from rrec_lib.training.callbacks import StopOnValid
 from rrec_lib.training.run_folder import claim, settings_of
 from rrec_lib.training.skills import world_of
@@ -44,6 +46,7 @@ SETTINGS: dict[str, Any] = {
     "training.learning_rate": 1e-4,
 }  # fmt: skip
 WINDOW = 10  # lines of history, in the second trial and its ceiling
+OF_ITS_OWN = ("own", "other", "random", SWAPPED)  # controls that need what the policy wrote
 ENDLESS = 10**6  # steps; the budget ends a stage
 
 
@@ -218,7 +221,8 @@ def write_report(run: Run, policy: Policy, dataset: DatasetDict, **more: Any) ->
         findings.append(
             check_blind(lambda rows: recommender.score_states(recommender.states(rows, run.control)), of_four, name)
         )
-    states, writing = chunked_states(recommender, test, run.control, CHUNK, run.below(run.options.runs) / "evaluation")
+    folders = run.below(run.options.runs) / "evaluation", run.options.runs / "written"
+    states, writing = chunked_states(recommender, test, run.control, CHUNK, *folders)
     report = evaluate_scores(
         lambda part: recommender.score_states(states[part].to(policy.device)),
         test, name, profile.evaluation.bootstrap_samples, run.seed, training_counts(dataset["train"], len(items)),
@@ -238,9 +242,15 @@ def test_rows_of(run: Run, dataset: DatasetDict) -> list[Example]:
 
 
 def chunked_states(
-    recommender: ReasoningRecommender, examples: list[Example], control: str, size: int, runs: Path
+    recommender: ReasoningRecommender, examples: list[Example], control: str, size: int, runs: Path, written: Path
 ) -> tuple[Tensor, dict[str, float]]:
     """States of all examples, chunk by chunk, and what writing them took; finished chunks are read back.
+
+    Args:
+        recommender, examples, control: whose states.
+        size: rows of a chunk at most.
+        runs: folder of the chunks' files.
+        written: folder of the chunks' reasonings, which several controls of the same weights may share.
 
     Returns:
         (E, d) states in the order of the examples; CPU seconds a row and, for its own reasoning, mean tokens and the
@@ -248,9 +258,9 @@ def chunked_states(
     """
 
     def compute(chunk: list[Example]) -> dict[str, Tensor]:
-        written = recommender.reason(chunk) if control == "own" else None
-        found = {"states": recommender.states(chunk, control, written)}
-        return found if written is None else {**found, **reasoning_figures(recommender.policy, written)}
+        own = reasoned(recommender, chunk, written) if control in OF_ITS_OWN else None
+        found = {"states": recommender.states(chunk, control, own)}
+        return {**found, **reasoning_figures(recommender.policy, own)} if own and control == "own" else found
 
     given = [GIVEN_TEXTS[control](row, recommender.world) for row in examples] if control in GIVEN_TEXTS else []  # type: ignore[arg-type]
     joined = in_chunks(examples, compute, chunk_key(recommender, control, *given), runs, size, control)
@@ -260,9 +270,32 @@ def chunked_states(
     return joined["states"], writing
 
 
-def chunk_key(recommender: ReasoningRecommender, *more: object) -> str:
+def reasoned(recommender: ReasoningRecommender, chunk: list[Example], folder: Path) -> Reasonings:
+    """The greedy reasonings of a chunk, written once for all that is read behind them."""
+
+    def write(rows: list[Example]) -> dict[str, Tensor]:
+        made = recommender.reason(rows)
+        kept = {
+            "ids": [torch.tensor(closed.ids) for closed in made.closed],
+            "text": [torch.tensor([*text.encode(), 0], dtype=torch.uint8) for text in made.texts],
+        }
+        figures = [[closed.sampled, closed.finished, closed.trimmed] for closed in made.closed]
+        padded = {of: pad_sequence(rows, batch_first=True, padding_value=0) for of, rows in kept.items()}
+        lengths = torch.tensor([[len(row) for row in rows] for rows in kept.values()]).T
+        return {**padded, "lengths": lengths, "closed": torch.tensor(figures), "states": made.states}
+
+    found = in_chunks(chunk, write, chunk_key(recommender, "greedy", with_world=False), folder, len(chunk), "written")
+    closed, texts = [], []
+    for row, (ids, letters) in enumerate(found["lengths"].tolist()):
+        sampled, finished, trimmed = found["closed"][row].tolist()
+        closed.append(Closed(found["ids"][row, :ids].tolist(), sampled, bool(finished), bool(trimmed)))
+        texts.append(bytes(found["text"][row, : letters - 1].tolist()).decode())
+    return Reasonings(texts, closed, found["states"].to(recommender.policy.device))
+
+
+def chunk_key(recommender: ReasoningRecommender, *more: object, with_world: bool = True) -> str:
     """What states depend on beside their rows: weights, prompts, items, rollouts, a world's neighbours, and more."""
-    policy, world = recommender.policy, recommender.world
+    policy, world = recommender.policy, recommender.world if with_world else None
     known = [] if world is None else [hashlib.sha256(json.dumps(world.neighbours).encode()).hexdigest()[:16]]
     items = hashlib.sha256(json.dumps(recommender.items).encode()).hexdigest()[:16]
     words = policy.fingerprint, prompts_hash(policy.tokenizer), items, recommender.profile.rollouts, *known, *more

@@ -162,7 +162,7 @@ def _as_long(run: Run, length: int) -> int:
         if not at.is_file():
             raise FileNotFoundError(f"{at} is missing: run both arms at equal targets first")
         arms.append(load_reports(at)[0].run)
-    made = [f"{arm['commit']} on {arm['device']}" for arm in arms]
+    made = [f"{arm['commit']} on {arm.get('processor')}, {arm['device']}" for arm in arms]
     if made[0] != made[1]:
         raise ValueError(f"{WITH} was trained by {made[0]}, {WITHOUT} by {made[1]}: their seconds can't be compared; "
                          "train both by the same code on the same machine")  # fmt: skip

@@ -20,6 +20,7 @@ from rrec_lib.evaluation.compare import (
     compare,
     detectable_difference,
     group_reports,
+    on_shared_seeds,
     user_spread,
 )
 from rrec_lib.evaluation.equivalence import Decision, decide
@@ -50,16 +51,18 @@ class Budget:
         key: of a report's run, whose value has to be equal.
         folders: below ``results/verdict``; of an arm in several the last counts.
         tolerance: how far two arms may be apart, as a share.
+        by_seed: whether runs are made equal seed by seed, so that those of the seeds that both have are compared.
     """
 
     title: str
     key: str
     folders: tuple[str, ...]
     tolerance: float
+    by_seed: bool = False
 
 
 TARGETS = Budget("At equal targets", "targets", ("equal-targets",), 0.01)
-CPU_TIME = Budget("At equal CPU time", "cpu_seconds", ("equal-targets", "equal-time"), 0.05)
+CPU_TIME = Budget("At equal CPU time", "cpu_seconds", ("equal-targets", "equal-time"), 0.05, by_seed=True)
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,8 @@ class Line:
         interval: mean of the metric over users and runs.
         difference: from the arm without reasoning.
         decision: by the margin.
-        detectable: the smallest true difference to that arm which 80 of 100 such test sets show at 5 %; seeds' own
-            spread comes on top.
+        detectable: the smallest true difference to that arm which 80 of 100 such test sets show by the verdict's 90 %
+            interval; seeds' own spread comes on top.
         refused: why it isn't compared: another budget, or none recorded.
     """
 
@@ -125,8 +128,9 @@ def verdict_lines(arms: Mapping[str, Sequence[Report]], budget: Budget, samples:
         interval = arm_interval(arm, METRIC, samples)
         found: dict[str, Any] = {}
         if without and name != WITHOUT:
-            refused = _refused(spent[budget.key], spent_by(without, budget.key), budget)
-            found = {"refused": refused} if refused else _against(arm, without, samples)
+            pair = on_shared_seeds(arm, without) if budget.by_seed else (arm, without)
+            refused = _refused(*pair, budget) if pair else "no seed in common"
+            found = {"refused": refused} if refused or not pair else _against(*pair, samples)
         lines.append(Line(name, len(arm), spent["targets"], spent["cpu_seconds"], interval, **found))
     return lines
 
@@ -143,22 +147,26 @@ def _against(arm: Sequence[Report], without: Sequence[Report], samples: int) -> 
     return {
         "difference": compare(arm, without, METRIC, samples),
         "decision": decide(arm, without, METRIC, MARGIN, samples=samples),
-        "detectable": detectable_difference(len(np.unique(users)), user_spread(rows[0] - rows[1], users)),
+        "detectable": detectable_difference(len(np.unique(users)), user_spread(rows[0] - rows[1], users), level=0.9),
     }
 
 
-def _refused(own: float | None, other: float | None, budget: Budget) -> str:
+def _refused(arm: Sequence[Report], without: Sequence[Report], budget: Budget) -> str:
     """Why two arms are not equal in a budget; empty if they are."""
-    if own is None or other is None:
-        return f"{budget.key} not recorded"
-    if abs(own - other) <= budget.tolerance * other:
-        return ""
-    return f"not comparable: {own:,.0f} {budget.key} against {other:,.0f}"
+    pairs = [([one], [other]) for one, other in zip(arm, without, strict=True)] if budget.by_seed else [(arm, without)]
+    for pair in pairs:
+        mine, theirs = (spent_by(reports, budget.key) for reports in pair)
+        if mine is None or theirs is None:
+            return f"{budget.key} not recorded"
+        if abs(mine - theirs) > budget.tolerance * theirs:
+            return f"not comparable: {mine:,.0f} {budget.key} against {theirs:,.0f}"
+    return ""
 
 
 def verdict_table(arms: Mapping[str, Sequence[Report]], budget: Budget, samples: int = SAMPLES) -> str:
     """Markdown table of :func:`verdict_lines`, the margin below it; what was not run says so."""
-    rows = ["| arm | runs | targets | CPU h | NDCG@20 | 95 % | against without reasoning | verdict | detectable |",
+    rows = ["| arm | runs | targets | CPU h | NDCG@20 | 95 % | against without reasoning, 95 % | verdict, 90 % "
+            "| detectable |",
             "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
     lines = verdict_lines(arms, budget, samples)
     rows += [f"| {VERDICT_ARMS.get(line.name, line.name)} | {' | '.join(_cells(line))} |" for line in lines]
@@ -264,9 +272,11 @@ def ledger_table(source: Path, folders: Sequence[str]) -> str:
         if not sums["files"]:
             rows.append(f"| `{folder}` | {NOT_RUN} | | |")
             continue
-        silent = f"; {sums['silent']:.0f} files don't say" if sums["silent"] else ""
-        hours = f"{sums['training'] / 3600:.2f}{silent} | {sums['reading'] / 3600:.2f}"
-        rows.append(f"| `{folder}` | {sums['files']:.0f} | {hours} |")
+        training = f"{sums['training'] / 3600:.2f}"
+        if sums["silent"]:
+            told = f"{training}; " if sums["training"] else ""
+            training = f"{told}not recorded in {sums['silent']:.0f} files"
+        rows.append(f"| `{folder}` | {sums['files']:.0f} | {training} | {sums['reading'] / 3600:.2f} |")
     totals = [sum(sums[name] for sums in found.values()) / 3600 for name in ("training", "reading")]
     files = sum(sums["files"] for sums in found.values())
     return "\n".join([*rows, f"| together | {files:.0f} | {totals[0]:.2f} | {totals[1]:.2f} |"]) + "\n"

@@ -28,7 +28,7 @@ class Gain:
     """What reasoning gains, in per cent of the arm without.
 
     Attributes:
-        outcome: as :func:`rrec_lib.evaluation.equivalence.decide` says it.
+        outcome: as :attr:`rrec_lib.evaluation.equivalence.Decision.said` says it.
         mean, low, high: of the gain; the interval is that of the two one-sided tests.
     """
 
@@ -47,7 +47,7 @@ def gain_of(decision: Decision) -> Gain:
     if not decision.margin:
         raise ValueError("the arm without reasoning has a mean of 0, of which no gain is a share")
     share, i = 100 * MARGIN / decision.margin, decision.interval
-    return Gain(decision.outcome, share * i.mean, share * i.low, share * i.high)
+    return Gain(decision.said, share * i.mean, share * i.low, share * i.high)
 
 
 def gain_figure(dial: Mapping[float, Gain], sets: Mapping[str, Gain | None], path: Path) -> str:
@@ -140,7 +140,10 @@ def compute_table(curve: Mapping[str, Report], without: Sequence[Report], baseli
     first = next(iter(curve.values()))
     other = [rows_of_curve(report, first) for report in without]
     labels = {**{name: name for name in curve}, **READ_ONCE}
-    rows = ["| states | CPU s | NDCG@20 | 95 % | against without reasoning |", "|---|---|---|---|---|"]
+    rows = [
+        f"| states | CPU s, {_at_once(first)} | NDCG@20 | 95 % | against without reasoning |",
+        "|---|---|---|---|---|",
+    ]
     asking = first.run["asking"]
     for name, report in curve.items():
         against = compare([report], other, METRIC).sentence if other else ""
@@ -155,6 +158,11 @@ def compute_table(curve: Mapping[str, Report], without: Sequence[Report], baseli
     sampled = f"{first.run['tokens']:.0f} tokens a reasoning, {first.run['unfinished']:.1%} without an end"
     where = f"commit {first.run['commit']}, {first.run['device']}"
     return "\n".join([*rows, "", f"{users}; {sampled}. Recorded run: {where}."]) + "\n"
+
+
+def _at_once(report: Report) -> str:
+    """How many recommendations shared what can be shared when the seconds were measured."""
+    return f"{report.run['settings']['timed_rows']} at once"
 
 
 def _cells(interval: Interval) -> str:
@@ -209,7 +217,7 @@ def compute_figure(
     seconds = sorted(asking[name] for name in marked)
     axes.set_xticks(seconds, [f"{one:.2g}" for one in seconds])
     axes.xaxis.set_minor_locator(plotting.plt.NullLocator())
-    axes.set_xlabel("CPU seconds per recommendation")
+    axes.set_xlabel(f"CPU seconds per recommendation, {_at_once(first)}")
     axes.set_ylabel("NDCG@20, 95 % over users")
     figure.legend(loc="outside upper center", ncols=3, fontsize=8)
     plotting.save(figure, path, both=True)

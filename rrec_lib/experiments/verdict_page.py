@@ -10,7 +10,7 @@ from rrec_lib.experiments.ablations import NOT_RUN
 from rrec_lib.experiments.ceiling import ceiling_table
 from rrec_lib.experiments.control_runs import controls_table
 from rrec_lib.experiments.dial_tables import chain_table, dial_figure, dial_gains, dial_table, ways_table
-from rrec_lib.experiments.reference import METRIC, WITH, WITHOUT, reference_arms, tuned_baselines
+from rrec_lib.experiments.reference import BASELINES, METRIC, WITH, WITHOUT, reference_arms, tuned_baselines
 from rrec_lib.experiments.tables import DATA_SETS
 from rrec_lib.experiments.verdict import (
     MARGIN,
@@ -33,7 +33,6 @@ from rrec_lib.experiments.verdict_figures import (
 )
 
 LEDGER = ("ceiling", "verdict", "ablations", "controls", "compute", "audits", "lab/dial")
-BASELINES = 2  # the best on test, beside the curve of compute
 
 
 def verdict_fragments(source: Path, figures: Path, budget: Budget = TARGETS) -> dict[str, str]:

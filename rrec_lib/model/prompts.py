@@ -241,6 +241,13 @@ def marker_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return _encode(tokenizer, MARKER)
 
 
+def closing_ids(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[int]:
+    """What closes a reasoning's token ids: the marker, and the line's end before it where there is one."""
+    start = len(ids) - len(marker_ids(tokenizer))
+    line_ends = start > 0 and not str(tokenizer.decode([ids[start - 1]])).strip()
+    return list(ids[start - line_ends :])
+
+
 def reasoning_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Token ids of a reasoning that is given instead of sampled, the marker on a line of its own behind it."""
     return _encode(tokenizer, f"{text}\n{MARKER}")

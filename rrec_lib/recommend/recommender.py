@@ -1,5 +1,7 @@
 """A trained policy as a recommender: it writes a reasoning, and the state behind it scores the catalogue."""
 
+import json
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -18,12 +20,11 @@ from rrec_lib.model.item_table import item_table
 from rrec_lib.model.lora import language_model
 from rrec_lib.model.policy import Policy
 from rrec_lib.model.precision import check_finite
-from rrec_lib.model.prompts import encode_items, encode_users, marker_ids, reasoning_ids
+from rrec_lib.model.prompts import closing_ids, encode_items, encode_users, marker_ids, reasoning_ids
 from rrec_lib.recommend.controls import (
     GIVEN_TEXTS,
     REASONING_CONTROLS,
     SWAPPED,
-    WITH_WORLD,
     other_users,
     random_texts,
     shuffled_histories,
@@ -57,6 +58,11 @@ class Reasonings:
 
 def _tell(hear: Hear, batch: Sequence[int], count: int, texts: list[str]) -> None:
     hear({i: texts[place * count : (place + 1) * count] for place, i in enumerate(batch)})
+
+
+def seed_of(examples: Sequence[Example], seed: int = 0) -> int:
+    """A seed for what is drawn for some rows, from their histories: the same for the same ones, whatever the target."""
+    return zlib.crc32(json.dumps([seed, [list(example["history"]) for example in examples]]).encode())
 
 
 def averaged(states: Tensor) -> Tensor:
@@ -169,33 +175,42 @@ class ReasoningRecommender:
         """
         if control not in REASONING_CONTROLS:
             raise ValueError(f"unknown control {control!r}; choose one of {', '.join(REASONING_CONTROLS)}")
-        if control in WITH_WORLD:
-            return self.states_behind(examples, self._texts(examples, control, written))
+        if control in GIVEN_TEXTS:
+            world = self._world(control)
+            return self.states_behind(examples, [GIVEN_TEXTS[control](example, world) for example in examples])
         if control == "shuffled":
-            return self.reason(shuffled_histories(examples)).states
+            return self.reason(shuffled_histories(examples, seed_of(examples))).states
         prompts, marker = encode_users(self.policy.tokenizer, examples, self.items), marker_ids(self.policy.tokenizer)
         if control == "none":
             return encode(self.policy, [prompt + marker for prompt in prompts], description="states without reasoning")
         written = written or self.reason(examples)
         if control == "own":
             return written.states
+        if control == SWAPPED:
+            return self._states_swapped(examples, written)
         if control == "random":
-            texts = random_texts(self.policy.tokenizer, [len(closed.ids) - len(marker) for closed in written.closed])
-            swapped = [prompt + text + marker for prompt, text in zip(prompts, texts, strict=True)]
+            endings = [closing_ids(self.policy.tokenizer, closed.ids) for closed in written.closed]
+            lengths = [len(closed.ids) - len(end) for closed, end in zip(written.closed, endings, strict=True)]
+            texts = random_texts(self.policy.tokenizer, lengths, seed_of(examples))
+            swapped = [prompt + text + end for prompt, text, end in zip(prompts, texts, endings, strict=True)]
             return encode(self.policy, swapped, description="states with random text")
         donors = other_users([example["user_id"] for example in examples])
         swapped = [prompt + written.closed[donor].ids for prompt, donor in zip(prompts, donors, strict=True)]
         return encode(self.policy, swapped, description="states with another user's reasoning")
 
-    def _texts(self, examples: Sequence[Example], control: str, written: Reasonings | None) -> list[str]:
-        """What a control puts in the place of the reasoning, as text."""
+    def _world(self, control: str) -> World:
         if self.world is None:
             raise ValueError(f"control {control!r} needs the items' neighbours: give the recommender a world, "
                              "as rrec_lib.training.skills.world_of(dataset) makes it")  # fmt: skip
-        if control == SWAPPED:
-            written = written or self.reason(examples)
-            return [swap.text for swap in swap_titles(written.texts, examples, self.world)]
-        return [GIVEN_TEXTS[control](example, self.world) for example in examples]
+        return self.world
+
+    def _states_swapped(self, examples: Sequence[Example], written: Reasonings) -> Tensor:
+        """States behind texts with one title swapped; where a text names none, the state that it has."""
+        swaps = swap_titles(written.texts, examples, self._world(SWAPPED))
+        rows, states = [row for row, swap in enumerate(swaps) if swap.added is not None], written.states.clone()
+        if rows:
+            states[rows] = self.states_behind([examples[row] for row in rows], [swaps[row].text for row in rows])
+        return states
 
     def score_states(self, states: Tensor) -> Tensor:
         """(E, N) scores of the catalogue: cosine over τ; ``ValueError`` for states that are no numbers."""

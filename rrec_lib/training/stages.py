@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 from rrec_lib.core import hardware
 from rrec_lib.core.console import say
 from rrec_lib.core.paths import resource
-from rrec_lib.core.profiles import Profile
+from rrec_lib.core.profiles import Profile, available_profiles, load_profile
 from rrec_lib.core.reading import read_json
 from rrec_lib.core.results import provenance
 from rrec_lib.data.prepared import catalogue_hash
@@ -29,6 +29,7 @@ from rrec_lib.training.run_folder import claim, settings_of_stage, training_sett
 from rrec_lib.training.warmup_trainer import Text, WarmupTrainer
 
 STAGES = ("warmup", "recpo")
+OF_READING = ("data.window", "rollouts.max_new_tokens")  # what an adapter has to be read with as it was trained
 WARMUP_FIGURES = ("token_loss", "item_loss", "grad_norm")
 RECPO_FIGURES = ("reward", "ranking_reward", "similarity_reward", "entropy", "reasoning_tokens", "item_loss")
 
@@ -151,20 +152,27 @@ def load_stage(profile: Profile, dataset: DatasetDict, stage: str, seed: int = 0
     folder = profile.adapters.get(stage)
     if folder is not None:
         card = load_adapter(policy, _adapter_path(folder), catalogue_hash(dataset["items"]))
-        for knob, then, now in read_otherwise(card, profile):
+        for knob, (then, now) in read_otherwise(card, profile).items():
             say(f"note: the adapter in {folder} was trained with {knob}={then} and is read with {now}; "
                 f"--set {knob}={then} reads it as it was trained")  # fmt: skip
     return policy
 
 
-def read_otherwise(card: dict[str, Any], profile: Profile) -> list[tuple[str, Any, Any]]:
-    """In what a profile would read an adapter otherwise than it was trained: knobs, what they were, what they are."""
-    trained, found = card.get("settings", {}), []
-    for section, knob in (("data", "window"), ("rollouts", "max_new_tokens")):
-        then, now = trained.get(section, {}).get(knob), getattr(getattr(profile, section), knob)
-        if then not in (None, now):
-            found.append((f"{section}.{knob}", then, now))
-    return found
+def read_otherwise(
+    card: dict[str, Any], profile: Profile, knobs: Sequence[str] = OF_READING
+) -> dict[str, tuple[Any, Any]]:
+    """In what a profile would read an adapter otherwise than it was trained: by knob, what it was and what it is."""
+    now = {knob: getattr(getattr(profile, knob.partition(".")[0]), knob.partition(".")[2]) for knob in knobs}
+    return {knob: (then, now[knob]) for knob, then in trained_with(card, knobs).items() if then != now[knob]}
+
+
+def trained_with(card: dict[str, Any], knobs: Sequence[str] = OF_READING) -> dict[str, Any]:
+    """What an adapter's card says of knobs, ``"section.knob"``; what an older card leaves out was its profile's."""
+    settings = card.get("settings")
+    if settings is None and card.get("profile") in available_profiles():
+        settings = training_settings(load_profile(card["profile"]))
+    found = {knob: (settings or {}).get(knob.partition(".")[0], {}).get(knob.partition(".")[2]) for knob in knobs}
+    return {knob: value for knob, value in found.items() if value is not None}
 
 
 def has_adapter(profile: Profile, stage: str) -> bool:

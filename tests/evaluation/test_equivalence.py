@@ -45,7 +45,7 @@ def test_each_verdict(difference, noise, outcome):
     assert found.margin == pytest.approx(0.07)
     assert found.interval.level == pytest.approx(0.9)
     assert found.sentence.startswith(f"{outcome}: ")
-    assert found.short == f"{outcome}: {found.interval:.3f}, ±{found.margin:.3f}"
+    assert found.short == f"{outcome}: {found.interval:.3f}, margin {found.margin:.3f}"
 
 
 def test_a_difference_at_the_margin_is_rarely_called_equal_and_none_rarely_better():
@@ -67,7 +67,7 @@ def test_settings_that_decide_nothing_are_refused():
 @pytest.mark.parametrize(("runs", "said"), [(1, " (of one run)"), (4, " (of 4 runs)"), (5, "")])
 def test_what_few_runs_decide_is_said_of_them(runs, said):
     interval = Interval(0.01, 0.005, 0.015, 0.9, 9, 20)
-    assert Decision("better", interval, 0.001, runs).short == f"better{said}: 0.010 [0.005, 0.015], ±0.001"
+    assert Decision("better", interval, 0.001, runs).short == f"better{said}: 0.010 [0.005, 0.015], margin 0.001"
     assert Decision("better", interval, 0.001, runs).sentence.startswith(f"better{said}: 0.010")
     assert Decision("undecided", interval, 0.001, runs).short.startswith("undecided: ")
     found = decide(arm(np.ones(USERS)) * runs, arm(np.ones(USERS)) * 5, "x", 0.1, samples=20)

@@ -27,9 +27,9 @@ def test_bootstrap_two_users_by_hand():
 
 def test_an_interval_in_print():
     interval = Interval(0.0123, -0.0004, 0.02, 0.95, 3, 9)
-    assert f"{interval:.3f}" == "0.012 [-0.000, 0.020]"
-    assert f"{interval:+.4f}" == "+0.0123 [-0.0004, +0.0200]"
-    assert f"{interval:.3f to}" == "-0.000 to 0.020"
+    assert f"{interval:.3f}" == "0.012 [0.000, 0.020]"
+    assert f"{interval:+.4f}" == "+0.0123 [−0.0004, +0.0200]"
+    assert f"{interval:.3f to}" == "0.000 to 0.020"
     with pytest.raises(ValueError, match="format"):
         format(interval, ".3q")
 

@@ -9,13 +9,23 @@ from rrec_lib.model.policy import load_policy
 
 
 @pytest.fixture(scope="session")
-def adapter(smoke_profile, smoke_dataset, tmp_path_factory):
+def make_adapter(smoke_profile, smoke_dataset, tmp_path_factory):
+    """A function from a seed to the folder of a random adapter of that seed's tiny model."""
+
+    def make(number=0, **notes):
+        policy, folder = load_policy(smoke_profile.model, number), tmp_path_factory.mktemp("adapter")
+        torch.manual_seed(number)
+        with torch.no_grad():
+            for name, weight in policy.model.named_parameters():
+                if "lora_B" in name:
+                    weight.normal_(std=0.3)
+        save_adapter(policy, folder / "one", catalogue_hash(smoke_dataset["items"]), notes)
+        return folder / "one"
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def adapter(make_adapter):
     """Folder of a random adapter of the tiny model."""
-    policy, folder = load_policy(smoke_profile.model), tmp_path_factory.mktemp("adapter")
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for name, weight in policy.model.named_parameters():
-            if "lora_B" in name:
-                weight.normal_(std=0.3)
-    save_adapter(policy, folder / "one", catalogue_hash(smoke_dataset["items"]), {})
-    return folder / "one"
+    return make_adapter()

@@ -11,11 +11,12 @@ from rrec_lib.evaluation.evaluate import evaluate_scores
 from rrec_lib.evaluation.reports import load_reports, save_reports
 from rrec_lib.experiments import audit_runs, control_runs
 from rrec_lib.experiments.control_runs import controls_table, run_controls, swap_effects, swap_figures
-from rrec_lib.experiments.readings import load_read, reading
+from rrec_lib.experiments.readings import load_read, reading, reading_parser, what_to_read
 from rrec_lib.experiments.runner import Options
 from rrec_lib.recommend.controls import TitleSwap
 from rrec_lib.recommend.recommender import ReasoningRecommender, Reasonings
 from rrec_lib.training.skills import SKILLS, World, world_of
+from rrec_lib.training.stages import trained_with
 
 
 @pytest.fixture
@@ -60,11 +61,45 @@ def test_each_control_has_its_report_and_swaps_their_record(adapter, options, wr
     (cheat,) = [line for line in table if "target's own genres" in line]
     assert "| 1 | 0." in cheat
     assert cheat.endswith("1 seed |")
-    monkeypatch.setattr(control_runs, "load_as_trained", None)
+    assert "rows of " in table[-3]
+    assert f"{reading(options, 'x', 'own', 0, adapter).settings['adapter']} (seed 0)" in table[-3]
+    assert table[-1].startswith("Seed 0: a title could be swapped in ")
+    assert "share of the first 20 that stays 0." in table[-1]
+    monkeypatch.setattr(control_runs, "load_of_seed", None)
     monkeypatch.setattr(control_runs, "load_read", None)
     run_controls(options, adapter, controls, test_rows=2)  # all is there
     with pytest.raises(ValueError, match="other settings"):
         run_controls(options, adapter, controls, test_rows=3)
+
+
+def test_readings_of_several_seeds_are_pooled_pair_by_pair_and_of_other_adapters_refused(
+    adapter, make_adapter, options
+):
+    second = make_adapter(1, seed=1)
+    for seed, folder in enumerate((adapter, second)):
+        run_controls(options, folder, ["own", "none"], seed=seed, test_rows=2)
+    (none,) = [line for line in controls_table(options.out / "movielens-smoke").splitlines() if "at once" in line]
+    assert none.startswith("| nothing: the marker follows the prompt at once | 2 | ")
+    assert none.endswith("2 seeds |")
+    before = sorted(path.name for path in options.out.rglob("*.json"))
+    with pytest.raises(ValueError, match="adapter"):
+        run_controls(options, second, ["other"], test_rows=2)
+    with pytest.raises(ValueError, match="test_rows 2, now None"):
+        run_controls(options, adapter, ["other"], seed=0)
+    assert sorted(path.name for path in options.out.rglob("*.json")) == before
+
+
+def test_reasonings_are_written_once_for_all_controls_of_an_adapter(adapter, options, monkeypatch):
+    wrote, reason = [], ReasoningRecommender.reason
+    monkeypatch.setattr(
+        ReasoningRecommender, "reason", lambda self, rows, *a: wrote.append(len(rows)) or reason(self, rows, *a)
+    )
+    run_controls(options, adapter, ["own"], test_rows=1)
+    rows = sum(wrote) - 2 * 4  # the blind check's
+    assert rows == len(load_reports(options.out / "movielens-smoke" / "own-0.json")[0].users)
+    wrote.clear()
+    run_controls(options, adapter, ["other", "random", "title swapped"], test_rows=1)
+    assert set(wrote) == {4}  # the blind checks alone
 
 
 def test_what_a_swap_moves_by_hand():
@@ -124,6 +159,32 @@ def test_controls_of_other_rows_are_not_compared(tmp_path):
         save_reports(tmp_path / f"{control}-0.json", [report], "smoke", "d", 0)
     with pytest.raises(ValueError, match="different examples"):
         controls_table(tmp_path)
+
+
+def test_scripts_take_from_the_card_how_an_adapter_is_read(make_adapter):
+    trained = {"data": {"window": 9}, "rollouts": {"max_new_tokens": 7}, "model": {"dtype": "float32"}}
+    longer = make_adapter(3, seed=3, settings=trained)
+    parser = reading_parser("", "controls")
+
+    def asked(*more):
+        return what_to_read(parser.parse_args(["--profile", "smoke", "--adapter", str(longer), *more]))
+
+    options, folder = asked()
+    assert folder == longer
+    assert options.overrides == {"data.window": 9, "rollouts.max_new_tokens": 7, "model.dtype": "float32"}
+    load_read(reading(options, "x", "own", 3, longer), longer)
+    with pytest.raises(ValueError, match="trained with seed 3; add --seed 3"):
+        load_read(reading(options, "x", "own", 0, longer), longer)
+    options, _ = asked("--set", "data.window=4", "--set", "model.dtype=bfloat16")
+    with pytest.raises(
+        ValueError, match=r"data\.window=9 \(here 4\), model\.dtype=float32 .* add --set data.window=9 --set"
+    ):
+        load_read(reading(options, "x", "own", 3, longer), longer)
+
+
+def test_an_older_card_was_its_profile_s():
+    assert trained_with({"profile": "cpu"}) == {"data.window": 5, "rollouts.max_new_tokens": 40}
+    assert trained_with({"profile": "gone"}) == trained_with({}) == {}
 
 
 def test_an_adapter_is_read_as_it_was_trained(adapter, tmp_path):

@@ -118,7 +118,7 @@ def test_tables_and_figure_show_what_was_run_and_name_what_was_not(start, tmp_pa
     assert "no such users" in none_has_habits
     (half,) = [line for line in dial.splitlines() if line.startswith("| 0.5 | 1 |")]
     assert "no such users" not in half
-    assert "±" in half
+    assert ", margin " in half
     assert "8 cells, 0.0 CPU hours" in dial
     assert ways.count("not run") == 3  # latent and pause at text's targets, none in twice its time
     assert chain.count("not run") == len(lab_dial.CHAINS) - 1
@@ -138,4 +138,4 @@ def test_the_margin_is_of_the_other_arm_and_decides(start, tmp_path):
     assert [verdict.split(":")[0] for verdict in verdicts] == [
         f"{outcome} (of one run)" for outcome in ("equal", "worse", "better")
     ]
-    assert verdicts[0].endswith("±0.070")
+    assert verdicts[0].endswith("margin 0.070")

@@ -87,7 +87,7 @@ def test_states_are_read_back_only_for_the_same_rows_weights_and_rollouts(
         monkeypatch.setattr(
             recommender, "states", lambda rows, *rest: computed.append(len(rows)) or of_all(rows, *rest)
         )
-        found, writing = chunked_states(recommender, rows, control, 3, tmp_path)
+        found, writing = chunked_states(recommender, rows, control, 3, tmp_path, tmp_path / "written")
         torch.testing.assert_close(found, original, atol=1e-4, rtol=1e-4)
         return writing
 

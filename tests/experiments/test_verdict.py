@@ -77,7 +77,7 @@ def test_arms_are_decided_against_the_one_without_at_equal_targets(recorded):
     arms = verdict_arms(recorded, "movielens-cpu", TARGETS)
     without = np.mean([report.metric("ndcg@20") for report in arms["without reasoning"]], axis=0)
     spread = user_spread(arms["distilled"][0].metric("ndcg@20") - without, USERS)
-    assert lines["distilled"].detectable == detectable_difference(40, spread)
+    assert lines["distilled"].detectable == detectable_difference(40, spread, level=0.9)
 
 
 def test_at_equal_time_another_run_may_take_an_arms_place(recorded):
@@ -88,6 +88,13 @@ def test_at_equal_time_another_run_may_take_an_arms_place(recorded):
     assert lines["with reasoning"].decision.outcome == "better"
     assert lines["distilled"].refused  # half the time
     assert lines_of(recorded, TARGETS)["with reasoning"].decision.outcome == "equal"  # untouched
+    write(recorded, "equal-targets", made_up("with reasoning", noise=1, seed=1), 1, targets=1000, cpu_seconds=9000.0)
+    again = lines_of(recorded, CPU_TIME)["with reasoning"]  # without has no second seed yet
+    assert (again.seeds, again.decision) == (2, lines["with reasoning"].decision)
+    write(recorded, "equal-time", made_up("without reasoning", 15, 1, seed=1), 1, targets=2000, cpu_seconds=5000.0)
+    assert lines_of(recorded, CPU_TIME)["with reasoning"].refused == "not comparable: 9,000 cpu_seconds against 5,000"
+    write(recorded, "equal-time", made_up("without reasoning", 15, 1, seed=1), 1, targets=2000, cpu_seconds=9100.0)
+    assert lines_of(recorded, CPU_TIME)["with reasoning"].decision.runs == 2
 
 
 def test_the_tables_say_what_was_not_run(recorded):
@@ -119,7 +126,7 @@ def test_the_ledger_adds_what_files_say_and_names_the_silent(recorded):
     assert found["verdict"] == {"files": 8, "training": 8 * 3600.0, "reading": 60.0, "silent": 1}
     assert found["lab"] == {"files": 3, "training": 180.0, "reading": 36.0, "silent": 1}
     table = ledger_table(recorded, ["verdict", "lab", "compute"]).splitlines()
-    assert table[2] == "| `verdict` | 8 | 8.00; 1 files don't say | 0.02 |"
+    assert table[2] == "| `verdict` | 8 | 8.00; not recorded in 1 files | 0.02 |"
     assert table[4] == "| `compute` | not run | | |"
     assert table[-1] == "| together | 11 | 8.05 | 0.03 |"
 
@@ -136,7 +143,7 @@ def test_gains_are_per_cent_of_the_arm_without_and_drawn_where_there_are_any(tmp
     without, worse = [made_up("without reasoning")], [made_up("x", shift=15)]
     gain = figures.gain_of(decide(worse, without, "ndcg@20", MARGIN, samples=300))
     means = [arm[0].metric("ndcg@20").mean() for arm in (worse, without)]
-    assert gain.outcome == "worse"
+    assert gain.outcome == "worse (of one run)"
     assert gain.mean == pytest.approx(100 * (means[0] / means[1] - 1))
     assert gain.low < gain.mean < gain.high < 0
     nothing = [figures.replace(without[0], n_greater=np.full(len(USERS), 90))]
@@ -145,7 +152,7 @@ def test_gains_are_per_cent_of_the_arm_without_and_drawn_where_there_are_any(tmp
     path = tmp_path / "gain.png"
     alt = figures.gain_figure({}, {"MovieLens": gain, "Office": None}, path)
     assert path.read_bytes().startswith(b"\x89PNG")
-    assert "lab: not run; MovieLens: worse, −" in alt
+    assert "lab: not run; MovieLens: worse (of one run), −" in alt
     assert alt.endswith("Office: not run.")
     dial = {1.0: figures.Gain("equal", 0.4, -2.0, 3.0), 0.0: figures.Gain("better", 250.0, 200.0, 301.0)}
     alt = figures.gain_figure(dial, {"MovieLens": None}, path)
@@ -165,7 +172,17 @@ def curve(tmp_path):
         reports.append(figures.replace(whole, **ranks, examples="two a user"))
     asking = {"1 reasoning": 0.4, "4 reasonings": 1.1, "none": 0.2, "greedy": 0.41}
     path = tmp_path / "compute-curve-0.json"
-    save_reports(path, reports, "cpu", "d", 0, asking=asking, settings={"test_rows": 2}, tokens=26.0, unfinished=0.01)
+    save_reports(
+        path,
+        reports,
+        "cpu",
+        "d",
+        0,
+        asking=asking,
+        settings={"test_rows": 2, "timed_rows": 64},
+        tokens=26.0,
+        unfinished=0.01,
+    )
     return figures.read_curve(path)
 
 
@@ -218,7 +235,7 @@ def test_all_fragments_of_the_page_are_made_from_one_folder(recorded, curve, tmp
     monkeypatch.setattr(verdict_page, "dial_gains", lambda source: {0.0: figures.Gain("better", 97.0, 96.0, 98.0)})
     found = verdict_fragments(recorded, tmp_path)
     assert "better, +97" in found["gain"]
-    assert "MovieLens: equal, +" in found["gain"]
+    assert "MovieLens: equal (of one run), +" in found["gain"]
     assert f"]({tmp_path.name}/verdict-gain.png)" in found["gain"]
     assert "![NDCG@20 on 80 rows against CPU seconds: 1 reasoning 0." in found["compute"]
     assert (tmp_path / "verdict-compute-movielens-cpu.png").is_file()

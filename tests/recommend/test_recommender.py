@@ -10,9 +10,9 @@ import torch
 from rrec_lib.evaluation.evaluate import sample_examples
 from rrec_lib.model.encode import encode
 from rrec_lib.model.policy import load_policy
-from rrec_lib.model.prompts import encode_users, item_name, marker_ids
+from rrec_lib.model.prompts import closing_ids, encode_users, item_name, marker_ids, reasoning_ids
 from rrec_lib.recommend.controls import cheat, other_users, random_texts, shuffled_histories, swap_titles
-from rrec_lib.recommend.recommender import ReasoningRecommender, averaged
+from rrec_lib.recommend.recommender import ReasoningRecommender, averaged, seed_of
 from rrec_lib.recpo.rollouts import sample_groups
 from rrec_lib.training.skills import SKILLS, world_of
 
@@ -28,11 +28,14 @@ def test_controls_read_other_states(smoke_profile, smoke_dataset):
     none = recommender.states(examples, "none")
     other = recommender.states(examples, "other", written)
     random, shuffled = (recommender.states(examples, control, written) for control in ("random", "shuffled"))
-    moved = shuffled_histories(examples)
+    moved = shuffled_histories(examples, seed_of(examples))
     torch.testing.assert_close(shuffled, recommender.reason(moved).states)
     marker = marker_ids(recommender.policy.tokenizer)
-    texts = random_texts(recommender.policy.tokenizer, [len(closed.ids) - len(marker) for closed in written.closed])
-    whole = [prompt + text + marker for prompt, text in zip(prompts, texts, strict=True)]
+    tokenizer, (newline,) = recommender.policy.tokenizer, recommender.policy.tokenizer("\n")["input_ids"]
+    ends = [[newline] * (closed.ids[-len(marker) - 1] == newline) + marker for closed in written.closed]
+    sizes = [len(closed.ids) - len(end) for closed, end in zip(written.closed, ends, strict=True)]
+    texts = random_texts(tokenizer, sizes, seed_of(examples))
+    whole = [prompt + text + end for prompt, text, end in zip(prompts, texts, ends, strict=True)]
     torch.testing.assert_close(random, encode(recommender.policy, whole), atol=1e-4, rtol=1e-4)
     users = [example["user_id"] for example in examples]
     donors = [next(j % 6 for j in range(i + 1, i + 6) if users[j % 6] != users[i]) for i in range(6)]
@@ -44,6 +47,17 @@ def test_controls_read_other_states(smoke_profile, smoke_dataset):
     assert recommender.scores(examples).shape == (6, len(recommender.items))
     with pytest.raises(ValueError, match="unknown control 'all'; choose one of own, none, other"):
         recommender.states(examples, "all")
+
+
+def test_random_words_keep_the_line_s_end_and_differ_between_chunks(smoke_profile, smoke_dataset):
+    recommender = ReasoningRecommender(load_policy(smoke_profile.model), list(smoke_dataset["items"]), smoke_profile)
+    tokenizer, rows = recommender.policy.tokenizer, list(smoke_dataset["test"])[:6]
+    for text in ("Likes Drama.", ""):
+        ids = reasoning_ids(tokenizer, text)
+        assert tokenizer.decode(closing_ids(tokenizer, ids)) == "\n<answer>"
+    assert closing_ids(tokenizer, marker_ids(tokenizer)) == marker_ids(tokenizer)
+    assert seed_of(rows[:3]) == seed_of([{**row, "target": 0} for row in rows[:3]]) != seed_of(rows[3:])
+    assert seed_of(rows[:3], 1) != seed_of(rows[:3])
 
 
 def test_what_is_written_is_heard_by_example_whatever_the_order_of_the_batch(smoke_profile, smoke_dataset):
