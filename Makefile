@@ -56,7 +56,11 @@ format: env ## let ruff put the code in form
 test-browser: env ## open the rendered book in headless Chromium (after make book)
 	@RREC_BROWSER=required $(PYTEST) -n 2 --dist loadfile tests/browser
 
-.PHONY: demo demo-env test-demo
+.PHONY: jupyter demo demo-env test-demo
+jupyter: env ## open the notebooks in JupyterLab, which is installed the first time (ARGS="--help": its options)
+	@$(PY) -m jupyterlab --version > /dev/null 2>&1 || $(PY) -m pip install --quiet jupyterlab
+	@$(PY) -m jupyterlab notebooks $(ARGS)
+
 demo: demo-env ## a page to talk to the model, on this machine alone (ARGS="--help": its options)
 	@.venv-demo/bin/rrec demo $(ARGS)
 

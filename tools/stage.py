@@ -30,7 +30,7 @@ from rrec_lib.experiments.verdict_page import verdict_fragments
 EXPLORE = ROOT / "book" / "_static" / "explore"
 IMAGES = ("image/png", "image/jpeg", "image/svg+xml")
 DIAGRAM = re.compile(r"^!\[([^\]]+)\]\((\S*_figures/)([\w-]+)\.svg\)$", re.MULTILINE)
-PLOT = re.compile(r"^!\[([^\]]+)\]\((\S+)\.png\)$", re.MULTILINE)
+PLOT = re.compile(r"^!\[(.+)\]\((\S+)\.png\)$", re.MULTILINE)  # its text may hold intervals in brackets
 PLOTTING = re.compile(r"\b(?:plt\.|plotting\.show\()")
 DARK_RULES = re.compile(r"@media \(prefers-color-scheme: dark\) \{\n(.*?)\n\}\n", re.DOTALL)
 PROFILE_ORDER = ("smoke", "cpu", "t4", "paper")
@@ -301,14 +301,17 @@ def times_table(source: Path) -> str:
         if set(kept["notebooks"]) - set(here["notebooks"]):
             words.append(f"recorded run (`results/times.json`), {kept['device']}")
         notes += [f"- `{profile}`: {'; '.join(words)}."] if words else []
+    measured = [profile for profile in profiles if columns[profile]] or profiles
+    left_out = [f"`{profile}`" for profile in profiles if profile not in measured]
+    notes += [f"- {', '.join(left_out)}: not measured yet."] if left_out else []
     names = [name for name in notebook_names(source) if not name.endswith("_exercises")]
     links = {name: f"[{name}](../notebooks/{name}.ipynb)" for name in names}
     others = {name: name for column in columns.values() for name in column if name.startswith("exercises")}
     rows = [
-        f"| {link} | " + " | ".join(_cell(columns[profile].get(name)) for profile in profiles) + " |"
+        f"| {link} | " + " | ".join(_cell(columns[profile].get(name)) for profile in measured) + " |"
         for name, link in {**links, **others}.items()
     ]
-    head = ["| notebook | " + " | ".join(f"`{p}`" for p in profiles) + " |", "|---|" + "---|" * len(profiles)]
+    head = ["| notebook | " + " | ".join(f"`{p}`" for p in measured) + " |", "|---|" + "---|" * len(measured)]
     legend = ["", "Seconds of wall clock and peak resident memory of the notebook's own process. Measured on:", ""]
     return "\n".join([*head, *rows, *(legend + notes if notes else [])]) + "\n"
 

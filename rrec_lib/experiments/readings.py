@@ -109,10 +109,10 @@ def load_of_seed(policy: Policy, adapter: Path, dataset: DatasetDict, run: Run) 
     Raises:
         ValueError: if it is of another seed, and as there.
     """
-    load_as_trained(policy, adapter, dataset, run.profile)
     seed = read_json(adapter / CARD).get("seed")
     if seed not in (None, run.seed):
         raise ValueError(f"the adapter in {adapter} was trained with seed {seed}; add --seed {seed}")
+    load_as_trained(policy, adapter, dataset, run.profile)
 
 
 def load_as_trained(policy: Policy, adapter: Path, dataset: DatasetDict, profile: Profile) -> None:

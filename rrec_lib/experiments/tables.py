@@ -15,9 +15,9 @@ from rrec_lib.experiments.reference import ARMS, METRIC, WITH, WITHOUT, referenc
 BENCHMARKS = ("rollouts", "recpo_step", "item_encoding", "memory", "prepare", "trie", "asking", "states")
 ROWS_A_USER = 20
 DATA_SETS = {
-    "movielens-cpu": "MovieLens, SmolLM2-135M",
-    "Office_Products_2018-cpu": "Amazon, Office Products, 2018, SmolLM2-135M",
-    "Industrial_and_Scientific_2018-cpu": "Amazon, Industrial and Scientific, 2018, SmolLM2-135M",
+    "movielens-cpu": "MovieLens",
+    "Office_Products_2018-cpu": "Amazon, Office Products, 2018",
+    "Industrial_and_Scientific_2018-cpu": "Amazon, Industrial and Scientific, 2018",
 }
 
 

@@ -97,7 +97,7 @@ def _of_first_trial(arms: Mapping[str, Sequence[Report]]) -> Decision:
 def _gain(source: Path, figures: Path, dial: Mapping[float, Gain], budget: Budget) -> str:
     sets: dict[str, Gain | None] = {}
     for place, title in DATA_SETS.items():
-        label = title.rpartition(",")[0].removeprefix("Amazon, ").removesuffix(", 2018")
+        label = title.removeprefix("Amazon, ").removesuffix(", 2018")
         lines = {line.name: line for line in verdict_lines(verdict_arms(source, place, budget), budget)}
         decision, first = lines[WITH].decision, reference_arms(place, source)
         if decision is None and WITH in first and WITHOUT in first:

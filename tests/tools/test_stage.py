@@ -150,7 +150,8 @@ def test_a_notebook_that_was_not_run_is_named(executed):
 
 def test_times_say_where_they_are_from(executed):
     table = stage.times_table(executed)
-    assert "| [01_first](../notebooks/01_first.ipynb) | not measured yet | 3 s, 0.5 GB |" in table
+    assert "| [01_first](../notebooks/01_first.ipynb) | 3 s, 0.5 GB |" in table
+    assert "- `smoke`: not measured yet." in table
     assert "`cpu`: this run, 2 cores." in table
     recorded = {"smoke": {"device": "8 cores", "notebooks": {"01_first": {"seconds": 9.6, "peak_mb": 300}}}}
     (executed / "results" / "times.json").write_text(json.dumps(recorded))
