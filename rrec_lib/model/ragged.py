@@ -18,6 +18,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from rrec_lib.core.private_names import attention_of
 from rrec_lib.model.layers import final_states, hidden_behind, only_layers, replaced_input
 from rrec_lib.model.lora import language_model
+from rrec_lib.model.packing import PackedGroups, PackedOutput, TokenLogprobs
 
 RAGGED = "ragged"
 
@@ -117,6 +118,28 @@ def ragged_forward(model: nn.Module, rows: Sequence[Row], hidden: Tensor | None 
     with only_layers(model, slice(skip, None)) as layers, replaced_input(layers, hidden), final_states(model) as found:
         logits = model(**ragged_inputs(model, rows), logits_to_keep=keep).logits
     return RaggedOutput(found[0][0, ends].float(), logits[0])
+
+
+def ragged_groups(model: nn.Module, groups: PackedGroups, temperature: float = 1.0) -> PackedOutput:
+    """What :func:`rrec_lib.model.packing.packed_forward` gives, by a row a group, none filled up to another's length.
+
+    On a processor, where a padded token costs as much as a real one; an accelerator prefers one product to many.
+    """
+    real, rows = groups.completion_mask.bool(), []
+    for prompt, mask, ids, kept in zip(
+        groups.prompt_ids, groups.prompt_mask.bool(), groups.completion_ids, real, strict=True
+    ):
+        # The prompt's last token goes along with each completion, whose first token it predicts.
+        *prefix, last = prompt[mask].tolist()
+        completions = [[last, *one[there].tolist()] for one, there in zip(ids, kept, strict=True)]
+        rows.append(ragged_row(prefix, completions, learned=[len(one) - 1 for one in completions]).to(ids.device))
+    with ragged_rows(model):
+        output = ragged_forward(model, rows)
+    predicted = torch.cat([row.predicted for row in rows])
+    columns = torch.arange(len(predicted), device=predicted.device)
+    chosen = TokenLogprobs.apply(output.logits, columns, predicted, temperature)
+    logprobs, entropies = (values.new_zeros(real.shape).masked_scatter(real, values).flatten(0, 1) for values in chosen)
+    return PackedOutput(logprobs, entropies, output.states)
 
 
 def ragged_hidden(model: nn.Module, rows: Sequence[Row], depth: int) -> Tensor:

@@ -18,6 +18,7 @@ from rrec_lib.model.lora import language_model
 from rrec_lib.model.packing import PackedGroups, PackedOutput, pack, packed_forward
 from rrec_lib.model.policy import Policy
 from rrec_lib.model.prompts import encode_users
+from rrec_lib.model.ragged import ragged_groups
 from rrec_lib.recpo.advantages import ADVANTAGES
 from rrec_lib.recpo.losses import item_logprobs, recpo_loss
 from rrec_lib.recpo.rewards import fused_reward, ranking_reward, similarity_reward
@@ -152,7 +153,8 @@ class RecPOTrainer(ItemTrainer, GRPOTrainer):
 
     def forward_groups(self, model: torch.nn.Module, groups: PackedGroups) -> PackedOutput:
         """The forward pass that gives both log-probabilities and states."""
-        return packed_forward(model, groups, self.args.temperature)
+        forward = ragged_groups if self.accelerator.device.type == "cpu" else packed_forward
+        return forward(model, groups, self.args.temperature)
 
     def loss_of_groups(self, model: torch.nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         """The loss of a micro-batch, and with a step's last one the gradient that its items have gathered."""

@@ -5,6 +5,7 @@ import torch
 
 from rrec_lib.model import packing
 from rrec_lib.model.packing import pack, packed_forward, packed_states
+from rrec_lib.model.ragged import ragged_groups
 
 CPU = torch.device("cpu")
 PROMPTS = [[3, 4, 5, 6], [7, 8]]
@@ -75,9 +76,10 @@ def test_the_block_mask_by_hand(tiny, attention):
     assert mask[0, 0].int().tolist() == MASK
 
 
-def test_states_logprobs_and_entropies_are_those_of_separate_rows(model, groups, separate):
+@pytest.mark.parametrize("forward", [packed_forward, ragged_groups])
+def test_states_logprobs_and_entropies_are_those_of_separate_rows(model, groups, separate, forward):
     with torch.no_grad():
-        packed = packed_forward(model, groups, temperature=1.5)
+        packed = forward(model, groups, temperature=1.5)
         torch.testing.assert_close(packed.states, separate(model), atol=1e-5, rtol=1e-5)
         for row, completion in enumerate(COMPLETIONS):
             prompt = PROMPTS[row // 2]
@@ -111,6 +113,18 @@ def test_gradients_of_token_logprobs_are_those_of_log_softmax(chunk, monkeypatch
     assert torch.equal(torch.autograd.grad((weights * same).sum(), logits)[0], gradient)
 
 
+def test_gradients_of_ragged_and_packed_groups_are_alike(model, groups):
+    parameters = list(model.get_decoder().layers.parameters())
+    found = []
+    for forward in (packed_forward, ragged_groups):
+        output, generator = forward(model, groups, 1.5), torch.Generator().manual_seed(0)
+        parts = [(one * torch.randn(one.shape, generator=generator)).sum() for one in (output.logprobs, output.states)]
+        found.append(torch.autograd.grad(parts[0] + parts[1], parameters))
+        assert torch.equal(output.logprobs != 0, groups.completion_mask.flatten(0, 1) == 1)
+    for packed, ragged in zip(*found, strict=True):
+        torch.testing.assert_close(ragged, packed, atol=1e-4, rtol=1e-4)
+
+
 def without_blocks(inputs):
     mask = inputs["attention_mask"]
     causal = torch.ones(mask.shape[-2:], dtype=torch.bool).tril().expand_as(mask)
@@ -137,9 +151,10 @@ def test_softcapping_counts_in_the_gemma_test(tiny, separate):
     assert (capped - plain).abs().max() > 1e-3
 
 
-def test_half_precision_leaves_no_nan(model, groups):
+@pytest.mark.parametrize("forward", [packed_forward, ragged_groups])
+def test_half_precision_leaves_no_nan(model, groups, forward):
     with torch.autocast("cpu", torch.bfloat16):
-        packed = packed_forward(model, groups)
+        packed = forward(model, groups)
     assert packed.states.dtype == torch.float32
     (packed.logprobs.sum() + packed.states.sum()).backward()
     gradients = [p.grad for p in model.get_decoder().layers.parameters()]
