@@ -27,7 +27,7 @@ from rrec_lib.core import hardware
 from rrec_lib.core.profiles import Profile
 from rrec_lib.data.examples import prepare_profile
 from rrec_lib.model.lora import language_model
-from rrec_lib.model.packing import PackedGroups, PackedOutput, TokenLogprobs, packed_forward
+from rrec_lib.model.packing import PackedGroups, PackedOutput, TokenLogprobs
 from rrec_lib.model.policy import Policy
 from rrec_lib.recpo.rollouts import Rollouts, sample_groups
 from rrec_lib.training.configuration import recpo_config
@@ -74,7 +74,7 @@ class Apart(Ours):
             name: value.repeat_interleave(size, 0) if name.startswith("prompt") else value.flatten(0, 1)[:, None]
             for name, value in vars(groups).items()
         }
-        return packed_forward(model, PackedGroups(**values), self.args.temperature)
+        return super().forward_groups(model, PackedGroups(**values))
 
 
 class Stock(GRPOTrainer):

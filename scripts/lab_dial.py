@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from rrec_lib.cli.checks import threads
 from rrec_lib.core.console import script
 from rrec_lib.core.paths import REPOSITORY
 from rrec_lib.experiments.lab_dial import FOLDER, STAGES, run_dial
@@ -19,7 +20,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stages", nargs="+", default=list(STAGES), choices=list(STAGES), help="(default: all)")
     parser.add_argument("--out", type=Path, default=(REPOSITORY or Path()) / FOLDER, help=f"(default: {FOLDER})")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=threads, default=1)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     run_dial(chosen.stages, chosen.out)

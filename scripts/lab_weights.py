@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rrec_lib.cli.checks import threads
 from rrec_lib.core.console import say, script
 from rrec_lib.core.profiles import parse_overrides
 from rrec_lib.core.results import provenance
@@ -99,7 +100,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
     parser.add_argument("--out", type=Path, default=PAGE, help="(default: book/_static/explore/lab-data.js)")
     parser.add_argument("--set", nargs="*", default=[], metavar="KNOB=VALUE", help="knobs of LabConfig")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=threads, default=1)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     try:

@@ -93,7 +93,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     contents = {"ratings.csv.gz": compressed_csv(ratings), "movies.csv.gz": compressed_csv(movies)}
     sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(contents.items()))
-    write(options.output, {**contents, "SHA256SUMS": sums.encode()})
+    try:
+        write(options.output, {**contents, "SHA256SUMS": sums.encode()})
+    except OSError as error:
+        print(f"error: {options.output} can't be written ({error.strerror})", file=sys.stderr)
+        return 1
     for name, content in contents.items():
         print(f"{options.output / name}: {len(content):,} bytes")
     return 0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from rrec_lib.cli.checks import threads
 from rrec_lib.core.console import script
 from rrec_lib.core.profiles import parse_overrides
 from rrec_lib.evaluation.compare import SAMPLES
@@ -26,7 +27,7 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], metavar="KNOB=VALUE", help="knobs of LabConfig")
     parser.add_argument("--search", type=float, nargs="+", metavar="RATE", help="only try these, into search.json")
     parser.add_argument("--samples", type=int, default=SAMPLES, help="of the bootstrap (default: 10000)")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=threads, default=1)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     try:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rrec_lib.cli.checks import folder_to_write
 from rrec_lib.core.profiles import Profile
 
 SUMMARY = "tune every baseline on valid and report them on test"
@@ -33,8 +34,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--every", type=int, default=50, help="steps between its looks at valid (default: 50)")
     parser.add_argument("--beams", type=int, default=50, help="of the search by which it ranks; 0 ranks exactly "
                         "(default: 50)")  # fmt: skip
-    parser.add_argument("--out", type=Path, required=True, help="folder of the searches, of reports.json and of "
-                        "checkpoints; what stands there is gone on with")  # fmt: skip
+    parser.add_argument("--out", type=folder_to_write, required=True, help="folder of the searches, of reports.json "
+                        "and of checkpoints; what stands there is gone on with")  # fmt: skip
 
 
 def run(arguments: argparse.Namespace, profile: Profile) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rrec_lib.cli.checks import figure_to_write
+from rrec_lib.cli.checks import figure_to_write, seed
 from rrec_lib.core.profiles import Profile
 
 if TYPE_CHECKING:  # torch takes seconds to import; mistakes in the arguments show before
@@ -28,7 +28,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         "--figure", type=figure_to_write, help="also draw the intervals to this file, such as compare.png"
     )
     parser.add_argument("--samples", type=int, default=10_000, help="bootstrap resamples (default: 10000)")
-    parser.add_argument("--seed", type=int, default=0, help="of the resampling (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="of the resampling (default: 0)")
 
 
 def run(arguments: argparse.Namespace, profile: Profile) -> None:

@@ -5,7 +5,7 @@ import importlib.util
 import json
 from pathlib import Path
 
-from rrec_lib.cli.evaluate import with_adapter
+from rrec_lib.cli.checks import with_adapter
 from rrec_lib.cli.recommend import STAGES
 from rrec_lib.core.profiles import Profile
 

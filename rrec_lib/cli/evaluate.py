@@ -2,11 +2,11 @@
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rrec_lib.cli.checks import file_to_write
+from rrec_lib.cli.checks import file_to_write, seed, with_adapter
 from rrec_lib.cli.recommend import STAGES
 from rrec_lib.core.profiles import Profile
 from rrec_lib.evaluation.own import load_factory, make_recommender
@@ -33,7 +33,7 @@ def options(parser: argparse.ArgumentParser) -> None:
                          "given the training and valid rows and makes an object with scores(examples)")  # fmt: skip
     parser.add_argument("--split", default="test", choices=["valid", "test"], help="(default: test)")
     parser.add_argument("--sample", help="how many rows, or 'all' (default: the profile's sample, capped per user)")
-    parser.add_argument("--sample-seed", type=int, default=0, help="of the sample and the intervals (default: 0)")
+    parser.add_argument("--sample-seed", type=seed, default=0, help="of the sample and the intervals (default: 0)")
     parser.add_argument(
         "--name", help="of the model in tables; runs with several seeds share it (default: its weights)"
     )
@@ -66,8 +66,6 @@ def run(arguments: argparse.Namespace, profile: Profile) -> None:
         raise ValueError(f"{own.name!r} is a baseline's name; give another with --name")
     reports = [evaluate(one, examples, name, settings.bootstrap_samples, seed, counts) for name, one in rivals.items()]
     reports.append(evaluate(own.model, examples, own.name, settings.bootstrap_samples, seed, counts, findings=findings))
-    if arguments.out is not None:
-        save_reports(arguments.out, reports, profile.name, data_hash(dataset), own.seed, **own.notes)
     print(f"{len(examples)} rows of {arguments.split}, {len(set(reports[0].users.tolist()))} users, ", end="")
     print(f"{reports[0].repeats} repeats; mean with its 95 % interval over users")
     width = max(len(report.name) for report in reports)
@@ -78,7 +76,8 @@ def run(arguments: argparse.Namespace, profile: Profile) -> None:
     for report in reports:
         for line in report.warnings:
             print(f"note on {report.name}: {line}")
-    if arguments.out is not None:
+    if arguments.out is not None:  # behind the table, which a full disk then leaves
+        save_reports(arguments.out, reports, profile.name, data_hash(dataset), own.seed, **own.notes)
         print(f"wrote {arguments.out}")
 
 
@@ -134,13 +133,6 @@ def _made(arguments: argparse.Namespace, dataset: "DatasetDict") -> _Own:
         "made": {name: {"parameters": chosen if isinstance(chosen, dict) else {}}},  # a torch module's is a function
     }
     return _Own(model, name, arguments.seed, notes=notes)
-
-
-def with_adapter(profile: Profile, folder: Path) -> Profile:
-    """A profile with an adapter of the reader's own in place of the recorded ones."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no adapter folder {folder}; `rrec train` makes one")
-    return replace(profile, adapters={"recpo": str(folder.resolve())})
 
 
 def _with_interval(found: Mapping[str, float | None]) -> str:

@@ -6,6 +6,7 @@ import sys
 from typing import Any, NoReturn
 
 from rrec_lib.cli import baselines, compare, demo, evaluate, inspect, leaderboard, plan, prepare, recommend, train
+from rrec_lib.cli.checks import seed
 from rrec_lib.core.console import TrainingError, forgive_terminals, sentence
 from rrec_lib.core.profiles import USUAL, available_profiles, load_profile, parse_overrides
 
@@ -30,7 +31,9 @@ def main(argv: list[str] | None = None) -> int:
     forgive_terminals()
     arguments = argparse.Namespace(command=None)
     try:
-        _parser().parse_args(argv, arguments)
+        _, rest = _parser().parse_known_args(argv, arguments)
+        if rest:
+            raise ValueError(f"unrecognized arguments: {' '.join(rest)}; see `rrec {arguments.command} --help`")
         arguments.run(arguments, load_profile(arguments.profile, parse_overrides(arguments.set)))
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of a pipe, such as head, has gone
@@ -78,7 +81,7 @@ def _add(commands: Any, name: str, module: Any) -> None:
         names = ", ".join(available_profiles())
         parser.add_argument("--profile", default=USUAL, help=f"{names} (default: {USUAL})")
         if getattr(module, "SEEDED", True):
-            parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+            parser.add_argument("--seed", type=seed, default=0, help="(default: 0)")
         parser.add_argument(
             "--set", action="append", default=[], metavar="KEY=VALUE",
             help="change one value of the profile, such as training.steps=100; may be repeated",

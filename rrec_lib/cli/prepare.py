@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rrec_lib.cli.checks import folder_to_write
 from rrec_lib.core.profiles import USUAL, Profile
 
 SEEDED = False
@@ -19,7 +20,7 @@ _OUT = "new folder, or one of prepared data to replace"
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Give the command its options, and the two sources that have options of their own."""
-    parser.add_argument("--out", type=Path, help=_OUT)
+    parser.add_argument("--out", type=folder_to_write, help=_OUT)
     sources = parser.add_subparsers(metavar="amazon | csv", dest="source")
     raw = argparse.RawDescriptionHelpFormatter
     _amazon_options(
@@ -89,7 +90,7 @@ def _filters(parser: argparse.ArgumentParser) -> None:
                         help="lowest rating of a target, out of 5 (default: 0; not with official)")  # fmt: skip
     parser.add_argument("--max-faults", type=float, default=0.01,
                         help="share of a file's records that may be malformed (default: 0.01)")  # fmt: skip
-    parser.add_argument("--out", type=Path, default=argparse.SUPPRESS, help=_OUT)  # or before the source
+    parser.add_argument("--out", type=folder_to_write, default=argparse.SUPPRESS, help=_OUT)  # or before the source
 
 
 def run(arguments: argparse.Namespace, profile: Profile) -> None:

@@ -3,7 +3,9 @@
 import argparse
 import shutil
 import textwrap
+from pathlib import Path
 
+from rrec_lib.cli.checks import with_adapter
 from rrec_lib.core.console import print_json
 from rrec_lib.core.profiles import Profile
 
@@ -19,7 +21,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("titles", nargs="*", metavar="TITLE", help='oldest first: "Alien (1979)", or rated "Alien=4.5"')
     parser.add_argument("-k", type=int, default=5, help="how many films (default: 5)")
-    parser.add_argument("--stage", default="recpo", help=STAGES)
+    weights = parser.add_mutually_exclusive_group()
+    weights.add_argument("--stage", default="recpo", help=STAGES)
+    weights.add_argument("--adapter", type=Path, metavar="DIR", help="adapter of your own, which rrec train has saved")
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
 
 
@@ -30,6 +34,8 @@ def run(arguments: argparse.Namespace, profile: Profile) -> None:
         raise ValueError('the history is empty; name at least one film, such as: rrec recommend "Alien (1979)"')
     if arguments.k < 1:
         raise ValueError(f"-k must be at least 1, got {arguments.k}")
+    if arguments.adapter is not None:
+        profile = with_adapter(profile, arguments.adapter)
     from rrec_lib.data.examples import prepare_profile
     from rrec_lib.recommend.films import load_recommender, typed_example
     from rrec_lib.recommend.titles import find_items

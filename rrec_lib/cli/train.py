@@ -1,8 +1,8 @@
 """``rrec train``: run or resume the warm-up, RecPO, or both."""
 
 import argparse
-from pathlib import Path
 
+from rrec_lib.cli.checks import folder_to_write
 from rrec_lib.core.profiles import Profile
 
 SUMMARY = "run or resume the warm-up, RecPO, or both (notebook 06)"
@@ -14,7 +14,7 @@ EXAMPLES = (
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
-    parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and adapters")
+    parser.add_argument("--out", type=folder_to_write, required=True, help="folder of checkpoints and adapters")
     parser.add_argument(
         "--stage",
         default="both",

@@ -179,13 +179,15 @@ def in_use(folder: Path) -> Iterator[Callable[[], bool]]:
     Yields:
         A function that tells whether no other process is in such a block of the same folder.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder, fcntl.LOCK_SH) as opened:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(folder.with_name(f"{folder.name}.lock"), fcntl.LOCK_SH) as opened:  # who deletes the folder leaves it
+        folder.mkdir(exist_ok=True)
 
         def alone() -> bool:
             try:
                 fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                fcntl.flock(opened, fcntl.LOCK_SH)  # trying for more has let go of it
                 return False
             except OSError:  # of drives without locks
                 pass

@@ -8,6 +8,7 @@ be missing in a file.
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -211,8 +212,11 @@ def _as_prepared(profile: Profile, asked: dict[str, Any]) -> Profile:
 
 def override(profile: Profile, key: str, value: Any) -> Profile:
     """The profile with one value changed; ``ValueError`` for an unknown key or a value outside its range."""
-    if key not in dict(_knobs()):
-        raise ValueError(f"unknown profile key {key!r}; write section.field, such as 'training.steps'")
+    known = dict(_knobs())
+    if key not in known:
+        near = get_close_matches(key, known, 1) or [one for one in known if one.endswith(f".{key}")]
+        meant = f"did you mean {near[0]!r}?" if near else "write section.field, such as 'training.steps'"
+        raise ValueError(f"unknown profile key {key!r}; {meant}")
     section, _, field = key.partition(".")
     values = asdict(profile)
     values[section][field] = value

@@ -18,8 +18,8 @@ class Decision:
         outcome: ``"equal"``, ``"better"``, ``"worse"`` (the first against the second) or ``"undecided"``.
         interval: of the difference; at a level of 5 % for each of the two one-sided tests it covers 90 %.
         margin: the largest difference that counts as none, in the metric's unit.
-        runs: of the arm that has fewer. Of few the seeds' part of the interval is too narrow, by (S - 1)/S of its
-            variance and by tails that three draws can't have, so that what is decided is said of these runs alone.
+        runs: of the arm that has fewer. Of few the seeds' part of the interval is too narrow: a share (S − 1)/S of its
+            variance, and no draw outside what S runs have shown. What they decide is said of these runs alone.
     """
 
     outcome: str

@@ -3,8 +3,10 @@
 import hashlib
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +35,11 @@ def load_factory(path: str) -> tuple[Callable[..., Any], str]:
     except ModuleNotFoundError as problem:
         if problem.name is None or not f"{module_name}.".startswith(f"{problem.name}."):
             raise ValueError(f"{module_name} can't be imported: {problem}") from problem
-        raise ValueError(f"no module {module_name!r} here or among what is installed; start where {module_name}.py "
-                         "lies") from problem  # fmt: skip
-    except (ImportError, SyntaxError) as problem:
-        raise ValueError(f"{module_name} can't be imported ({type(problem).__name__}: {problem})") from problem
+        file = module_name.removesuffix(".py")
+        remedy = f"say {file}:{name}" if file != module_name else f"start where {file}.py lies"
+        raise ValueError(f"no module {module_name!r} here or among what is installed; {remedy}") from problem
+    except Exception as problem:  # whatever the reader's code raises while it is imported
+        raise ValueError(f"{module_name} can't be imported ({_told(problem)})") from problem
     factory = getattr(module, name, None)
     if not callable(factory):
         raise ValueError(f"{module_name} has no class or function {name!r}")
@@ -45,6 +48,13 @@ def load_factory(path: str) -> tuple[Callable[..., Any], str]:
             f"{module_name} has no file, so runs of its code can't be told apart; give a module of your own"
         )
     return factory, _digest(module_name, Path(source))
+
+
+def _told(problem: Exception) -> str:
+    """An error with the place in the code that raised it."""
+    frames = traceback.extract_tb(problem.__traceback__)
+    at = f", {Path(frames[-1].filename).name} line {frames[-1].lineno}" if frames else ""
+    return f"{type(problem).__name__}: {problem}{'' if isinstance(problem, SyntaxError) else at}"
 
 
 def _digest(name: str, source: Path) -> str:
@@ -65,6 +75,11 @@ def make_recommender(path: str, *arguments: Any) -> tuple[Any, str]:
         ValueError: as there, and if what it makes has no ``scores``.
     """
     factory, digest = load_factory(path)
+    try:
+        signature(factory).bind(*arguments)
+    except (TypeError, ValueError) as problem:  # of what is built in nothing is known
+        if isinstance(problem, TypeError):
+            raise ValueError(f"{path} is called with one argument, splits, and can't be: {problem}") from problem
     made = factory(*arguments)
     if not callable(getattr(made, "scores", None)):
         raise ValueError(f"{path} made a {type(made).__name__} without scores(examples), which gives (E, N) scores")

@@ -8,6 +8,7 @@ nothing, and nor do *shipped adapter* and the controls, which read it with somet
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,6 +122,7 @@ def run_ablations(
             started from another adapter.
     """
     from rrec_lib.experiments.runner import SETTINGS, Run, carry_out
+    from rrec_lib.model.adapters import weights_digest
 
     print(describe_run(options.profile), flush=True)
     lines = [ABLATIONS[name] for name in names]
@@ -130,15 +132,18 @@ def run_ablations(
         if not (folder := found.get(stage)) or not folder.is_dir():
             said = folder or "is shipped for this profile"
             raise FileNotFoundError(f"no adapter {said}; name one with --{stage}")
+    runs = []
     for line in lines:
         adapter, more = found[str(line.start)], {}
         if adapter and adapter != shipped.get(str(line.start)):
-            more["adapter"] = "/".join(adapter.absolute().parts[-2:])
+            more["adapter"] = weights_digest(adapter)
         profile = load_profile(options.profile, {**SETTINGS, **options.overrides, **line.knobs})
         hours = options.hours + (warmup_hours if line.start == "base" else 0)
         run = Run(line.name, line.control, seed, options, profile, hours, test_rows, more=more)
-        _check_beside(run, line)
-        carry_out(run, lambda *of_run, line=line, adapter=adapter: _train(line, adapter, *of_run))
+        _check_beside(run, line)  # before any work
+        runs.append((run, partial(_train, line, adapter)))
+    for run, train in runs:
+        carry_out(run, train)
 
 
 def _check_beside(run: "Run", line: Ablation) -> None:

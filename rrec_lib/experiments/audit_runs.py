@@ -36,7 +36,7 @@ def run_audit(options: Options, adapter: Path, seed: int = 0, rows: int = ROWS) 
     if run.report.is_file():
         kept = read_json(run.report, "settings", "figures")
         check_same(run.report, kept["settings"], run.settings, "give the same ones, or move it away")
-        print(f"{run.report} is there already: {', '.join(kept['figures']['missed']) or 'every bar is reached'}")
+        print(f"{run.report} is there already; {_told(kept['figures']['missed'])}")
         return kept["figures"]["missed"]
     policy, dataset = load_read(run, adapter)
     test, world = list(dataset["test"]), world_of(dataset)
@@ -57,8 +57,12 @@ def run_audit(options: Options, adapter: Path, seed: int = 0, rows: int = ROWS) 
             "figures": plain(figures, run.name),
         },
     )
-    print(f"{found.texts} reasonings, {', '.join(found.missed) or 'every bar is reached'}: {run.report}", flush=True)
+    print(f"{found.texts} reasonings, {_told(found.missed)}: {run.report}", flush=True)
     return found.missed
+
+
+def _told(missed: Sequence[str]) -> str:
+    return f"bars missed: {', '.join(missed)}" if missed else "every bar is reached"
 
 
 def _even_cap(examples: Sequence[dict], rows: int) -> int:

@@ -33,8 +33,8 @@ from rrec_lib.training.skills import World, world_of
 
 TOP = 20
 SWAP_FIGURES = {
-    "ranks that the title moved which came": "added moved", "which went": "removed moved",
-    "share of the first 20 that stays": "overlap",
+    "ranks that the title put in moves (negative: up)": "added moved",
+    "ranks that the one taken out moves": "removed moved", "share of the first 20 that stays": "overlap",
 }  # fmt: skip
 
 
@@ -92,7 +92,7 @@ def _write_swaps(run: Run, adapter: Path) -> None:
     test = test_rows_of(run, dataset)
 
     def compute(chunk: list[Example]) -> dict[str, Tensor]:
-        written = reasoned(recommender, chunk, run.options.runs / "written")
+        written, _ = reasoned(recommender, chunk, run.options.runs / "written")
         swaps = swap_titles(written.texts, chunk, world)
         # Both texts are read the same way, so that nothing differs but the title.
         texts = written.texts, [swap.text for swap in swaps]

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from rrec_lib.core import plotting
 from rrec_lib.evaluation.compare import SAMPLES, arm_interval
 from rrec_lib.evaluation.equivalence import decide
+from rrec_lib.evaluation.intervals import with_minus
 from rrec_lib.evaluation.reports import Report, load_reports
 from rrec_lib.experiments.lab_dial import CHAINS, FOLDER, SHARES, Cell
 from rrec_lib.experiments.verdict import MARGIN
@@ -82,14 +83,12 @@ def ways_table(source: Path) -> str:
         "| each seed at text's targets | in twice its time |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    cells = {way: Cell(0.0, way, 0) for way in LAB_WAYS}
-    ran = [way for way, cell in cells.items() if _arm(source, cell)]
-    arms = dict(zip(ran, _arms(source, *(cells[way] for way in ran)), strict=True))
-    for way, cell in cells.items():
-        if not {way, "text"} <= arms.keys():
+    for way in LAB_WAYS:
+        cell = Cell(0.0, way, 0)
+        arm, text = _arms(source, cell, Cell(0.0, "text", 0))
+        if not arm:
             rows.append(f"| {way} | not run | | | | | | |")
             continue
-        arm, text = arms[way], arms["text"]
         against = "" if way == "text" else _decision(text, arm)
         # What is distilled has seen all that text was trained on before.
         seen = [arm, text] if way == "distilled" else [arm]
@@ -201,7 +200,7 @@ def _decision(text: Sequence[Report], other: Sequence[Report]) -> str:
 
 
 def _each(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:.2f}" for value in values)
+    return ", ".join(with_minus(value, ".2f") for value in values)
 
 
 def _pair(text: Sequence[Report], none: Sequence[Report]) -> str:

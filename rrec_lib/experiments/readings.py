@@ -1,6 +1,5 @@
 """What experiments share that only read an adapter: which one, on which rows, and the options of their scripts."""
 
-import hashlib
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,9 @@ from rrec_lib.core.reading import read_json
 from rrec_lib.data.examples import prepare_profile
 from rrec_lib.data.prepared import catalogue_hash
 from rrec_lib.experiments.runner import Options, Run
-from rrec_lib.model.adapters import CARD, WEIGHTS, load_adapter
+from rrec_lib.model.adapters import CARD, WEIGHTS, load_adapter, weights_digest
 from rrec_lib.model.policy import Policy, load_policy
 from rrec_lib.training.stages import OF_READING, read_otherwise, trained_with
-
-STRICTLY = (*OF_READING, "model.dtype")  # what has to be alike where readings become a record
 
 
 def reading_parser(description: str | None, out: str, test_rows: bool = True) -> ArgumentParser:
@@ -49,7 +46,10 @@ def what_to_read(arguments: Namespace) -> tuple[Options, Path]:
         FileNotFoundError: if there is no such adapter.
     """
     adapter = adapter_folder(arguments.profile, arguments.adapter)
-    overrides = {**trained_with(read_json(adapter / CARD), STRICTLY), **parse_overrides(arguments.set)}
+    overrides = {
+        **trained_with(read_json(adapter / CARD), (*OF_READING, "model.dtype")),
+        **parse_overrides(arguments.set),
+    }
     return Options(0.0, 0, arguments.runs, arguments.out, arguments.profile, overrides, 0), adapter
 
 
@@ -67,9 +67,8 @@ def reading(
         test_rows: of a user at most; None takes all.
         more: what else the result depends on.
     """
-    digest = hashlib.sha256((adapter / WEIGHTS).read_bytes()).hexdigest()[:16]
     profile = load_profile(options.profile, options.overrides)
-    return Run(name, control, seed, options, profile, 0.0, test_rows, more={"adapter": digest, **more})
+    return Run(name, control, seed, options, profile, 0.0, test_rows, more={"adapter": weights_digest(adapter), **more})
 
 
 def adapter_folder(profile: str, given: Path | None = None) -> Path:
@@ -118,7 +117,11 @@ def load_of_seed(policy: Policy, adapter: Path, dataset: DatasetDict, run: Run) 
 def load_as_trained(policy: Policy, adapter: Path, dataset: DatasetDict, profile: Profile) -> None:
     """Put an adapter's weights into a policy, if the profile reads them as they were trained; raises as above."""
     card = load_adapter(policy, adapter, catalogue_hash(dataset["items"]))
-    if other := read_otherwise(card, profile, STRICTLY):
+    other = read_otherwise(card, profile)
+    then, now = trained_with(card, ["model.dtype"]).get("model.dtype"), str(policy.compute_dtype).removeprefix("torch.")
+    if then not in (None, now):
+        other["model.dtype"] = then, now
+    if other:
         told = ", ".join(f"{knob}={then} (here {now})" for knob, (then, now) in other.items())
         remedy = " ".join(f"--set {knob}={then}" for knob, (then, _) in other.items())
         raise ValueError(f"the adapter in {adapter} was trained with {told}; add {remedy}")

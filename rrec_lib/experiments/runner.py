@@ -74,18 +74,24 @@ class Options:
 
 
 def options_parser(description: str | None, defaults: Options) -> ArgumentParser:
-    """A script's parser with the options of every experiment; the script adds its own."""
+    """A script's parser with the options of every experiment; the script adds its own.
+
+    Without hours in the defaults an experiment's length is said in steps, and nothing is stopped on valid.
+    """
     parser = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--profile", default=defaults.profile, choices=available_profiles())
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another profile value")
+    parser.add_argument("--runs", type=Path, default=defaults.runs, help="checkpoints (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=(REPOSITORY or Path()) / defaults.out, help="reports")
+    if not defaults.hours:
+        parser.set_defaults(hours=defaults.hours, every=defaults.every, rows=defaults.rows)
+        return parser
     parser.add_argument("--hours", type=float, default=defaults.hours, help="CPU hours of training a run (%(default)s)")
     pair: dict[str, Any] = {"nargs": 2, "metavar": ("WARMUP", "RECPO")} if isinstance(defaults.every, Sequence) else {}
     parser.add_argument(
         "--every", type=int, default=defaults.every, help="steps between evaluations (default: %(default)s)", **pair
     )
     parser.add_argument("--rows", type=int, default=defaults.rows, help="rows of valid that decide (%(default)s)")
-    parser.add_argument("--runs", type=Path, default=defaults.runs, help="checkpoints (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=(REPOSITORY or Path()) / defaults.out, help="reports")
     return parser
 
 
@@ -253,25 +259,29 @@ def chunked_states(
         written: folder of the chunks' reasonings, which several controls of the same weights may share.
 
     Returns:
-        (E, d) states in the order of the examples; CPU seconds a row and, for its own reasoning, mean tokens and the
-        share that was not finished.
+        (E, d) states in the order of the examples; CPU seconds a row and, for its own reasoning, which has those of
+        writing it among them, mean tokens and the share that was not finished.
     """
 
     def compute(chunk: list[Example]) -> dict[str, Tensor]:
-        own = reasoned(recommender, chunk, written) if control in OF_ITS_OWN else None
+        if control not in OF_ITS_OWN:
+            return {"states": recommender.states(chunk, control)}
+        own, seconds = reasoned(recommender, chunk, written)
         found = {"states": recommender.states(chunk, control, own)}
-        return {**found, **reasoning_figures(recommender.policy, own)} if own and control == "own" else found
+        figures = {"writing": seconds, **reasoning_figures(recommender.policy, own)}
+        return {**found, **figures} if control == "own" else found
 
     given = [GIVEN_TEXTS[control](row, recommender.world) for row in examples] if control in GIVEN_TEXTS else []  # type: ignore[arg-type]
     joined = in_chunks(examples, compute, chunk_key(recommender, control, *given), runs, size, control)
     writing = {"cpu_seconds_per_row": float(joined["seconds"].mean())}
     if control == "own":
+        writing["cpu_seconds_per_row"] += float(joined["writing"].mean())
         writing |= {"tokens": float(joined["tokens"].mean()), "unfinished": 1 - float(joined["finished"].mean())}
     return joined["states"], writing
 
 
-def reasoned(recommender: ReasoningRecommender, chunk: list[Example], folder: Path) -> Reasonings:
-    """The greedy reasonings of a chunk, written once for all that is read behind them."""
+def reasoned(recommender: ReasoningRecommender, chunk: list[Example], folder: Path) -> tuple[Reasonings, Tensor]:
+    """The greedy reasonings of a chunk, written once for all that is read behind them, and (E,) CPU seconds of it."""
 
     def write(rows: list[Example]) -> dict[str, Tensor]:
         made = recommender.reason(rows)
@@ -290,7 +300,7 @@ def reasoned(recommender: ReasoningRecommender, chunk: list[Example], folder: Pa
         sampled, finished, trimmed = found["closed"][row].tolist()
         closed.append(Closed(found["ids"][row, :ids].tolist(), sampled, bool(finished), bool(trimmed)))
         texts.append(bytes(found["text"][row, : letters - 1].tolist()).decode())
-    return Reasonings(texts, closed, found["states"].to(recommender.policy.device))
+    return Reasonings(texts, closed, found["states"].to(recommender.policy.device)), found["seconds"]
 
 
 def chunk_key(recommender: ReasoningRecommender, *more: object, with_world: bool = True) -> str:

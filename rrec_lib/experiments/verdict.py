@@ -124,13 +124,14 @@ def verdict_lines(arms: Mapping[str, Sequence[Report]], budget: Budget, samples:
         if not arm:
             lines.append(Line(name))
             continue
-        spent = {key: spent_by(arm, key) for key in ("targets", "cpu_seconds")}
-        interval = arm_interval(arm, METRIC, samples)
         found: dict[str, Any] = {}
         if without and name != WITHOUT:
             pair = on_shared_seeds(arm, without) if budget.by_seed else (arm, without)
+            arm = pair[0] if pair else arm  # the row is of the runs that are compared
             refused = _refused(*pair, budget) if pair else "no seed in common"
             found = {"refused": refused} if refused or not pair else _against(*pair, samples)
+        spent = {key: spent_by(arm, key) for key in ("targets", "cpu_seconds")}
+        interval = arm_interval(arm, METRIC, samples)
         lines.append(Line(name, len(arm), spent["targets"], spent["cpu_seconds"], interval, **found))
     return lines
 

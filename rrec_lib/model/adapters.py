@@ -4,6 +4,7 @@ LoRA weights lie in PEFT's own files, so that ``PeftModel.from_pretrained`` load
 has one file of all its weights. Either way a card lies beside them.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,6 +58,11 @@ def _save_lora(model: PeftModel, folder: Path) -> None:
     config: Any = PeftConfig.from_pretrained(str(folder))
     config.base_model_name_or_path, config.target_modules = None, sorted(config.target_modules)
     config.save_pretrained(str(folder))
+
+
+def weights_digest(folder: Path) -> str:
+    """A hash of an adapter's weights, 16 hex digits."""
+    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()[:16]
 
 
 def holds(folder: Path, policy: Policy, catalogue: str) -> bool:

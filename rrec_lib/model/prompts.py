@@ -243,9 +243,11 @@ def marker_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 def closing_ids(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[int]:
     """What closes a reasoning's token ids: the marker, and the line's end before it where there is one."""
-    start = len(ids) - len(marker_ids(tokenizer))
-    line_ends = start > 0 and not str(tokenizer.decode([ids[start - 1]])).strip()
-    return list(ids[start - line_ends :])
+    marker = marker_ids(tokenizer)
+    lengths = range(1, len(ids) + 1)  # a policy may have written the marker in other tokens
+    length = next((n for n in lengths if MARKER in str(tokenizer.decode(list(ids[-n:])))), len(marker))
+    before = list(ids[: len(ids) - length])[-1:]
+    return [*before, *marker] if before and not str(tokenizer.decode(before)).strip() else marker
 
 
 def reasoning_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

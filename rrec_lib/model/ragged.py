@@ -121,7 +121,7 @@ def ragged_forward(model: nn.Module, rows: Sequence[Row], hidden: Tensor | None 
 
 
 def ragged_groups(model: nn.Module, groups: PackedGroups, temperature: float = 1.0) -> PackedOutput:
-    """What :func:`rrec_lib.model.packing.packed_forward` gives, by a row a group, none filled up to another's length.
+    """What :func:`rrec_lib.model.packing.packed_forward` gives, a row a group, filled up to its own longest completion.
 
     On a processor, where a padded token costs as much as a real one; an accelerator prefers one product to many.
     """
@@ -238,7 +238,9 @@ def _row_attention(
     to_prefix = (rest @ before_k.mT).view(few, shared, count, width, prefix)
     to_own = rest.view(few, shared, count, width, size) @ own_k.mT
     weights = _weights(torch.cat([to_prefix, to_own], -1), own, softcap, v.dtype)
-    behind = (weights[..., :prefix].reshape(few, -1, prefix) @ before_v).view(few, shared, count, width, size)
+    behind = (weights[..., :prefix].reshape(few, shared * count * width, prefix) @ before_v).view(
+        few, shared, count, width, size
+    )
     behind = behind + weights[..., prefix:] @ own_v
     return first.view(heads, prefix, size), behind.reshape(heads, count * width, size)
 

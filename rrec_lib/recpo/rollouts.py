@@ -4,9 +4,9 @@ Token ids are used as sampled, never re-tokenised. A reasoning ends where its de
 never gets there, or overshoots inside a token, is closed with the marker's canonical tokens, which are masked out of
 the token loss because the policy did not choose them.
 
-A user's G reasonings are written in one row behind the prompt, the layout in which
-:mod:`rrec_lib.model.packing` trains them, so that the prompt stands in the cache once. A finished reasoning leaves its
-row, a finished row leaves the batch.
+A user's G reasonings are written in one row behind the prompt, the layout in which :mod:`rrec_lib.model.packing`, or on
+a processor :mod:`rrec_lib.model.ragged`, trains them, so that the prompt stands in the cache once. A finished reasoning
+leaves its row, a finished row leaves the batch.
 
 A GPU waits for the processor once a step, when the drawn tokens are read; what goes the other way goes in one piece.
 """

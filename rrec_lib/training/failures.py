@@ -52,8 +52,8 @@ def explain(error: Exception, step: int, run: Path) -> str | None:
     no_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError))
     if no_memory or "allocate memory" in text:  # a CPU has no class for it
         return (
-            f"out of memory at step {step}; use fewer users at a time and more gradient_accumulation_steps, or shorter"
-            " reasonings"
+            f"out of memory at step {step}; lower training.users_at_once, which changes no step, or"
+            " warmup.users_per_step, rollouts.group_size or rollouts.max_new_tokens, which do"
         )
     if no_room(error):
         return f"{run} can't be written at step {step} ({text}); make room there and start the same run again"

@@ -123,10 +123,12 @@ def _save(policy: Policy, trainer: Any, folder: Path, dataset: DatasetDict, prof
     # Of the weights that are saved: a run that valid judged has its best ones back.
     judge = judge_of(trainer)
     steps = judge.best_step if judge else trainer.state.global_step
+    settings = training_settings(profile)
+    settings["model"]["dtype"] = str(policy.compute_dtype).removeprefix("torch.")  # what auto came to
     notes = {
         "profile": profile.name,
         "steps": steps,
-        "settings": training_settings(profile),
+        "settings": settings,
         "peak_memory_mb": round(hardware.peak_memory_mb()),
         **provenance(seed),
     }
@@ -167,12 +169,15 @@ def read_otherwise(
 
 
 def trained_with(card: dict[str, Any], knobs: Sequence[str] = OF_READING) -> dict[str, Any]:
-    """What an adapter's card says of knobs, ``"section.knob"``; what an older card leaves out was its profile's."""
+    """What an adapter's card says of knobs, ``"section.knob"``; where an older one has no settings, its profile's are.
+
+    A type that the card calls ``auto`` says nothing of what it came to.
+    """
     settings = card.get("settings")
     if settings is None and card.get("profile") in available_profiles():
         settings = training_settings(load_profile(card["profile"]))
     found = {knob: (settings or {}).get(knob.partition(".")[0], {}).get(knob.partition(".")[2]) for knob in knobs}
-    return {knob: value for knob, value in found.items() if value is not None}
+    return {knob: value for knob, value in found.items() if value not in (None, "auto")}
 
 
 def has_adapter(profile: Profile, stage: str) -> bool:

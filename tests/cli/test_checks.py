@@ -24,6 +24,35 @@ def test_a_file_that_cannot_be_written_is_refused_before_any_work(command, tmp_p
         assert "let it end in .png, .svg or .pdf" in error(capsys, *command, str(tmp_path / "figure.csv"))
 
 
+FOLDERS = [["train"], ["baselines"], ["prepare"], ["prepare", "csv", "--events", "x", "--items", "y"]]
+
+
+@pytest.mark.parametrize("command", FOLDERS, ids=" ".join)
+def test_a_folder_that_cannot_be_written_is_refused_before_any_work(command, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert "is a file; name a folder" in error(capsys, *command, "--out", str(tmp_path / "file"))
+    assert "in which run would lie, is a file" in error(capsys, *command, "--out", str(tmp_path / "file/run"))
+    assert "/proc can't be written to" in error(capsys, *command, "--out", "/proc/a/b")  # to root the mode says nothing
+
+
+def test_a_mistyped_option_names_the_command_s_help(capsys):
+    assert error(capsys, "recommend", "--top", "5", "Alien") == (
+        "rrec: error: unrecognized arguments: --top; see `rrec recommend --help`\n"
+    )
+    assert "takes a number from 0 to 4294967295, got -1" in error(capsys, "train", "--out", "x", "--seed", "-1")
+    assert "did you mean 'training.steps'?" in error(capsys, "recommend", "Alien", "--set", "training.step=5")
+    assert "did you mean 'data.window'?" in error(capsys, "recommend", "Alien", "--set", "window=5")
+
+
+@pytest.mark.parametrize("command", ["recommend", "evaluate"])
+def test_an_adapter_s_folder_may_be_meant_by_that_of_its_run(command, tmp_path, capsys):
+    titles = ["Alien"] if command == "recommend" else []
+    assert "`rrec train` makes one" in error(capsys, command, *titles, "--adapter", str(tmp_path))
+    (tmp_path / "warmup-adapter").mkdir()
+    (tmp_path / "warmup-adapter" / "adapter_card.json").touch()
+    assert f"did you mean {tmp_path / 'warmup-adapter'}?" in error(capsys, command, *titles, "--adapter", str(tmp_path))
+
+
 @pytest.mark.parametrize("command", [["train"], ["baselines", "--only", "chance"], ["evaluate"]], ids=" ".join)
 def test_sizes_of_data_that_are_prepared_already_are_refused(command, tmp_path, capsys):
     folder = str(tmp_path / "prepared")

@@ -52,6 +52,24 @@ def test_another_process_is_kept_out_until_the_first_is_gone(tmp_path):
         pass
 
 
+def test_who_uses_a_folder_last_is_alone_in_it(tmp_path):
+    folder = tmp_path / "shared"
+    with in_use(folder) as first:
+        with in_use(folder) as second:
+            assert not first()
+            assert not second()
+        assert folder.is_dir()
+        assert first()
+        folder.rmdir()
+    with in_use(folder):
+        assert folder.is_dir()
+    folder.rmdir()
+    with pytest.raises(RuntimeError), in_use(folder):
+        raise RuntimeError
+    with in_use(folder) as alone:
+        assert alone()
+
+
 @pytest.mark.parametrize("stopped", [OSError("disk"), KeyboardInterrupt()])
 @pytest.mark.parametrize("move", [1, 2])
 def test_whatever_stops_a_replacement_leaves_the_old_folder(tmp_path, monkeypatch, stopped, move):

@@ -125,6 +125,14 @@ def test_gradients_of_ragged_and_packed_groups_are_alike(model, groups):
         torch.testing.assert_close(ragged, packed, atol=1e-4, rtol=1e-4)
 
 
+def test_a_prompt_may_be_one_token(model):
+    groups = pack([[5], [7, 8, 9]], [[6, 7], [8], [9], [4, 5]], [2, 1, 1, 2], 0, CPU)
+    with torch.no_grad():
+        packed, ragged = (forward(model, groups) for forward in (packed_forward, ragged_groups))
+    torch.testing.assert_close(ragged.states, packed.states, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ragged.logprobs, packed.logprobs, atol=1e-4, rtol=1e-4)
+
+
 def without_blocks(inputs):
     mask = inputs["attention_mask"]
     causal = torch.ones(mask.shape[-2:], dtype=torch.bool).tril().expand_as(mask)

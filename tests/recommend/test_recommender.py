@@ -56,6 +56,11 @@ def test_random_words_keep_the_line_s_end_and_differ_between_chunks(smoke_profil
         ids = reasoning_ids(tokenizer, text)
         assert tokenizer.decode(closing_ids(tokenizer, ids)) == "\n<answer>"
     assert closing_ids(tokenizer, marker_ids(tokenizer)) == marker_ids(tokenizer)
+    newline, *marker = closing_ids(tokenizer, reasoning_ids(tokenizer, "x"))
+    pieces = [tokenizer(piece)["input_ids"] for piece in ("Drama.", "<", "answe", "r", ">")]  # as a policy may write it
+    text, others = pieces[0], [token for piece in pieces[1:] for token in piece]
+    assert closing_ids(tokenizer, [*text, newline, *others]) == [newline, *marker]
+    assert closing_ids(tokenizer, [*text, *others]) == marker
     assert seed_of(rows[:3]) == seed_of([{**row, "target": 0} for row in rows[:3]]) != seed_of(rows[3:])
     assert seed_of(rows[:3], 1) != seed_of(rows[:3])
 
