@@ -57,7 +57,7 @@ def test_random_words_keep_the_line_s_end_and_differ_between_chunks(smoke_profil
         assert tokenizer.decode(closing_ids(tokenizer, ids)) == "\n<answer>"
     assert closing_ids(tokenizer, marker_ids(tokenizer)) == marker_ids(tokenizer)
     newline, *marker = closing_ids(tokenizer, reasoning_ids(tokenizer, "x"))
-    pieces = [tokenizer(piece)["input_ids"] for piece in ("Drama.", "<", "answe", "r", ">")]  # as a policy may write it
+    pieces = [tokenizer(piece)["input_ids"] for piece in ("Drama.", *"<answer>")]  # as a policy may write it
     text, others = pieces[0], [token for piece in pieces[1:] for token in piece]
     assert closing_ids(tokenizer, [*text, newline, *others]) == [newline, *marker]
     assert closing_ids(tokenizer, [*text, *others]) == marker
