@@ -43,21 +43,19 @@ def dial_table(source: Path) -> str:
     Args:
         source: the repository.
     """
-    rows = [
-        f"| p {PAIR} | sum users on valid, text and none "
-        f"| tallies for sum users, before and after RecPO | for habit users {COSTS} |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    rows, written = [f"| p {PAIR} {COSTS} |", "|---|---|---|---|---|---|---|"], []
     for share in SHARES:
         text, none = arms = _arms(source, *(Cell(share, way, 0) for way in ("text", "none")))
         if not text:
-            rows.append(f"| {share:g} | not run | | | | | | | | |")
+            rows.append(f"| {share:g} | not run | | | | | |")
             continue
         ends = [[end for _, end in _of_kind(_curves(arm), "sum", METRIC)] for arm in arms]
         hits = ", ".join(f"{np.mean(end):.2f}" for end in ends if end) or NOBODY
-        cells = [hits, *(_before_and_after(text, kind) for kind in KINDS), _costs(*arms)]
-        rows.append(f"| {share:g} | {_pair(text, none)} | {' | '.join(cells)} |")
-    return "\n".join([*rows, "", _origin(source)]) + "\n"
+        rows.append(f"| {share:g} | {_pair(text, none)} | {_costs(*arms)} |")
+        written.append(f"| {share:g} | {hits} | {' | '.join(_before_and_after(text, kind) for kind in KINDS)} |")
+    head = ["", "| p | Hit@1 of sum users on valid, text and none | tallies for sum users, before and after RecPO "
+            "| for habit users |", "|---|---|---|---|"]  # fmt: skip
+    return "\n".join([*rows, *(head + written if written else []), "", _origin(source)]) + "\n"
 
 
 def chain_table(source: Path) -> str:
