@@ -83,7 +83,7 @@ def adapter_folder(profile: str, given: Path | None = None) -> Path:
     """
     shipped = load_profile(profile).adapters.get("recpo")
     folder = given or (resource(shipped) if shipped else None)
-    if folder is None or not (folder / WEIGHTS).is_file():
+    if folder is None or not all((folder / name).is_file() for name in (WEIGHTS, CARD)):
         said = folder or f"is shipped for profile {profile}"
         raise FileNotFoundError(f"no adapter {said}; name one with --adapter")
     return folder

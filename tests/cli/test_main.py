@@ -94,7 +94,8 @@ def test_prepare_train_and_evaluate_go_together(tmp_path, capsys):
     assert [c["check"] for c in written["figures"]["R²ec (recpo-adapter)"]["checks"]] == [
         "blind", "trained", "item table", "past", "repeats", "above chance"
     ]  # fmt: skip
-    assert "no adapter in" in error(capsys, "evaluate", "--adapter", str(tmp_path / "run"), *smoke)
+    said = error(capsys, "evaluate", "--adapter", str(tmp_path / "run"), *smoke)
+    assert f"did you mean {tmp_path / 'run' / 'recpo-adapter'}?" in said
     # another seed of the run, on the same rows
     assert main(["train", "--out", str(tmp_path / "again"), "--seed", "4", "--set", "training.steps=3", *smoke]) == 0
     adapter, again = str(tmp_path / "again" / "recpo-adapter"), tmp_path / "again.json"

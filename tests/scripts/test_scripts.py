@@ -58,9 +58,9 @@ def test_the_lab(call):
 def test_the_readings_of_an_adapter(call, adapter_with_weights):
     given = ["--adapter", adapter_with_weights, "--set", "model.x=1", "--seed", 3]
     options, *rest = call("compute_curve", "run_curve", *given, "--samples", 1, 2, "--test-rows", 8, "--timed-rows", 5)
-    assert (options.hours, options.every, options.overrides) == (0.0, 0, {"model.x": 1})
+    assert (options.hours, options.every, options.overrides) == (0.0, 0, {"data.window": 9, "model.x": 1})
     assert options.out.parts[-2:] == ("results", "compute")
-    assert rest == [adapter_with_weights, 3, 8, [1, 2], 5, ["EASE", "eSASRec"]]
+    assert rest == [adapter_with_weights, 3, 8, [1, 2], 5, None]
     options, *rest = call("controls", "run_controls", *given, "--controls", "own", "skill taste")
     assert (options.out.parts[-1], rest) == ("controls", [adapter_with_weights, ["own", "skill taste"], 3, None])
 
@@ -86,6 +86,7 @@ def test_readings_name_an_adapter_that_is_not_there(call, capsys, tmp_path):
 @pytest.fixture
 def adapter_with_weights(tmp_path):
     (tmp_path / "adapter_model.safetensors").write_bytes(b"")
+    (tmp_path / "adapter_card.json").write_text('{"settings": {"data": {"window": 9}}}')
     return tmp_path
 
 
