@@ -65,7 +65,8 @@ def inputs(name: str, profile: str, root: Path = ROOT) -> list[Path]:
     told = [path for path in (root / "rrec_lib").rglob("*.*") if path.suffix in (".json", ".yaml")]
     library += [path for path in told if path.parent != quizzes or path.stem == name[:2]]
     shipped = [path for folder in ("data", "results") for path in (root / folder).rglob("*") if path.is_file()]
-    unread = (root / "results" / "times.json", root / "results" / "gpu")  # of runs elsewhere; no notebook reads them
+    # Of runs elsewhere, or not finished; no notebook reads them.
+    unread = tuple(root / "results" / name for name in ("times.json", "gpu", "stages"))
     shipped = [path for path in shipped if not any(path.is_relative_to(other) for other in unread)]
     notebook = root / "notebooks" / f"{name}.ipynb"
     return [notebook, root / "notebooks" / "profiles" / f"{profile}.yaml", *sorted(library), *sorted(shipped)]
