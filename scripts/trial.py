@@ -1,7 +1,7 @@
 """Train the arms of the trial of reasoning, at equal targets and at equal CPU time; it goes on where it stopped.
 
 Reports stand in results/verdict/BUDGET/DATASET-PROFILE/. See ``rrec_lib/experiments/trial.py``. What finished stages
-of unfinished arms have left stands in results/stages/; a run goes on from there after ``cp -r results/stages/. runs/trial``.
+of unfinished arms left stands in results/stages/; after ``cp -r results/stages/. runs/trial`` a run goes on from it.
 
     python scripts/trial.py --seeds 0 --arms "with reasoning" "without reasoning"
 """
