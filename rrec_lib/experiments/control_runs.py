@@ -19,7 +19,7 @@ from rrec_lib.core.results import describe_run, plain, provenance, write_json
 from rrec_lib.data.examples import Example
 from rrec_lib.evaluation.chunks import CHUNK, in_chunks
 from rrec_lib.evaluation.compare import arm_interval, compare, group_reports, on_shared_seeds
-from rrec_lib.evaluation.intervals import bootstrap_mean_interval, with_minus
+from rrec_lib.evaluation.intervals import Interval, bootstrap_mean_interval
 from rrec_lib.evaluation.reports import Report, load_reports
 from rrec_lib.evaluation.scoring import mask_items
 from rrec_lib.experiments.ablations import NOT_RUN
@@ -207,13 +207,8 @@ def _below(folder: Path, reports: Sequence[Report]) -> list[str]:
     for path in sorted((folder.parent / "swaps" / folder.name).glob("*.json")):
         kept = read_json(path, "figures", "seed")
         figures = kept["figures"]
-        moved = [f"{what} {_span(figures[of])}" for what, of in SWAP_FIGURES.items() if figures.get(of)]
+        moved = [f"{what} {Interval(**figures[of]):.2f}" for what, of in SWAP_FIGURES.items() if figures.get(of)]
         told = f": {'; '.join(moved)}" if moved else ""
         lines += ["", f"Seed {kept['seed']}: a title could be swapped in {figures['swapped']:.0%} of the texts, the "
                   f"others are read as they were{told}."]  # fmt: skip
     return lines
-
-
-def _span(found: Mapping[str, float]) -> str:
-    mean, low, high = (with_minus(found[of], ".2f") for of in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]"

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from rrec_lib.core import plotting
-from rrec_lib.evaluation.compare import SAMPLES, arm_interval
+from rrec_lib.evaluation.compare import SAMPLES, arm_interval, on_shared_seeds
 from rrec_lib.evaluation.equivalence import decide
 from rrec_lib.evaluation.intervals import with_minus
 from rrec_lib.evaluation.reports import Report, load_reports
@@ -45,7 +45,7 @@ def dial_table(source: Path) -> str:
     """
     rows, written = [f"| p {PAIR} {COSTS} |", "|---|---|---|---|---|---|---|"], []
     for share in SHARES:
-        text, none = arms = _arms(source, *(Cell(share, way, 0) for way in ("text", "none")))
+        text, none = arms = _arms(source, Cell(share, "text", 0), Cell(share, "none", 0))
         if not text:
             rows.append(f"| {share:g} | not run | | | | | |")
             continue
@@ -65,7 +65,7 @@ def chain_table(source: Path) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for chain in CHAINS:
-        text, none = arms = _arms(source, *(Cell(0.0, way, 0, chain) for way in ("text", "none")))
+        text, none = arms = _arms(source, Cell(0.0, "text", 0, chain), Cell(0.0, "none", 0, chain))
         if not text:
             rows.append(f"| {chain} | not run | | | | | | |")
             continue
@@ -167,16 +167,14 @@ def describe_dial(points: Mapping[float, Point]) -> str:
 def _both(source: Path) -> Iterator[tuple[float, list[Report], list[Report]]]:
     """Each p at which text and none were run, with both arms."""
     for share in SHARES:
-        text, none = _arms(source, *(Cell(share, way, 0) for way in ("text", "none")))
+        text, none = _arms(source, Cell(share, "text", 0), Cell(share, "none", 0))
         if text:
             yield share, text, none
 
 
-def _arms(source: Path, *cells: Cell) -> list[list[Report]]:
-    """The reports of cells on the seeds that all of them were run with."""
-    arms = [{one.run["cell"]["seed"]: one for one in _arm(source, cell)} for cell in cells]
-    shared = sorted(set.intersection(*map(set, arms))) if arms else []
-    return [[arm[seed] for seed in shared] for arm in arms]
+def _arms(source: Path, first: Cell, second: Cell) -> tuple[list[Report], list[Report]]:
+    """The reports of two cells on the seeds that both were run with."""
+    return on_shared_seeds(_arm(source, first), _arm(source, second)) or ([], [])
 
 
 def _arm(source: Path, cell: Cell) -> list[Report]:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -160,12 +161,10 @@ def load_stage(profile: Profile, dataset: DatasetDict, stage: str, seed: int = 0
     return policy
 
 
-def read_otherwise(
-    card: dict[str, Any], profile: Profile, knobs: Sequence[str] = OF_READING
-) -> dict[str, tuple[Any, Any]]:
+def read_otherwise(card: dict[str, Any], profile: Profile) -> dict[str, tuple[Any, Any]]:
     """In what a profile would read an adapter otherwise than it was trained: by knob, what it was and what it is."""
-    now = {knob: getattr(getattr(profile, knob.partition(".")[0]), knob.partition(".")[2]) for knob in knobs}
-    return {knob: (then, now[knob]) for knob, then in trained_with(card, knobs).items() if then != now[knob]}
+    now = {knob: attrgetter(knob)(profile) for knob in OF_READING}
+    return {knob: (then, now[knob]) for knob, then in trained_with(card).items() if then != now[knob]}
 
 
 def trained_with(card: dict[str, Any], knobs: Sequence[str] = OF_READING) -> dict[str, Any]:
