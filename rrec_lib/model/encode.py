@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from rrec_lib.core import hardware
 from rrec_lib.core.console import progress
-from rrec_lib.core.private_names import attention_of
+from rrec_lib.model.layers import chosen_attention
 from rrec_lib.model.lora import language_model
 from rrec_lib.model.policy import Policy
 from rrec_lib.model.precision import check_finite
@@ -126,11 +126,5 @@ def common_prefix(sequences: Sequence[Sequence[int]]) -> int:
 @contextmanager
 def plain_attention(policy: Policy) -> Iterator[None]:
     """On a CPU, attention as plain matrix products for a while: faster there for many short sequences."""
-    model = language_model(policy.model)
-    before = attention_of(model)
-    if policy.device.type == "cpu":
-        model.set_attn_implementation("eager")
-    try:
+    with chosen_attention(policy.model, "eager") if policy.device.type == "cpu" else nullcontext():
         yield
-    finally:
-        model.set_attn_implementation(before)

@@ -1,4 +1,4 @@
-"""Some of a decoder's layers: which are frozen, a pass through a part of them, what comes out, what is cached."""
+"""Some of a decoder's layers: which are frozen, a pass through a part of them, what comes out, their attention."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.cache_utils import DynamicLayer
 
+from rrec_lib.core.private_names import attention_of
 from rrec_lib.model.lora import language_model
 
 
@@ -75,6 +75,18 @@ def hidden_behind(model: nn.Module, depth: int, run: Callable[[], object]) -> Te
 
 
 @contextmanager
+def chosen_attention(model: nn.Module, name: str) -> Iterator[None]:
+    """Let the model compute an attention of that name, as Transformers lists them, for a while."""
+    language: Any = language_model(model)
+    before = attention_of(language)
+    language.set_attn_implementation(name)
+    try:
+        yield
+    finally:
+        language.set_attn_implementation(before)
+
+
+@contextmanager
 def final_states(model: nn.Module) -> Iterator[list[Tensor]]:
     """Collect what the decoder hands to ``lm_head``: the states after its final norm."""
     captured: list[Tensor] = []
@@ -84,13 +96,3 @@ def final_states(model: nn.Module) -> Iterator[list[Tensor]]:
         yield captured
     finally:
         handle.remove()
-
-
-class RoundedKeys(DynamicLayer):
-    """A layer of a key-value cache, for ``Cache(layer_class_to_replicate=RoundedKeys)``.
-
-    Rotary embeddings leave keys in float32 under autocast; attention would round all of them at every step.
-    """
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        return super().update(key_states.to(value_states.dtype), value_states, *args, **kwargs)

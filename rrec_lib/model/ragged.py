@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from rrec_lib.core.private_names import attention_of
-from rrec_lib.model.layers import final_states, hidden_behind, only_layers, replaced_input
+from rrec_lib.model.layers import chosen_attention, final_states, hidden_behind, only_layers, replaced_input
 from rrec_lib.model.lora import language_model
 from rrec_lib.model.packing import PackedGroups, PackedOutput, TokenLogprobs
 
@@ -167,13 +167,8 @@ def ragged_inputs(model: nn.Module, rows: Sequence[Row]) -> dict[str, Any]:
 @contextmanager
 def ragged_rows(model: nn.Module) -> Iterator[None]:
     """Let the model compute attention within rows for a while."""
-    language: Any = language_model(model)
-    before = attention_of(language)
-    language.set_attn_implementation(RAGGED)
-    try:
+    with chosen_attention(model, RAGGED):
         yield
-    finally:
-        language.set_attn_implementation(before)
 
 
 def ragged_attention(

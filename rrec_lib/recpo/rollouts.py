@@ -22,8 +22,9 @@ from torch import Tensor
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
 from rrec_lib.core.hardware import send
+from rrec_lib.model.cached import GrowingLayer, folded_heads
 from rrec_lib.model.encode import pad_rows
-from rrec_lib.model.layers import RoundedKeys, final_states
+from rrec_lib.model.layers import final_states
 from rrec_lib.model.packing import attention_mask
 from rrec_lib.model.prompts import MARKER, marker_ids
 
@@ -145,7 +146,7 @@ class _Rows:
         ids, mask = pad_rows(prompts, pad, next(model.parameters()).device, side="left")
         self.owner = mask - 1  # (B, L) who wrote a cached token: 0 the prompt, 1 to G a member, -1 hides it
         self.positions = (mask.cumsum(1) - 1).clamp(min=0)
-        self.cache = Cache(layer_class_to_replicate=RoundedKeys)
+        self.cache = Cache(layer_class_to_replicate=GrowingLayer)
         self.logits = self._forward(ids, mask, self.positions, logits_to_keep=1)[0][:, 0]
 
     def feed(self, members: list[_Member]) -> tuple[Tensor, Tensor]:
@@ -186,7 +187,7 @@ class _Rows:
 
     def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor, **options: int) -> tuple[Tensor, Tensor]:
         inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
-        with final_states(self.model) as captured:
+        with final_states(self.model) as captured, folded_heads(self.model):
             logits = self.model(**inputs, past_key_values=self.cache, use_cache=True, **options).logits
         return logits, captured[0]
 

@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import Cache
 
 from rrec_lib.baselines.generative.trie import Trie
-from rrec_lib.model.layers import RoundedKeys
+from rrec_lib.model.cached import GrowingLayer, folded_heads
 from rrec_lib.model.lora import language_model
 from rrec_lib.model.packing import mask_form
 from rrec_lib.model.precision import float32_head
@@ -129,7 +129,7 @@ class PromptRows:
         window = getattr(self.model.config, "sliding_window", None)
         if window is not None and int(self.lengths.max()) + trie.max_depth > window:
             raise ValueError(f"a prompt of {int(self.lengths.max())} tokens leaves no room in a window of {window}")
-        self.cache = Cache(layer_class_to_replicate=RoundedKeys)
+        self.cache = Cache(layer_class_to_replicate=GrowingLayer)
         seen = self.prompt[:, None] & (columns <= columns[:, None])
         seen = seen | torch.eye(len(columns), dtype=torch.bool, device=device)  # padding sees itself, nobody else it
         given = {"inputs_embeds" if embedded else "input_ids": padded, "attention_mask": mask_form(self.model, seen)}
@@ -164,6 +164,6 @@ class PromptRows:
         self.nodes = self.nodes[:, :0]
 
     def _logits(self, **inputs: Any) -> Tensor:
-        with float32_head(self.model):
+        with float32_head(self.model), folded_heads(self.model):
             logits: Tensor = self.model(**inputs, past_key_values=self.cache, use_cache=True).logits
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
