@@ -17,12 +17,13 @@ from rrec_lib.core import paths
 from rrec_lib.evaluation.compare import SAMPLES, Arm, Comparison, compare_arms
 from rrec_lib.evaluation.intervals import Interval
 from rrec_lib.evaluation.reports import Report
-from rrec_lib.experiments.reference import ARMS, METRIC, reference_arms, tuned_baselines
+from rrec_lib.experiments.reference import ARMS, FIRST_TRIAL, METRIC, SECOND_TRIAL, reference_arms, tuned_baselines
 from rrec_lib.experiments.tables import DATA_SETS
 from rrec_lib.experiments.verdict import read_arms
 
 HIT = "hit@20"
 NOT_APART = "≈"
+AGAIN = ", second trial"  # behind an arm's name
 LEGEND = f"{NOT_APART} no difference to the first line can be shown"
 
 
@@ -87,14 +88,16 @@ class Line:
 
 
 def recorded_arms(place: str, root: Path | None = None) -> dict[str, list[Report]]:
-    """What the project has recorded on a set: its tuned baselines and its reference run, by the names of tables.
+    """What the project has recorded on a set, by the names of tables: tuned baselines and the arms of both trials.
 
     Args:
         place: a key of :data:`~rrec_lib.experiments.tables.DATA_SETS`.
         root: that has ``results/``; None takes the project's.
     """
     baselines = {report.name: [report] for report in tuned_baselines(place, root)}
-    return baselines | {ARMS[name]: arm for name, arm in reference_arms(place, root).items()}
+    first, second = (reference_arms(place, root, trial) for trial in (FIRST_TRIAL, SECOND_TRIAL))
+    again = {f"{ARMS[name]}{AGAIN}": arm for name, arm in second.items()}
+    return baselines | {ARMS[name]: arm for name, arm in first.items()} | again
 
 
 def added_arms(place: str, board: Path) -> dict[str, list[Report]]:
@@ -162,7 +165,8 @@ def board_table(lines: Sequence[Line], place: str, board: Path) -> str:
         for one in lines
     ]
     origins = _rows(("method", "valid chose", "recorded"), [(one.name, one.chosen, one.recorded) for one in lines])
-    files = [f"`results/{kind}/{place}/`" for kind in ("baselines", "reference")]
+    kinds = ["baselines", FIRST_TRIAL, *[SECOND_TRIAL] * any(one.name.endswith(AGAIN) for one in lines)]
+    files = [f"`results/{kind}/{place}/`" for kind in kinds]
     if added := added_arms(place, board):
         files.append(f"{', '.join(added)}: `{board.name}/{place}/`")
     i = lines[0].ndcg

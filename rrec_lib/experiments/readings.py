@@ -118,7 +118,7 @@ def load_as_trained(policy: Policy, adapter: Path, dataset: DatasetDict, profile
     """Put an adapter's weights into a policy, if the profile reads them as they were trained; raises as above."""
     card = load_adapter(policy, adapter, catalogue_hash(dataset["items"]))
     other = read_otherwise(card, profile)
-    then, now = trained_with(card, ["model.dtype"]).get("model.dtype"), str(policy.compute_dtype).removeprefix("torch.")
+    then, now = trained_with(card, ["model.dtype"]).get("model.dtype"), policy.dtype_name
     if then not in (None, now):
         other["model.dtype"] = then, now
     if other:

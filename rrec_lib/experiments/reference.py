@@ -24,6 +24,7 @@ METRIC = "ndcg@20"
 BASELINES = 2  # the best on test, beside the curve of compute
 WITH, WITHOUT, UNTRAINED = "with reasoning", "without reasoning", "untrained"
 ARMS = {WITH: f"R²ec {WITH}", WITHOUT: f"R²ec {WITHOUT}", UNTRAINED: "the language model, untrained"}
+FIRST_TRIAL, SECOND_TRIAL = "reference", "verdict/equal-targets"  # below results/
 BEFORE_MARKER = {WITH: "own", WITHOUT: "none", UNTRAINED: "none"}
 # With reasoning every target has one before its marker; a quarter of them carry the form by their full weight alone.
 SKILLS: dict[str, dict[str, Any]] = {
@@ -70,17 +71,18 @@ def _train(run: "Run", policy: "Policy", dataset: "DatasetDict") -> None:
         reached = train_stage(run, stage, policy, dataset, part * seconds, every, reached)
 
 
-def reference_arms(place: str, root: Path | None = None) -> dict[str, list[Report]]:
+def reference_arms(place: str, root: Path | None = None, trial: str = FIRST_TRIAL) -> dict[str, list[Report]]:
     """Reports by arm, over all seeds that were recorded; an arm that was not run is missing.
 
     Args:
         place: data set and profile, such as ``"movielens-cpu"``.
         root: that has ``results/``; None takes the project's.
+        trial: the folder below it.
 
     Raises:
         ValueError: if reports are on different examples or data.
     """
-    folder = _results(f"reference/{place}", root)
+    folder = _results(f"{trial}/{place}", root)
     found = [report for path in sorted(folder.glob("*.json")) for report in load_reports(path)] if folder else []
     arms = group_reports(found) if found else {}
     return {name: arms[name] for name in ARMS if name in arms}

@@ -27,7 +27,7 @@ from rrec_lib.evaluation.equivalence import Decision, decide
 from rrec_lib.evaluation.intervals import Interval
 from rrec_lib.evaluation.reports import Report, load_reports
 from rrec_lib.experiments.ablations import ABLATIONS, NOT_RUN, WARMUP_ALONE
-from rrec_lib.experiments.reference import METRIC, WITH, WITHOUT
+from rrec_lib.experiments.reference import METRIC, WITH, WITHOUT, tuned_baselines
 from rrec_lib.training.skills import SKILLS
 
 MARGIN = 0.07  # of the NDCG@20 of the arm without reasoning
@@ -198,18 +198,31 @@ def or_not_run(table: str) -> str:
 
 
 def verdict_tables(source: Path, place: str) -> str:
-    """Markdown: both tables of a data set, or a line if nothing of them was run.
+    """Markdown: both tables of a data set and the best baseline, or a line if nothing of them was run.
 
     Args:
         source: the repository.
         place: data set and profile.
     """
-    tables = {
-        one.title: or_not_run(verdict_table(verdict_arms(source, place, one), one)) for one in (TARGETS, CPU_TIME)
-    }
+    tables = {}
+    for budget in (TARGETS, CPU_TIME):
+        arms = verdict_arms(source, place, budget)
+        alone = budget.by_seed and set(arms) <= {WITHOUT}  # for as long as whom?
+        tables[budget.title] = f"{NOTHING}\n" if alone else or_not_run(verdict_table(arms, budget))
     if all(table.strip() == NOTHING for table in tables.values()):
         return f"{NOTHING}\n"
+    tables[TARGETS.title] += beside_baseline(source, place)
     return "\n".join(f"#### {title}\n\n{table}" for title, table in tables.items())
+
+
+def beside_baseline(source: Path, place: str) -> str:
+    """Markdown: how the arm without reasoning does beside the best tuned baseline; empty while either is missing."""
+    without, baselines = verdict_arms(source, place, TARGETS).get(WITHOUT), tuned_baselines(place, source)
+    if not without or not baselines:
+        return ""
+    best, found = baselines[0], compare(without, baselines[:1], METRIC)
+    return (f"\nThe best tuned baseline on the same rows is {best.name}, at {arm_interval([best], METRIC).mean:.3f}. "
+            f"Without reasoning at equal targets, beside it: {found.sentence}.\n")  # fmt: skip
 
 
 def ledger(source: Path, folders: Sequence[str]) -> dict[str, dict[str, float]]:

@@ -35,6 +35,11 @@ class Policy:
         return next(self.model.parameters()).device
 
     @property
+    def dtype_name(self) -> str:
+        """The compute type as profiles name it, such as ``"float32"``."""
+        return str(self.compute_dtype).removeprefix("torch.")
+
+    @property
     def hidden_size(self) -> int:
         return int(language_model(self.model).config.hidden_size)
 

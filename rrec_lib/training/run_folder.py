@@ -96,7 +96,7 @@ def settings_of_stage(
     training = settings["training"]
     for section, name in (("model", "name"), ("model", "revision"), ("data", "dataset")):
         settings[section].pop(name, None)  # hashes of the weights and the data stand below
-    settings["model"]["dtype"] = str(of_main(policy.compute_dtype)).removeprefix("torch.")  # auto may measure another
+    settings["model"]["dtype"] = of_main(policy.dtype_name)  # auto may measure another
     if stage == "warmup":
         settings["training"] = {name: training[name] for name in ("item_softmax", "item_refresh_steps")}
         settings["reward"] = {"temperature": profile.reward.temperature}

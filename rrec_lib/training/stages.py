@@ -125,7 +125,7 @@ def _save(policy: Policy, trainer: Any, folder: Path, dataset: DatasetDict, prof
     judge = judge_of(trainer)
     steps = judge.best_step if judge else trainer.state.global_step
     settings = training_settings(profile)
-    settings["model"]["dtype"] = str(policy.compute_dtype).removeprefix("torch.")  # what auto came to
+    settings["model"]["dtype"] = policy.dtype_name  # what auto came to
     notes = {
         "profile": profile.name,
         "steps": steps,

@@ -66,6 +66,16 @@ def held(board):
     return {path: path.read_bytes() for path in board.rglob("*") if path.is_file()}
 
 
+def test_the_second_trials_arms_have_lines_of_their_own(root, board):
+    shown = lambda: board_table(board_lines(PLACE, board, root), PLACE, board)  # noqa: E731
+    assert "verdict" not in shown()
+    saved(root / "results" / "verdict" / "equal-targets" / PLACE / "0.json", made(WITH, MIDDLING), made("RLOO", POOR))
+    assert f"| {ARMS[WITH]} | 2 |" in shown()
+    assert f"| {ARMS[WITH]}, second trial | 1 |" in shown()
+    assert "RLOO" not in shown()
+    assert f"`results/verdict/equal-targets/{PLACE}/`" in shown()
+
+
 def test_lines_are_ranked_marked_and_paired_with_the_first(root, board):
     lines = board_lines(PLACE, board, root)
     assert [(line.rank, line.name, len(line.arm)) for line in lines] == [

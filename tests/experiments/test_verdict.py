@@ -112,6 +112,18 @@ def test_the_tables_say_what_was_not_run(recorded):
     assert verdict_tables(recorded, "other-cpu") == "Not run yet.\n"  # a table of nothing else is a line
 
 
+def test_an_arm_alone_is_as_long_as_nobody_and_stands_beside_the_best_baseline(tmp_path):
+    write(tmp_path, "equal-targets", made_up("without reasoning"), 0, targets=1000, cpu_seconds=3600.0)
+    first, second = verdict_tables(tmp_path, "movielens-cpu").split("#### At equal CPU time")
+    assert "| without reasoning | 1 | 1,000 | 1.00 | 0." in first
+    assert second.strip() == "Not run yet."
+    baselines = tmp_path / "results" / "baselines" / "movielens-cpu" / "reports.json"
+    save_reports(baselines, [made_up("EASE", shift=15), made_up("GRU4Rec", shift=-6)], "cpu", "d", 0)
+    said = verdict_tables(tmp_path, "movielens-cpu").partition("\n#### At equal CPU time")[0].splitlines()[-1]
+    assert said.startswith("The best tuned baseline on the same rows is GRU4Rec, at 0.")
+    assert "Without reasoning at equal targets, beside it: worse by 0." in said
+
+
 def test_the_ledger_adds_what_files_say_and_names_the_silent(recorded):
     write(
         recorded, "equal-targets", made_up("warm-up alone"), 0, cpu_seconds=3600.0, writing={"cpu_seconds_per_row": 0.5}

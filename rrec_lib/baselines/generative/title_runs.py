@@ -138,7 +138,7 @@ def train_answers(
     means, profile = means_of(splits), means_of(splits).profile
     step = {"learning_rate": stage.learning_rate, "users_per_step": stage.users_per_step}
     model = {key: value for key, value in non_defaults(profile.model).items() if key not in ("name", "revision")}
-    model["dtype"] = str(policy.compute_dtype).removeprefix("torch.")  # auto may measure another the next time
+    model["dtype"] = policy.dtype_name  # auto may measure another the next time
     told = json.dumps([[[e["user_id"], len(e["seen"]), e["target"]] for e in part.examples] + list(part.titles)
                        + list(part.rewards) for part in (train, valid)], default=str)  # fmt: skip
     made_with = {
