@@ -69,7 +69,7 @@ def tune(name: str, splits: Splits, trials: int | None, seed: int, path: Path, m
             break
         wall, cpu = time.perf_counter(), time.process_time()
         try:
-            value = mean_ndcg(baseline.fit(splits, seed, **parameters), rows)
+            value = mean_ndcg(_fitted(name, splits, seed, parameters), rows)
         except BudgetError as error:
             problem = error
             say(f"{name}: {parameters} is left out: {error}")
@@ -122,6 +122,17 @@ def spent(trials: Sequence[Trial]) -> float:
 def fit_tuned(tuned: Tuned, splits: Splits, seed: int) -> Recommender:
     """Fit a baseline with its best parameters."""
     return BASELINES[tuned.name].fit(splits, seed, **tuned.parameters)
+
+
+def _fitted(name: str, splits: Splits, seed: int, parameters: dict[str, Any]) -> Recommender:
+    """Fit a baseline; a language model's scores are kept, so that a search goes on in the middle of a point."""
+    baseline = known(name)
+    model = baseline.fit(splits, seed, **parameters)
+    if not baseline.trains_language_model or splits.means is None:
+        return model
+    from rrec_lib.baselines.generative.recommender import kept_scores
+
+    return kept_scores(model, name, parameters, splits, seed)
 
 
 def fit_recorded(place: str, splits: Splits, names: Sequence[str], seed: int) -> dict[str, Recommender]:

@@ -57,7 +57,6 @@ def run(arguments: argparse.Namespace, profile: Profile) -> None:
     from rrec_lib.core.results import provenance
     from rrec_lib.data.examples import prepare_profile
     from rrec_lib.evaluation.checks import check_blind
-    from rrec_lib.evaluation.chunks import KeptScores
     from rrec_lib.evaluation.evaluate import BLIND_ROWS, evaluate, training_counts
     from rrec_lib.evaluation.reports import save_reports
 
@@ -78,13 +77,10 @@ def run(arguments: argparse.Namespace, profile: Profile) -> None:
         tuned = tune(name, splits, trials, seed, arguments.out / search_file(name), minutes)
         model, findings = fit_tuned(tuned, splits, seed), []
         if BASELINES[name].trains_language_model:
-            from rrec_lib.baselines.generative.recommender import weights_within
+            from rrec_lib.baselines.generative.recommender import kept_scores
 
-            # Kept beside the checkpoints that they are made with: who deletes those deletes these.
-            means_alone = replace(means, folder=Path())
-            made_by = repr((name, tuned.parameters, seed, splits.data, means_alone, weights_within(model)))
             findings = [check_blind(model.scores, test[:BLIND_ROWS], name)]  # what is kept would repeat itself
-            model = KeptScores(model, made_by, arguments.out / "runs" / "scores", name)
+            model = kept_scores(model, name, tuned.parameters, splits, seed)
         report = evaluate(model, test, name, profile.evaluation.bootstrap_samples, seed, counts, findings=findings)
         chosen = ", ".join(f"{key} {value}" for key, value in tuned.parameters.items())
         print(f"  {name:{width}}  {report.interval('ndcg@20'):.4f}  {chosen}", flush=True)

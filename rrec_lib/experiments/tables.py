@@ -10,6 +10,7 @@ from rrec_lib.core.reading import read_json
 from rrec_lib.evaluation.compare import arm_interval, cap_rows, compare, detectable_difference, user_spread
 from rrec_lib.evaluation.intervals import Interval
 from rrec_lib.evaluation.reports import Report
+from rrec_lib.experiments.beams import WRITE
 from rrec_lib.experiments.reference import ARMS, METRIC, WITH, WITHOUT, reference_arms, tuned_baselines
 
 BENCHMARKS = ("rollouts", "recpo_step", "item_encoding", "memory", "prepare", "trie", "asking", "states")
@@ -59,6 +60,7 @@ def baselines_table(source: Path, data_set: str) -> str:
         where = f"`results/baselines/{data_set}/`, commits {commits}, {run.run['device']}"
         rows += ["", f"{len(run.users)} rows of {len(set(run.users.tolist()))} users, one seed. Recorded run: {where}."]
         rows += _valid_rows({name: recorded_rows(searches, name) for name in reports})
+        rows += _ways_of_ranking(run.run.get("made", {}))
     return "\n".join(rows) + "\n"
 
 
@@ -70,6 +72,18 @@ def _valid_rows(judged: dict[str, int | None]) -> list[str]:
         return []
     counts = " and ".join(map(str, sorted(set(few.values()))))
     return ["", f"On valid, {', '.join(few)} are judged by {counts} of its {whole} rows, the others by all."]
+
+
+def _ways_of_ranking(made: dict[str, dict[str, Any]]) -> list[str]:
+    """How those that write titles were ranked and for how long they were trained, as a line of Markdown."""
+    ways: dict[str, list[str]] = {}
+    for name, one in made.items():
+        if one.get("hours") is not None:
+            ranked = f"by {one['beams']} beams" if one["beams"] else "exactly"
+            ranking = f" and ranked {ranked}" if name in WRITE else ""
+            ways.setdefault(f"trained for {one['hours']:g} CPU hours{ranking}", []).append(name)
+    told = [f"{', '.join(names)}: {way}" for way, names in ways.items()]
+    return ["", f"{'; '.join(told)}."] if told else []
 
 
 def reference_tables(source: Path, figures: Path) -> str:

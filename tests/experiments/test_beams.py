@@ -16,7 +16,9 @@ def recorded(folder, name, *parameters):
 
 
 @pytest.mark.parametrize(("name", "points"), [("TIGER", [TINY]), ("D3", [{"guidance": 0.5}, {"guidance": 1.0}])])
-def test_enough_beams_miss_nothing_and_one_ties_nearly_all(smoke_profile, smoke_dataset, tmp_path, name, points):
+def test_enough_beams_miss_nothing_and_one_ties_nearly_all(
+    smoke_profile, smoke_dataset, tmp_path, monkeypatch, name, points
+):
     recorded(tmp_path, name, *points)
     everything = len(smoke_dataset["items"])
     found = compare_beams(name, smoke_profile, tmp_path, tmp_path / "found.json", 0, 2e-5, 1, (everything, 1), 12)
@@ -27,7 +29,11 @@ def test_enough_beams_miss_nothing_and_one_ties_nearly_all(smoke_profile, smoke_
     assert list(ranked) == ["exact", str(everything), "1"]
     assert ranked["exact"]["less exact"] == {"mean": 0, "low": 0, "high": 0}
     assert ranked[str(everything)]["less exact"]["mean"] == pytest.approx(0, abs=1e-3)
+    assert ranked[str(everything)]["reached"] > 0.99 > ranked["1"]["reached"]
     assert ranked["1"]["ndcg@20"]["mean"] != ranked["exact"]["ndcg@20"]["mean"]
+    monkeypatch.setattr("rrec_lib.experiments.beams._timed", lambda model: None)  # all is kept
+    again = compare_beams(name, smoke_profile, tmp_path, tmp_path / "found.json", 0, 2e-5, 1, (everything, 1), 12)
+    assert again["ranked"] == ranked
     for one in ranked.values():
         assert one["ndcg@20"]["mean"] <= one["hit@20"]["mean"]
 

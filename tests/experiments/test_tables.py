@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,3 +73,12 @@ def test_the_baselines_table_shows_the_recorded_searches(tmp_path):
     recorded = json.loads((ROOT / "results/baselines/movielens-cpu/ease.json").read_text())["trials"]
     best = max(recorded, key=lambda trial: trial["valid"])["parameters"]
     assert ease.endswith(f"| {len(recorded)} | l2 {best['l2']}, length {best['length']} |")
+
+
+def test_how_language_models_were_ranked_is_told():
+    beams, exact, longer = {"hours": 0.5, "beams": 50}, {"hours": 0.5, "beams": 0}, {"hours": 1.0, "beams": 50}
+    made: Any = {"EASE": {"commit": "a"}, "D3": beams, "S-DPO": beams, "LLaRA": exact, "BigRec": beams, "SPRec": longer}
+    assert tables._ways_of_ranking(made) == ["", "D3, S-DPO: trained for 0.5 CPU hours and ranked by 50 beams; "
+        "LLaRA: trained for 0.5 CPU hours and ranked exactly; BigRec: trained for 0.5 CPU hours; "
+        "SPRec: trained for 1 CPU hours and ranked by 50 beams."]  # fmt: skip
+    assert tables._ways_of_ranking({"EASE": {"commit": "a"}}) == []

@@ -51,6 +51,7 @@ from rrec_lib.baselines.generative.profile_writer import (
     write_profiles,
 )
 from rrec_lib.baselines.generative.title_runs import (
+    WRITING,
     hours_left,
     made_once,
     means_of,
@@ -64,8 +65,6 @@ from rrec_lib.baselines.registry import Splits
 from rrec_lib.data.examples import Example, Item
 from rrec_lib.evaluation.scoring import score_items
 from rrec_lib.model.policy import Policy, load_policy
-
-WRITING = 1 / 3  # of a round's time, after which no more profiles are begun
 
 
 class LangPTune:
@@ -124,10 +123,13 @@ def whitened(train: Tensor, valid: Tensor) -> tuple[list[list[float]], list[list
 def rewarded(encoder: Policy, splits: Splits, train: Answers, valid: Answers) -> tuple[list[Tensor], float]:
     """Rewards (E, 2) of both parts' profiles, and the CPU seconds that they took."""
     told = [[(row["user_id"], row["target"], len(row["seen"])) for row in part.examples] for part in (train, valid)]
-    found, spent = made_once(
-        splits, "rewards", f"{encoder.fingerprint} {splits.data} {told} {train.titles} {valid.titles}",
-        lambda: [profile_rewards(encoder, part, splits.items).tolist() for part in (train, valid)],
-    )  # fmt: skip
+
+    def reward() -> list[list[list[float]]]:
+        encoded = item_states(encoder, splits.items)
+        return [profile_rewards(encoder, part, splits.items, encoded).tolist() for part in (train, valid)]
+
+    key = f"{encoder.fingerprint} {splits.data} {told} {train.titles} {valid.titles}"
+    found, spent = made_once(splits, "rewards", key, reward)
     return [torch.tensor(part) for part in found], spent
 
 

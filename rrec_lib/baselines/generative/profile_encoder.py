@@ -42,10 +42,14 @@ def profile_states(policy: Policy, profiles: Sequence[str], items: Sequence[Item
     return encode_once(policy, profile_ids(policy, profiles, items), "encoding profiles")
 
 
-def profile_rewards(policy: Policy, profiles: Answers, items: Sequence[Item]) -> Tensor:
-    """(E, K) what each profile is worth: NDCG of the target among all that the user has not seen."""
+def profile_rewards(policy: Policy, profiles: Answers, items: Sequence[Item], encoded: Tensor | None = None) -> Tensor:
+    """(E, K) what each profile is worth: NDCG of the target among all that the user has not seen.
+
+    ``encoded`` are the items' states, where they are at hand: a catalogue takes minutes.
+    """
     states = profile_states(policy, [text for texts in profiles.titles for text in texts], items)
-    scores = score_items(states, item_states(policy, items)).view(len(profiles.examples), -1, len(items))
+    encoded = item_states(policy, items) if encoded is None else encoded
+    scores = score_items(states, encoded).view(len(profiles.examples), -1, len(items))
     targets = torch.tensor([example["target"] for example in profiles.examples], device=scores.device)
     scores = mask_items(scores, [example["seen"] for example in profiles.examples], targets)
     return ndcg_at_k(scores, targets[:, None].expand(scores.shape[:2]), len(items))

@@ -1,13 +1,14 @@
 """LangPTune's writer: profiles behind prompts, two of each sampled part by part and kept."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 
-from rrec_lib.baselines.generative.title_runs import made_once, means_of
+from rrec_lib.baselines.generative.title_runs import made_once, means_of, written_in_parts
 from rrec_lib.baselines.generative.titles import Written
 from rrec_lib.baselines.registry import Splits
-from rrec_lib.core.console import progress, say
+from rrec_lib.core.console import progress
 from rrec_lib.data.examples import Example, Item
 from rrec_lib.model.lora import language_model
 from rrec_lib.model.policy import Policy
@@ -16,7 +17,6 @@ from rrec_lib.recpo.rollouts import sample_groups
 
 PROFILE_INSTRUCTION = "Describe this person's taste in {kind}s, in one or two sentences."
 PAIR = 2  # profiles that are compared
-PART = 64  # rows that are written for and kept at a time
 
 
 def write_profiles(
@@ -87,12 +87,6 @@ def round_profiles(
         The rows of training that were written for, their profiles, those of valid, and the CPU seconds.
     """
     judged, spent = sampled_profiles(writer, splits, judging, seed)
-    chosen, profiles = list[Example](), list[list[Written]]()
-    count = -(-len(rows) // PART)
-    for part in (rows[start::count] for start in range(count)):
-        if profiles and spent >= seconds:
-            say(f"profiles of {len(chosen)} of {len(rows)} rows took {spent:.0f} s, a round's share for writing")
-            break
-        written, more = sampled_profiles(writer, splits, part, seed)
-        chosen, profiles, spent = [*chosen, *part], [*profiles, *written], spent + more
+    write = partial(sampled_profiles, writer, splits, seed=seed)
+    chosen, profiles, spent = written_in_parts(rows, write, seconds, "profiles", spent)
     return chosen, profiles, judged, spent

@@ -1,7 +1,8 @@
 """A model that writes, as the evaluation wants it: (E, N) scores by beams or exactly."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,9 +12,11 @@ from rrec_lib.baselines.generative.beam import beam_search
 from rrec_lib.baselines.generative.exact import catalogue_scores
 from rrec_lib.baselines.generative.trie import Trie, prefix_logprobs
 from rrec_lib.baselines.generative.walk import Prompt, Rule
+from rrec_lib.baselines.registry import Splits
 from rrec_lib.core import hardware
 from rrec_lib.core.console import progress
 from rrec_lib.data.examples import Example
+from rrec_lib.evaluation.chunks import KeptScores
 from rrec_lib.evaluation.evaluate import Recommender
 from rrec_lib.model.encode import batches
 from rrec_lib.model.lora import language_model
@@ -65,6 +68,28 @@ class GenerativeRecommender:
                     scores = found.item_scores(trie)
                 result[batch] = scores.to(result)
         return result
+
+
+def kept_scores(
+    recommender: Recommender, name: str, parameters: dict[str, Any], splits: Splits, seed: int
+) -> KeptScores:
+    """A recommender whose scores are kept beside the checkpoints that it is made with: who deletes those deletes these.
+
+    Args:
+        recommender: a baseline that was fitted.
+        name: of the baseline.
+        parameters: of the fit.
+        splits: with means.
+        seed: of the fit.
+
+    Raises:
+        ValueError: without means.
+    """
+    if splits.means is None:
+        raise ValueError(f"scores of {name} are kept in a folder: give means, see Splits")
+    means_alone = replace(splits.means, folder=Path())
+    made_by = repr((name, parameters, seed, splits.data, means_alone, weights_within(recommender)))
+    return KeptScores(recommender, made_by, splits.means.folder / "runs" / "scores", name)
 
 
 def weights_within(recommender: Any) -> list[str]:

@@ -21,6 +21,7 @@ from rrec_lib.baselines.generative.walk import Rule
 from rrec_lib.baselines.registry import SEQUENCE_MODEL, BudgetError, Means, Splits
 from rrec_lib.baselines.sequence import SequenceRecommender
 from rrec_lib.baselines.tuning import fit_tuned, tune_other
+from rrec_lib.core.console import say
 from rrec_lib.core.hardware import users_of_a_process
 from rrec_lib.core.profiles import TrainingProfile, WarmupProfile, non_defaults
 from rrec_lib.core.reading import read_json
@@ -35,6 +36,8 @@ from rrec_lib.training.loop import run_in
 
 VALID_ROWS = 200  # whose loss judges a run
 ROUND_ROWS = 512  # of training, written for and learned from in a round
+PART = 64  # of them, whose texts are written and kept together
+WRITING = 1 / 3  # of a round's time, after which no more is begun to be written
 
 
 def means_of(splits: Splits) -> Means:
@@ -155,7 +158,8 @@ def train_answers(
     )  # fmt: skip
     trainer = make(arguments)
     judge = trainer.valid_score
-    stop = StopOnValid(judge, means.every, hours * 3600, start=judge(), name=trainer.judged_by)
+    start, _ = made_once(splits, "start", json.dumps(made_with, sort_keys=True), judge)
+    stop = StopOnValid(judge, means.every, hours * 3600, start=start, name=trainer.judged_by)
     return run_in(folder, trainer, stop, made_with)
 
 
@@ -180,6 +184,36 @@ def made_once(splits: Splits, name: str, key: str, make: Callable[[], Any]) -> t
         write_json(path, {"written": written, "cpu_seconds": time.process_time() - started})
     found = read_json(path, "written", "cpu_seconds")
     return found["written"], float(found["cpu_seconds"])
+
+
+def written_in_parts(
+    rows: Sequence[Example],
+    write: Callable[[list[Example]], tuple[list[Any], float]],
+    seconds: float,
+    what: str,
+    spent: float = 0.0,
+) -> tuple[list[Example], list[Any], float]:
+    """Write for as many rows as there is time for, part by part, each an even sample of them.
+
+    Args:
+        rows: of training.
+        write: gives for each row what was written, and the CPU seconds; what it keeps isn't written again.
+        seconds: of the processor, after which no part is begun; one always is.
+        what: is written.
+        spent: CPU seconds before the first part.
+
+    Returns:
+        The rows that were written for, what was written, and the CPU seconds, those before included.
+    """
+    chosen, written = list[Example](), list[Any]()
+    count = -(-len(rows) // PART)
+    for part in (list(rows[start::count]) for start in range(count)):
+        if chosen and spent >= seconds:
+            say(f"{what} of {len(chosen)} of {len(rows)} rows took {spent:.0f} s, a round's share for writing")
+            break
+        more, took = write(part)
+        chosen, written, spent = [*chosen, *part], [*written, *more], spent + took
+    return chosen, written, spent
 
 
 def hours_left(hours: float, spent: float, what: str) -> float:

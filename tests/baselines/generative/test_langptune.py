@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 import torch
 
-from rrec_lib.baselines.generative import langptune, profile_encoder, profile_writer
+from rrec_lib.baselines.generative import langptune, profile_encoder, profile_writer, title_runs
 from rrec_lib.baselines.generative.langptune import LangPTune, regression, whitened
 from rrec_lib.baselines.generative.profile_encoder import EncoderTrainer, profile_ids, profile_rewards
 from rrec_lib.baselines.generative.profile_writer import (
@@ -224,7 +224,7 @@ def test_profiles_are_written_part_by_part_until_their_time_is_spent(splits, mon
         return [[Written(str(row["target"]), True)] * 2 for row in examples], 1.0
 
     monkeypatch.setattr(profile_writer, "sampled_profiles", sampled)
-    monkeypatch.setattr(profile_writer, "PART", 3)
+    monkeypatch.setattr(title_runs, "PART", 3)
     rows, judging = splits.train[:8], splits.valid
     for seconds, parts in ((0.5, 1), (2.5, 2), (9.0, 3)):
         asked.clear()
@@ -245,6 +245,6 @@ def test_what_was_written_is_read_back_and_a_budget_below_it_is_refused(splits, 
     assert sampled_profiles(policy, splits, splits.valid, 0) == first
     assert first[1] > 0
     monkeypatch.undo()
-    monkeypatch.setattr(profile_writer, "PART", 4)
+    monkeypatch.setattr(title_runs, "PART", 4)
     with pytest.raises(ValueError, match=r"writing 10 profiles took .* give more hours or fewer rounds"):
         langptune.fit(replace(splits, means=replace(splits.means, hours=1e-9)), 0)

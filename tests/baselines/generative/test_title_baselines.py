@@ -11,7 +11,7 @@ from rrec_lib.baselines import BASELINES, tuning
 from rrec_lib.baselines.generative import bigrec, d3, langptune, recommender, sprec, title_runs
 from rrec_lib.baselines.generative.bigrec import BigRec
 from rrec_lib.baselines.generative.d3 import Mixed, d3_rule
-from rrec_lib.baselines.generative.sprec import own_titles
+from rrec_lib.baselines.generative.sprec import rejected, written_titles
 from rrec_lib.baselines.generative.title_runs import title_recommender, valid_rows
 from rrec_lib.baselines.generative.titles import Written, title_ids, title_prompts
 from rrec_lib.baselines.registry import Means, Splits
@@ -153,22 +153,23 @@ def test_what_the_model_knew_or_did_not_end_teaches_nothing(splits, policy, monk
     true = [item_name(splits.items[row["target"]]) for row in rows]
     written = [Written(true[0], True), Written("Nothing (1900)", True), Written("and on and", False), Written("", True)]
     monkeypatch.setattr(sprec, "write", lambda *args, **kwargs: calls.append(1) or written)
-    answers, seconds = own_titles(policy, splits, rows)
+    texts, seconds = written_titles(policy, splits, rows)
+    answers = rejected(policy, splits, rows, texts)
     assert answers.examples == [rows[1], rows[3]]
     assert answers.titles == [[f"{true[1]}{end}", f"Nothing (1900){end}"], [f"{true[3]}{end}", end]]
-    assert own_titles(policy, splits, rows) == (answers, seconds)
+    assert written_titles(policy, splits, rows) == (texts, seconds)
     assert len(calls) == 1  # read back
 
 
 def test_bigrec_and_d3_share_a_run_and_others_have_their_own(splits):
     first = weights_hash(bigrec.fit(splits, 0).policy.model, only_trainable=True)
-    folders = {path.name for path in (splits.means.folder / "runs").iterdir()}
+    folders = {path.name for path in (splits.means.folder / "runs").iterdir()}  # and how the start was judged
     kept: Any = d3.fit(splits, 0)
     assert weights_hash(kept.recommender.policy.model, only_trainable=True) == first
     assert {path.name for path in (splits.means.folder / "runs").iterdir()} == folders
     profile = override(splits.means.profile, "warmup.learning_rate", 1e-2)
     bigrec.fit(replace(splits, means=replace(splits.means, profile=profile)), 0)
-    assert len(list((splits.means.folder / "runs").iterdir())) == 2
+    assert sum(path.is_dir() for path in (splits.means.folder / "runs").iterdir()) == 2
 
 
 def test_a_search_compares_on_a_part_of_valid(splits, monkeypatch):
@@ -195,7 +196,7 @@ def test_the_command_trains_one_that_is_named_and_no_other(tmp_path, capsys, mon
     assert "BigRec" in capsys.readouterr().out
     assert [report.name for report in load_reports(out / "reports.json")] == ["chance", "BigRec"]
     before = load_reports(out / "reports.json")[1]
-    (lost, *kept) = sorted((out / "runs" / "scores").glob("*.safetensors"))
+    (*kept, lost) = sorted((out / "runs" / "scores").glob("*.safetensors"), key=lambda path: path.stat().st_mtime_ns)
     times = {path: path.stat().st_mtime_ns for path in kept}
     lost.unlink()  # as if it had been stopped before
     assert main([*command, "--only", "BigRec", "--beams", "3"]) == 0
