@@ -101,7 +101,7 @@ def check_three_scores(answer: Callable[[Sequence[float], Sequence[bool]], Seque
 
     Args:
         answer: takes log-probabilities of a title's tokens and whether each was forced; returns their sum, the sum
-            divided by the length, and D3's sum.
+            divided by the length, and the sum without forced tokens.
     """
     generator, trials = draws(), []
     for length in (1, 2, 4, 7):
@@ -111,8 +111,12 @@ def check_three_scores(answer: Callable[[Sequence[float], Sequence[bool]], Seque
         total = sum(logprobs)
         right = (total, total / length, sum(free))
         known = {
-            "D3 doesn't divide: its sum just leaves forced tokens out": (total, total / length, sum(free) / len(free)),
-            "D3's sum is over the tokens that were *not* forced": (total, total / length, total - sum(free)),
+            "the third score isn't divided: it is a sum that leaves forced tokens out": (
+                total,
+                total / length,
+                sum(free) / len(free),
+            ),
+            "the third score is over the tokens that were *not* forced": (total, total / length, total - sum(free)),
             "the mean is over all of a title's tokens": (total, total / len(free), sum(free)),
         }
         given = tuple(map(float, answer(list(logprobs), list(forced))))

@@ -52,6 +52,7 @@ def baselines_table(source: Path, data_set: str) -> str:
         interval, trials = arm_interval([reports[name]], METRIC), recorded_trials(searches, name)
         best = best_of(trials)
         chosen = ", ".join(f"{key} {best['parameters'][key]}" for key in baseline.space) or "nothing to choose"
+        chosen += " (the only point)" if baseline.space and len(trials) == 1 else ""
         rows.append(f"| {name} | {best['valid']:.3f} | {_mean(interval)} | {len(trials)} | {chosen} |")
     if reports:
         run = next(iter(reports.values()))

@@ -1,10 +1,10 @@
-"""D3: BigRec's model, read out token by token through the trie, without what favours long and forced titles.
+"""D3: BigRec's model, read out token by token through the trie, without what favours long titles.
 
 Source: Bao et al. (2024), ``bao2024decoding`` in the book's references, and its public code.
 
-A title's score is the sum of its tokens' log-probabilities, not divided by its length. Tokens that are forced by what
-stands before them add nothing: their probability is close to 1 after fine-tuning, and a division by the length makes a
-premium of it. A sequence model may have a share in every step: that of the probability which it gives to the items
+A title's score is the sum of its tokens' log-probabilities, not divided by its length: tokens that are forced by what
+stands before them have a probability close to 1 after fine-tuning, and the division makes a premium of it. A sequence
+model may have a share in every step: that of the probability which it gives to the items
 behind a token, among those behind all tokens that are allowed.
 
 Left out: the split of the test set among graphics cards, and instructions by category; the prompt is everybody's.

@@ -4,7 +4,6 @@ A log-ratio is log π_θ(y|x) − log π_ref(y|x) of a whole answer, a sum over 
 gradient.
 """
 
-import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
@@ -47,7 +46,7 @@ def sprec_loss(chosen: Tensor, rejected: Tensor, own_logprobs: Tensor, beta: flo
 
     Σ_k w_k · −log σ(β(chosen − rejected_k)) with w = softmax(own_logprobs), a mean over the batch. With the whole
     catalogue rejected this is what DPO's loss is in expectation where the model's own writing is rejected. SPRec's
-    public code draws one such answer and takes plain DPO: an estimate of the same.
+    public code takes plain DPO against the one that is written greedily; one that is drawn would estimate this.
 
     Args:
         chosen: (B,) log-ratios of the preferred answers.
@@ -94,13 +93,3 @@ def _worse_by(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
     if beta <= 0 or rejected.dim() != 2 or chosen.shape != rejected.shape[:1]:
         raise ValueError(f"need beta > 0, (B,) and (B, K); got {beta}, {tuple(chosen.shape)}, {tuple(rejected.shape)}")
     return beta * (rejected - chosen[:, None])
-
-
-def log_ratios(logprobs: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
-    """(B,) log-ratios of answers from (B, T) log-probabilities of their tokens, padding masked out.
-
-    Args:
-        logprobs, reference: (B, T) under the policy and under the reference; any number at padding.
-        mask: (B, T) 1 on the answer's tokens.
-    """
-    return torch.where(mask.bool(), logprobs - reference.detach(), 0.0).sum(1)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from datasets import Dataset, DatasetDict
 from torch import Tensor
-from transformers import TrainingArguments
+from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from rrec_lib.baselines.generative.title_trainer import Answers
 from rrec_lib.baselines.generative.titles import encode_once
@@ -24,9 +24,9 @@ from rrec_lib.training.warmup_trainer import WarmupTrainer
 READ_INSTRUCTION = "Name the next {kind} that suits this person between <answer> and </answer>."
 
 
-def profile_ids(policy: Policy, profiles: Sequence[str], items: Sequence[Item]) -> list[list[int]]:
+def profile_ids(tokenizer: PreTrainedTokenizerBase, profiles: Sequence[str], items: Sequence[Item]) -> list[list[int]]:
     """Token ids of each profile's prompt: the profile and no history, the assistant's turn opened with the marker."""
-    tokenizer, instruction = policy.tokenizer, READ_INSTRUCTION.format(kind=item_kind(items[0]))
+    instruction = READ_INSTRUCTION.format(kind=item_kind(items[0]))
     turns = [[{"role": "system", "content": instruction}, {"role": "user", "content": text}] for text in profiles]
     encoded = tokenizer([render(tokenizer, messages) for messages in turns], add_special_tokens=False)["input_ids"]
     return [[*ids, *marker_ids(tokenizer)] for ids in encoded]
@@ -39,7 +39,7 @@ def item_states(policy: Policy, items: Sequence[Item]) -> Tensor:
 
 def profile_states(policy: Policy, profiles: Sequence[str], items: Sequence[Item]) -> Tensor:
     """(n, d) states of profiles."""
-    return encode_once(policy, profile_ids(policy, profiles, items), "encoding profiles")
+    return encode_once(policy, profile_ids(policy.tokenizer, profiles, items), "encoding profiles")
 
 
 def profile_rewards(policy: Policy, profiles: Answers, items: Sequence[Item], encoded: Tensor | None = None) -> Tensor:
@@ -83,7 +83,8 @@ class EncoderTrainer(WarmupTrainer):
 
     def row(self, successive: Sequence[Mapping[str, Any]]) -> Row:
         """What the profiles' prompts share, and behind it each one's rest."""
-        packed = split_prefix(profile_ids(self.policy, [example["profile"] for example in successive], self.items))
+        profiles = [example["profile"] for example in successive]
+        packed = split_prefix(profile_ids(self.policy.tokenizer, profiles, self.items))
         return ragged_row(packed.prefix, packed.rest, packed.shared)
 
     def valid_score(self) -> float:

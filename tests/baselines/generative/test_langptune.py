@@ -131,7 +131,7 @@ def test_the_encoder_reads_profiles_alone_and_learns(splits, tmp_path, alone):
     found = [trainer.frozen.states(policy, trainer.row(successive)) for successive in batch["successive"]]
     profiles = [row["profile"] for successive in batch["successive"] for row in successive]
     with torch.no_grad():
-        expected = alone(policy.model, profile_ids(policy, profiles, splits.items))
+        expected = alone(policy.model, profile_ids(policy.tokenizer, profiles, splits.items))
     torch.testing.assert_close(torch.cat(found), expected, atol=1e-4, rtol=1e-4)
     run_in(tmp_path, trainer, None, {"run": "test"})
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]

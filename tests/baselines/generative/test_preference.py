@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from rrec_lib.baselines.generative.preference import dpo_loss, log_ratios, rebel_loss, sdpo_loss, sprec_loss
+from rrec_lib.baselines.generative.preference import dpo_loss, rebel_loss, sdpo_loss, sprec_loss
 
 
 def wide(*values):
@@ -103,16 +103,6 @@ def test_a_wide_margin_does_not_overflow():
     close(sdpo_loss(chosen.double(), rejected.double(), 1.0), 2000 + math.log(2))
     assert sdpo_loss(chosen, rejected, 1.0).isfinite()
     assert (rejected - chosen[:, None]).exp().sum(1).log().isinf()  # what exponentiating first would make of it
-
-
-def test_log_ratios_leave_padding_out():
-    logprobs = torch.tensor([[-1.0, -2.0, torch.nan]], requires_grad=True)
-    reference = torch.tensor([[-1.5, -1.0, 0.0]], requires_grad=True)
-    ratios = log_ratios(logprobs, reference, torch.tensor([[1, 1, 0]]))
-    assert ratios.tolist() == [-0.5]
-    ratios.sum().backward()
-    torch.testing.assert_close(logprobs.grad, torch.tensor([[1.0, 1.0, 0.0]]))
-    assert reference.grad is None
 
 
 def test_what_does_not_fit_is_refused():
