@@ -10,7 +10,15 @@ from rrec_lib.experiments.ablations import NOT_RUN
 from rrec_lib.experiments.ceiling import ceiling_table
 from rrec_lib.experiments.control_runs import controls_table
 from rrec_lib.experiments.dial_tables import chain_table, dial_figure, dial_gains, dial_table, ways_table
-from rrec_lib.experiments.reference import BASELINES, METRIC, WITH, WITHOUT, reference_arms, tuned_baselines
+from rrec_lib.experiments.reference import (
+    BASELINES,
+    METRIC,
+    SECOND_TRIAL,
+    WITH,
+    WITHOUT,
+    reference_arms,
+    tuned_baselines,
+)
 from rrec_lib.experiments.tables import DATA_SETS
 from rrec_lib.experiments.verdict import (
     MARGIN,
@@ -31,6 +39,7 @@ from rrec_lib.experiments.verdict_figures import (
     gain_of,
     read_curve,
 )
+from rrec_lib.experiments.writing_table import writing_table
 
 LEDGER = ("ceiling", "verdict", "ablations", "controls", "compute", "audits", "lab/dial")
 
@@ -46,6 +55,7 @@ def verdict_fragments(source: Path, figures: Path, budget: Budget = TARGETS) -> 
     each: dict[str, Callable[[str], str]] = {
         "ceiling": lambda place: or_not_run(ceiling_table(source, place)),
         "verdict": lambda place: verdict_tables(source, place),
+        "writing": lambda place: or_not_run(writing_table(source / "results" / SECOND_TRIAL / place)),
         "compute": lambda place: _compute(source, place, figures),
         "controls": lambda place: or_not_run(controls_table(source / "results" / "controls" / place)),
     }

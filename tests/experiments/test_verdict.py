@@ -239,7 +239,17 @@ def test_a_curve_of_other_rows_is_refused_and_none_says_so(curve, tmp_path):
 
 def test_all_fragments_of_the_page_are_made_from_one_folder(recorded, curve, tmp_path, monkeypatch):
     empty = verdict_fragments(tmp_path / "nothing", tmp_path)
-    assert set(empty) == {"verdict", "compute", "controls", "ledger", "gain", "first-trial", "dial", "ceiling"}
+    assert set(empty) == {
+        "verdict",
+        "compute",
+        "controls",
+        "ledger",
+        "gain",
+        "first-trial",
+        "dial",
+        "ceiling",
+        "writing",
+    }
     assert all("not run" in text.lower() for text in empty.values())
     place = recorded / "results" / "compute" / "movielens-cpu"
     place.mkdir(parents=True)
