@@ -202,7 +202,7 @@ def step(model, optimizer, prompts, reasonings, targets, seen, item_prompts, tab
         in_batch = score(states, item_states).log_softmax(1)  # (R, M): others' targets are the negatives
         item = in_batch.gather(1, row.repeat_interleave(GROUP)[:, None])  # (R, 1) log π(v⁺)
         logprobs = torch.cat([tokens, item], 1)  # (R, T + 1)
-        if update == 0:  # the policy is still the one that sampled
+        if update == 0:  # the policy is still the one that sampled, but for the top-K cut
             old = logprobs.detach()  # (R, T + 1)
             scores = score(states.detach().unflatten(0, (-1, GROUP)), table)  # (B, G, N)
             for user, past in enumerate(seen):

@@ -7,7 +7,7 @@ import torch
 
 from rrec_lib.data.events import k_core_places
 from rrec_lib.data.examples import temporal_split
-from rrec_lib.exercises.base import Trial, draws, report, require, require_reason
+from rrec_lib.exercises.base import Trial, draws, near, report, require, require_reason
 
 SplitAnswer = Callable[[Sequence[int]], Sequence[int]]
 ShareAnswer = Callable[[Sequence[int], Sequence[int]], float]
@@ -67,7 +67,7 @@ def check_future_share(answer: ShareAnswer) -> None:
     for train, test, expected, hint in cases:
         given = answer(list(train), list(test))
         message = f"for training times {train} and test times {test} your function gave {given}: {hint}"
-        assert abs(float(given) - expected) < 1e-9, message
+        assert near(given, expected), message
 
 
 @report

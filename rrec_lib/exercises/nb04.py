@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from rrec_lib.book.three_words import best_baseline, climb, three_words
-from rrec_lib.exercises.base import draws, report
+from rrec_lib.exercises.base import draws, near, report
 
 STEPS = 60  # exercise 04.4: how long the exact gradient is followed before the question
 
@@ -97,8 +97,7 @@ def check_objective(answer: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
             "you summed over the words; take the mean": expected * count,
         }
         _compare(mine, expected, mistakes, "the gradient of each log-probability")
-        gap = abs(value.item() - advantages.mean().item())
-        assert gap < 1e-9, (
+        assert near(value.item(), advantages.mean().item()), (
             f"the gradient is right; the value should be the mean advantage, {advantages.mean().item():.4f}, since "
             f"every ratio is 1, and is {value.item():.4f}"
         )

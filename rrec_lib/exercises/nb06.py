@@ -140,7 +140,7 @@ def check_accumulated(answer: Callable[[Tensor, Tensor, Loss, int], Tensor]) -> 
 
 
 def _same(value: Tensor, other: Tensor | int | float) -> bool:
-    return torch.allclose(value.double(), torch.as_tensor(other, dtype=torch.float64), atol=1e-9)
+    return torch.allclose(value.double(), torch.as_tensor(other, dtype=torch.float64), atol=1e-6)
 
 
 def _short(values: Tensor) -> list[float]:
@@ -248,7 +248,7 @@ def check_stale(answer: tuple[float, str]) -> None:
         "b",
         {
             "a": "nothing pulls it back: what is clipped has no gradient, in either direction",
-            "c": "the step has its size at every update, until the gradient is zero",
+            "c": "the steps shrink a little, from .025 to .023, but the fifth still goes past 0.6",
             "d": "the ratio's old probability is that of sampling, and is never renewed",
         },
     )

@@ -33,7 +33,7 @@ def check_difference(
     value = answer(a.copy(), b.copy(), users.copy(), 4000, np.random.default_rng(1))
     mean, low, high = (float(x) for x in value)
     expected = paired_bootstrap(a, b, users, 4000, seed=1)
-    assert abs(mean - expected.mean) < 1e-9, f"expected the mean difference {expected.mean:.4f}, got {mean:.4f}"
+    assert near(mean, expected.mean), f"expected the mean difference {expected.mean:.4f}, got {mean:.4f}"
     width, right = high - low, expected.high - expected.low
     rows = paired_bootstrap(a, b, np.arange(len(users)), 4000, seed=1)
     assert width < 3 * right, "far too wide: take the difference row by row before resampling"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from rrec_lib.book import official
-from rrec_lib.exercises.base import draws, report
+from rrec_lib.exercises.base import draws, near, report
 from rrec_lib.recpo.advantages import grpo_advantages, rloo_advantages
 from rrec_lib.recpo.losses import recpo_loss
 
@@ -40,7 +40,7 @@ def check_token_loss(
                 f"{what}, the gradient on the first row should be {_list(expected[0])}, yours is {_list(found[0])}"
                 + _why(found, expected)
             )
-            assert abs(given - wanted) < 1e-9, f"{what}, the gradient is right, but the loss should be {wanted:.4f}"
+            assert near(given, wanted), f"{what}, the gradient is right, but the loss should be {wanted:.4f}"
 
 
 @report

@@ -122,6 +122,7 @@ class RecPOTrainer(ItemTrainer, GRPOTrainer):
             similarity_reward=similarity.mean(),
             reward_std_in_group=spread.mean(),
             equal_reward_fraction=(spread == 0).float().mean(),
+            equal_ranking_fraction=(ranking == ranking[:, :1]).all(1).float().mean(),
             advantage_abs=advantages.abs().mean(),
             reasoning_tokens=lengths.mean(),
             unfinished_fraction=rollouts.unfinished_fraction,

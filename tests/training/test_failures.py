@@ -16,7 +16,8 @@ from rrec_lib.training.checkpoints import last_checkpoint
 from rrec_lib.training.stages import train_recpo
 
 LOGGED = {
-    "reward", "ranking_reward", "similarity_reward", "reward_std_in_group", "equal_reward_fraction", "advantage_abs",
+    "reward", "ranking_reward", "similarity_reward", "reward_std_in_group", "equal_reward_fraction",
+    "equal_ranking_fraction", "advantage_abs",
     "entropy", "reasoning_tokens", "unfinished_fraction", "trimmed_fraction", "token_clip_fraction",
     "item_clip_fraction", "token_loss", "item_loss", "item_accuracy", "item_table_age", "sampled_tokens_per_second",
     "loss", "grad_norm", "learning_rate",
