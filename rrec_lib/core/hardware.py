@@ -48,20 +48,26 @@ def choose_dtype(requested: str = "auto", seconds: float = 1.0) -> torch.dtype:
 
 @lru_cache(maxsize=2)
 def matmul_rates(seconds: float = 1.0, where: torch.device = CPU) -> dict[str, float]:
-    """Measure matrix products per type, in GFLOP/s: a small size first, larger ones if time allows.
+    """Measure matrix products per type, in GFLOP/s a thread: a small size first, larger ones if time allows.
 
-    The best of many repeats counts, and of all sizes: a busy machine makes single ones slow, none too fast.
+    The best of many repeats counts, and of all sizes: a busy machine makes single ones slow, none too fast. Types take
+    turns, on one thread: several wait for each other, and where another process has a core none of them is fast.
     """
-    rates = dict.fromkeys(DTYPES, 0.0)
-    for name in rates:
+    rates, running, threads = dict.fromkeys(DTYPES, 0.0), list(DTYPES), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
         for size in (256, 1024, 4096):
-            a = torch.ones(size, size, dtype=DTYPES[name], device=where)
-            start, times = time.perf_counter(), list[float]()
-            while len(times) < 3 or time.perf_counter() - start < seconds / 8:
-                times.append(_time(partial(torch.mm, a, a)))
-            rates[name] = max(rates[name], 2 * size**3 / min(times) / 1e9)
-            if min(times) * 64 > seconds / 8:  # how long one product of the larger size would take
-                break
+            matrices = {name: torch.ones(size, size, dtype=DTYPES[name], device=where) for name in running}
+            times = {name: list[float]() for name in running}
+            start, budget = time.perf_counter(), len(running) * seconds / 8
+            while any(len(took) < 3 for took in times.values()) or time.perf_counter() - start < budget:
+                for name, a in matrices.items():
+                    times[name].append(_time(partial(torch.mm, a, a)))
+            rates |= {name: max(rates[name], 2 * size**3 / min(times[name]) / 1e9) for name in running}
+            # How long one product of the larger size would take.
+            running = [name for name in running if min(times[name]) * 64 <= seconds / 8]
+    finally:
+        torch.set_num_threads(threads)
     return rates
 
 

@@ -78,7 +78,7 @@ def test_interrupted_repeats_do_not_decide_the_arithmetic_type(monkeypatch):
 
     def timed(work):
         calls.append(work)
-        if len(calls) % 3:  # two of three are interrupted
+        if len(calls) % 4:  # three of four are interrupted, whichever type's turn it is
             return 1.0
         return 1e-6 if work.args[0].dtype == torch.float32 else 1e-2
 
@@ -87,6 +87,25 @@ def test_interrupted_repeats_do_not_decide_the_arithmetic_type(monkeypatch):
     rates = hardware.matmul_rates()
     hardware.matmul_rates.cache_clear()
     assert rates["float32"] > 100 * rates["bfloat16"] > 0
+
+
+def test_types_take_turns_on_one_thread(monkeypatch):
+    turns, before = [], torch.get_num_threads()
+
+    def timed(work):
+        turns.append((work.args[0].dtype, torch.get_num_threads()))
+        return 1.0
+
+    monkeypatch.setattr(hardware, "_time", timed)
+    hardware.matmul_rates.cache_clear()
+    torch.set_num_threads(2)
+    try:
+        hardware.matmul_rates(0.0)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+        hardware.matmul_rates.cache_clear()
+    assert turns == 3 * [(dtype, 1) for dtype in hardware.DTYPES.values()]
 
 
 def test_rates_are_measured():
