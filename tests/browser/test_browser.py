@@ -443,10 +443,11 @@ MEASURE = """() => {
         return Math.min(r.left - frame.left, r.top - frame.top, frame.right - r.right, frame.bottom - r.bottom) < -1; };
     const own = [...slide.children].filter(e => visible(e) && !e.matches(".source"))
         .map(e => e.getBoundingClientRect());
+    const source = slide.querySelector(".source")?.getBoundingClientRect().top ?? frame.bottom;
     return {
         outside: all.filter(beyond).map(name),
         cut: all.filter(e => e.matches("pre, table, .output") && e.scrollWidth > e.clientWidth + 1).map(name),
-        over: own.slice(1).filter((r, i) => r.top < own[i].bottom - 1).length,
+        over: own.filter((r, i) => r.bottom > (own[i + 1]?.top ?? source) + 1).length,
         small: all.filter(e => e.matches("p, li, td, th, pre, h1, h2") && !e.matches(".source")
             && parseFloat(getComputedStyle(e).fontSize) < 18).map(name),
         figures: [...slide.querySelectorAll("img")].filter(visible)
