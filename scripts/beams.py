@@ -7,9 +7,10 @@ python scripts/beams.py TIGER --all-rows --out tiger-beams.json
 import argparse
 from pathlib import Path
 
+from rrec_lib.baselines.registry import WRITE
 from rrec_lib.core.console import script
 from rrec_lib.core.profiles import available_profiles, load_profile, parse_overrides
-from rrec_lib.experiments.beams import WRITE, compare_beams
+from rrec_lib.experiments.beams import compare_beams
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 

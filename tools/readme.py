@@ -15,10 +15,9 @@ from typing import Any
 from execute import ROOT, BuildError, by_row, record_times
 
 from rrec_lib.evaluation.compare import Arm, arm_interval, compare
-from rrec_lib.evaluation.reports import Report
 from rrec_lib.experiments.reference import ARMS, METRIC, WITH, WITHOUT, reference_arms, tuned_baselines
 from rrec_lib.experiments.tables import baseline_intervals, reference_figure
-from rrec_lib.experiments.verdict import TARGETS, spent_by, verdict_arms
+from rrec_lib.experiments.verdict import TARGETS, beside_baseline, spent_by, verdict_arms
 
 FIGURES = "book/_figures"
 PLACE = "movielens-cpu"
@@ -75,19 +74,21 @@ def recorded_section(root: Path = ROOT) -> str:
     if WITH in arms and baselines:
         against = compare(arms[WITH], baselines[:1], METRIC).sentence
         words.append(f"With reasoning against {baselines[0].name}: {against}.")
-    words += _second_trial(root, baselines)
+    words += _second_trial(root)
     return "\n".join(["| | runs | NDCG@20 |", "|---|---|---|", *rows, *words])
 
 
-def _second_trial(root: Path, baselines: list[Report]) -> list[str]:
-    arms = verdict_arms(root, PLACE, TARGETS)
-    if not baselines or WITHOUT not in arms:
+def _second_trial(root: Path) -> list[str]:
+    beside = beside_baseline(root, PLACE)
+    if not beside:
         return []
-    targets, beside = spent_by(arms[WITHOUT], TARGETS.key), compare(arms[WITHOUT], baselines[:1], METRIC).sentence
+    without, best, against = beside
+    reasoning = verdict_arms(root, PLACE, TARGETS).get(WITH)
     return [
         "",
-        f"[The second trial](book/when-thinking-helps.md), {targets:,.0f} targets a run: without reasoning "
-        f"{_ndcg(arms[WITHOUT])}, beside {baselines[0].name} {beside}; with reasoning {_ndcg(arms.get(WITH))}.",
+        f"[The second trial](book/when-thinking-helps.md), {spent_by(without, TARGETS.key):,.0f} targets a run: "
+        f"without reasoning {_ndcg(without)}, beside {best.name} {against.sentence}; "
+        f"with reasoning {_ndcg(reasoning)}.",
     ]
 
 

@@ -16,6 +16,7 @@ from rrec_lib.evaluation.evaluate import Recommender
 from rrec_lib.evaluation.reports import data_hash
 
 SEQUENCE_MODEL = "SASRec"  # on which others lean
+WRITE = ("TIGER", "D3", "S-DPO", "SPRec", "LLaRA")  # what they recommend, through a trie
 HISTORY_LENGTHS = (1, 2, 5, 10, 20, 50, None)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rrec_lib.baselines.generative.recommender import kept_scores
-from rrec_lib.baselines.registry import Means, Splits
+from rrec_lib.baselines.registry import WRITE, Means, Splits
 from rrec_lib.baselines.tuning import best_of, known, search_file
 from rrec_lib.core.console import say
 from rrec_lib.core.profiles import Profile
@@ -22,7 +22,6 @@ from rrec_lib.evaluation.chunks import CHUNK, in_chunks
 from rrec_lib.evaluation.evaluate import BLIND_ROWS, Recommender, evaluate_scores, sample_examples
 from rrec_lib.evaluation.intervals import Interval
 
-WRITE = ("TIGER", "D3", "S-DPO", "SPRec", "LLaRA")  # what they recommend, through a trie
 METRICS = ("ndcg@20", "hit@20")
 TOP = 20
 WHAT = (
@@ -39,7 +38,7 @@ def compare_beams(
     """Fit a baseline as its recorded search chose, rank rows exactly and by beams, and write what differs.
 
     Args:
-        name: of :data:`WRITE`.
+        name: of :data:`rrec_lib.baselines.registry.WRITE`.
         profile: whose test rows are ranked.
         searches: folder of the recorded search, of checkpoints below ``runs/`` where there are any.
         out: the file.

@@ -17,9 +17,16 @@ from rrec_lib.core import paths
 from rrec_lib.evaluation.compare import SAMPLES, Arm, Comparison, compare_arms
 from rrec_lib.evaluation.intervals import Interval
 from rrec_lib.evaluation.reports import Report
-from rrec_lib.experiments.reference import ARMS, FIRST_TRIAL, METRIC, SECOND_TRIAL, reference_arms, tuned_baselines
+from rrec_lib.experiments.reference import (
+    ARMS,
+    FIRST_TRIAL,
+    METRIC,
+    SECOND_TRIAL,
+    read_arms,
+    reference_arms,
+    tuned_baselines,
+)
 from rrec_lib.experiments.tables import DATA_SETS
-from rrec_lib.experiments.verdict import read_arms
 
 HIT = "hit@20"
 NOT_APART = "≈"

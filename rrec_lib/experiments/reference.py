@@ -83,9 +83,21 @@ def reference_arms(place: str, root: Path | None = None, trial: str = FIRST_TRIA
         ValueError: if reports are on different examples or data.
     """
     folder = _results(f"{trial}/{place}", root)
-    found = [report for path in sorted(folder.glob("*.json")) for report in load_reports(path)] if folder else []
-    arms = group_reports(found) if found else {}
+    arms = read_arms(folder) if folder else {}
     return {name: arms[name] for name in ARMS if name in arms}
+
+
+def read_arms(*folders: Path) -> dict[str, list[Report]]:
+    """Reports by arm; of an arm that stands in several folders, those of the last. Folders need not exist.
+
+    Raises:
+        ValueError: if reports are on different examples or data.
+    """
+    arms: dict[str, list[Report]] = {}
+    for folder in folders:
+        reports = [report for path in sorted(folder.glob("*.json")) for report in load_reports(path)]
+        arms |= group_reports(reports) if reports else {}
+    return arms
 
 
 def tuned_baselines(place: str, root: Path | None = None) -> list[Report]:

@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from rrec_lib.baselines import BASELINES
+from rrec_lib.baselines.registry import WRITE
 from rrec_lib.baselines.tuning import best_of, recorded_rows, recorded_trials
 from rrec_lib.core import plotting
 from rrec_lib.core.reading import read_json
 from rrec_lib.evaluation.compare import arm_interval, cap_rows, compare, detectable_difference, user_spread
 from rrec_lib.evaluation.intervals import Interval
 from rrec_lib.evaluation.reports import Report
-from rrec_lib.experiments.beams import WRITE
 from rrec_lib.experiments.reference import ARMS, METRIC, WITH, WITHOUT, reference_arms, tuned_baselines
 
 BENCHMARKS = ("rollouts", "recpo_step", "item_encoding", "memory", "prepare", "trie", "asking", "states")

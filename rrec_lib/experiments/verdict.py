@@ -19,15 +19,14 @@ from rrec_lib.evaluation.compare import (
     arm_interval,
     compare,
     detectable_difference,
-    group_reports,
     on_shared_seeds,
     user_spread,
 )
 from rrec_lib.evaluation.equivalence import Decision, decide
 from rrec_lib.evaluation.intervals import Interval
-from rrec_lib.evaluation.reports import Report, load_reports
+from rrec_lib.evaluation.reports import Report
 from rrec_lib.experiments.ablations import ABLATIONS, NOT_RUN, WARMUP_ALONE
-from rrec_lib.experiments.reference import METRIC, WITH, WITHOUT, tuned_baselines
+from rrec_lib.experiments.reference import METRIC, SECOND_TRIAL, WITH, WITHOUT, read_arms, tuned_baselines
 from rrec_lib.training.skills import SKILLS
 
 MARGIN = 0.07  # of the NDCG@20 of the arm without reasoning
@@ -49,7 +48,7 @@ class Budget:
     Attributes:
         title: of the table.
         key: of a report's run, whose value has to be equal.
-        folders: below ``results/verdict``; of an arm in several the last counts.
+        folders: below ``results``; of an arm in several the last counts.
         tolerance: how far two arms may be apart, as a share.
         by_seed: whether runs are made equal seed by seed, so that those of the seeds that both have are compared.
     """
@@ -61,8 +60,8 @@ class Budget:
     by_seed: bool = False
 
 
-TARGETS = Budget("At equal targets", "targets", ("equal-targets",), 0.01)
-CPU_TIME = Budget("At equal CPU time", "cpu_seconds", ("equal-targets", "equal-time"), 0.05, by_seed=True)
+TARGETS = Budget("At equal targets", "targets", (SECOND_TRIAL,), 0.01)
+CPU_TIME = Budget("At equal CPU time", "cpu_seconds", (SECOND_TRIAL, "verdict/equal-time"), 0.05, by_seed=True)
 
 
 @dataclass(frozen=True)
@@ -92,22 +91,9 @@ class Line:
     refused: str = ""
 
 
-def read_arms(*folders: Path) -> dict[str, list[Report]]:
-    """Reports by arm; of an arm that stands in several folders, those of the last. Folders need not exist.
-
-    Raises:
-        ValueError: if reports are on different examples or data.
-    """
-    arms: dict[str, list[Report]] = {}
-    for folder in folders:
-        reports = [report for path in sorted(folder.glob("*.json")) for report in load_reports(path)]
-        arms |= group_reports(reports) if reports else {}
-    return arms
-
-
 def verdict_arms(source: Path, place: str, budget: Budget) -> dict[str, list[Report]]:
     """The arms of a data set as a table takes them: ``place`` is data set and profile, such as ``"movielens-cpu"``."""
-    return read_arms(*(source / "results" / "verdict" / folder / place for folder in budget.folders))
+    return read_arms(*(source / "results" / folder / place for folder in budget.folders))
 
 
 def verdict_lines(arms: Mapping[str, Sequence[Report]], budget: Budget, samples: int = SAMPLES) -> list[Line]:
@@ -165,30 +151,32 @@ def _refused(arm: Sequence[Report], without: Sequence[Report], budget: Budget) -
 
 
 def verdict_table(arms: Mapping[str, Sequence[Report]], budget: Budget, samples: int = SAMPLES) -> str:
-    """Markdown table of :func:`verdict_lines`, the margin below it; what was not run says so."""
-    rows = ["| arm | runs | targets | CPU h | NDCG@20 | 95 % | against without reasoning, 95 % | verdict, 90 % "
+    """Markdown table of :func:`verdict_lines`, the margin and what was not run below it; or a line if nothing was."""
+    rows = ["| arm | runs | targets | CPU h | NDCG@20, 95 % | against without reasoning, 95 % | verdict, 90 % "
             "| detectable |",
-            "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
+            "|---|---|---|---|---|---|---|---|"]  # fmt: skip
     lines = verdict_lines(arms, budget, samples)
-    rows += [f"| {VERDICT_ARMS.get(line.name, line.name)} | {' | '.join(_cells(line))} |" for line in lines]
+    titles = {line.name: VERDICT_ARMS.get(line.name, line.name) for line in lines}
+    rows += [f"| {titles[line.name]} | {' | '.join(_cells(line, line.interval))} |" for line in lines if line.interval]
+    missing = [titles[line.name] for line in lines if not line.interval]
+    if len(missing) == len(lines):
+        return f"{NOTHING}\n"
     margins = {line.decision.margin for line in lines if line.decision}
     if margins:
         first = next(iter(arms.values()))[0]
         rows += ["", f"Margin: ±{margins.pop():.3f}, {MARGIN:.0%} of the arm without reasoning; "
                  f"{len(first.users)} rows of {len(np.unique(first.users))} users."]  # fmt: skip
+    rows += ["", f"Not run yet: {'; '.join(missing)}."] if missing else []
     return "\n".join(rows) + "\n"
 
 
-def _cells(line: Line) -> list[str]:
-    i = line.interval
-    if i is None:
-        return [NOT_RUN, *[""] * 7]
+def _cells(line: Line, interval: Interval) -> list[str]:
     targets = "–" if line.targets is None else f"{line.targets:,.0f}"
     hours = "–" if line.cpu_seconds is None else f"{line.cpu_seconds / 3600:.2f}"
     against = line.difference.sentence if line.difference else line.refused
     verdict = line.decision.short if line.decision else ""
     detectable = "" if line.detectable is None else f"{line.detectable:.3f}"
-    return [str(line.seeds), targets, hours, f"{i.mean:.3f}", f"{i:.3f to}", against, verdict, detectable]
+    return [str(line.seeds), targets, hours, f"{interval.mean:.3f}, {interval:.3f to}", against, verdict, detectable]
 
 
 def or_not_run(table: str) -> str:
@@ -208,21 +196,28 @@ def verdict_tables(source: Path, place: str) -> str:
     for budget in (TARGETS, CPU_TIME):
         arms = verdict_arms(source, place, budget)
         alone = budget.by_seed and set(arms) <= {WITHOUT}  # for as long as whom?
-        tables[budget.title] = f"{NOTHING}\n" if alone else or_not_run(verdict_table(arms, budget))
+        tables[budget.title] = f"{NOTHING}\n" if alone else verdict_table(arms, budget)
     if all(table.strip() == NOTHING for table in tables.values()):
         return f"{NOTHING}\n"
-    tables[TARGETS.title] += beside_baseline(source, place)
+    beside = beside_baseline(source, place)
+    if beside:
+        best = beside[1]
+        tables[TARGETS.title] += (
+            f"\nThe best tuned baseline on the same rows is {best.name}, at {arm_interval([best], METRIC).mean:.3f}. "
+            f"Without reasoning at equal targets, beside it: {beside[2].sentence}.\n"
+        )
     return "\n".join(f"#### {title}\n\n{table}" for title, table in tables.items())
 
 
-def beside_baseline(source: Path, place: str) -> str:
-    """Markdown: how the arm without reasoning does beside the best tuned baseline; empty while either is missing."""
+def beside_baseline(source: Path, place: str) -> tuple[list[Report], Report, Comparison] | None:
+    """The arm without reasoning at equal targets, the best tuned baseline, and how the first does beside the second.
+
+    None while either is missing.
+    """
     without, baselines = verdict_arms(source, place, TARGETS).get(WITHOUT), tuned_baselines(place, source)
     if not without or not baselines:
-        return ""
-    best, found = baselines[0], compare(without, baselines[:1], METRIC)
-    return (f"\nThe best tuned baseline on the same rows is {best.name}, at {arm_interval([best], METRIC).mean:.3f}. "
-            f"Without reasoning at equal targets, beside it: {found.sentence}.\n")  # fmt: skip
+        return None
+    return without, baselines[0], compare(without, baselines[:1], METRIC)
 
 
 def ledger(source: Path, folders: Sequence[str]) -> dict[str, dict[str, float]]:

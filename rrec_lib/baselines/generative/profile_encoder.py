@@ -42,13 +42,12 @@ def profile_states(policy: Policy, profiles: Sequence[str], items: Sequence[Item
     return encode_once(policy, profile_ids(policy.tokenizer, profiles, items), "encoding profiles")
 
 
-def profile_rewards(policy: Policy, profiles: Answers, items: Sequence[Item], encoded: Tensor | None = None) -> Tensor:
+def profile_rewards(policy: Policy, profiles: Answers, items: Sequence[Item], encoded: Tensor) -> Tensor:
     """(E, K) what each profile is worth: NDCG of the target among all that the user has not seen.
 
-    ``encoded`` are the items' states, where they are at hand: a catalogue takes minutes.
+    ``encoded`` are the items' states, which take minutes for a catalogue.
     """
     states = profile_states(policy, [text for texts in profiles.titles for text in texts], items)
-    encoded = item_states(policy, items) if encoded is None else encoded
     scores = score_items(states, encoded).view(len(profiles.examples), -1, len(items))
     targets = torch.tensor([example["target"] for example in profiles.examples], device=scores.device)
     scores = mask_items(scores, [example["seen"] for example in profiles.examples], targets)
@@ -89,4 +88,5 @@ class EncoderTrainer(WarmupTrainer):
 
     def valid_score(self) -> float:
         """The mean reward on valid."""
-        return float(profile_rewards(self.policy, self.valid_profiles, self.items).mean())
+        encoded = item_states(self.policy, self.items)
+        return float(profile_rewards(self.policy, self.valid_profiles, self.items, encoded).mean())

@@ -51,7 +51,7 @@ def trained(policy: Policy) -> str:
 
 def test_a_profile_earns_the_ndcg_of_the_next_item_among_the_unseen(monkeypatch):
     nobody, items = cast(Any, None), cast(Any, [{}] * 4)
-    monkeypatch.setattr(profile_encoder, "item_states", lambda *_: torch.tensor([[1.0, 0], [2, 2], [2, 2], [0, 1]]))
+    encoded = torch.tensor([[1.0, 0], [2, 2], [2, 2], [0, 1]])
     states = torch.tensor([[1.0, 0], [0, 1], [1, 0], [1, 1]])
     monkeypatch.setattr(profile_encoder, "profile_states", lambda *_: states)
     examples: Any = [{"target": 0, "seen": []}, {"target": 1, "seen": [3]}]
@@ -59,7 +59,7 @@ def test_a_profile_earns_the_ndcg_of_the_next_item_among_the_unseen(monkeypatch)
     second, fourth = 1 / torch.tensor(3.0).log2().item(), 1 / torch.tensor(5.0).log2().item()
     shared = (second + 0.5) / 2  # 1 and 2 are one: places 2 and 3 behind 0, or 1 and 2
     expected = torch.tensor([[1, fourth], [shared, (1 + second) / 2]])
-    torch.testing.assert_close(profile_rewards(nobody, profiles, items), expected)
+    torch.testing.assert_close(profile_rewards(nobody, profiles, items, encoded), expected)
 
 
 def test_the_regression_by_hand_and_its_gradient():
