@@ -169,7 +169,9 @@ def test_the_sample_answers_table_is_what_its_code_gives():
     names["learn"] = three_words.learn
     exec(exercise_cells.source(tools), names)
     found = []
-    for gain, passes in ((names["plain"], 1), (names["plain"], 20), (names["clip"], 20)):
-        last = three_words.learn(world, names["noisy"](0.5), gain, rounds=60, passes=passes)[-1] @ world.rewards
+    ways = (("plain", 1, 1), ("plain", 1, 20), ("plain", 20, 1), ("plain", 20, 1 / 20), ("clip", 20, 1))
+    for gain, passes, rate in ways:
+        noisy = names["noisy"](0.5)
+        last = three_words.learn(world, noisy, names[gain], rounds=60, passes=passes, rate=rate)[-1] @ world.rewards
         found.append([last.mean().item(), last.quantile(0.05).item()])
     assert found == [pytest.approx(cell, abs=0.03) for cell in said]

@@ -176,7 +176,9 @@ def test_the_sample_answer_finds_what_it_says(capsys):
 
 
 def test_what_the_chapter_says_of_writers_on_real_data_is_so():
-    prose = " ".join(" ".join(exercise_cells.source(one) for one in exercise_cells.read_notebook(CHAPTER)["cells"]).split())
+    prose = " ".join(
+        " ".join(exercise_cells.source(one) for one in exercise_cells.read_notebook(CHAPTER)["cells"]).split()
+    )
     assert "trained for half an hour of a processor, R²ec without reasoning for 1.7 hours, with it for 4.2;" in prose
     made = load_reports(paths.resource("results/baselines/movielens-cpu/reports.json"))[0].run["made"]
     written = {name for name in made if name in BASELINES and BASELINES[name].trains_language_model}
