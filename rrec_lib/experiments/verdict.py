@@ -199,12 +199,11 @@ def verdict_tables(source: Path, place: str) -> str:
         tables[budget.title] = f"{NOTHING}\n" if alone else verdict_table(arms, budget)
     if all(table.strip() == NOTHING for table in tables.values()):
         return f"{NOTHING}\n"
-    beside = beside_baseline(source, place)
-    if beside:
-        best = beside[1]
+    if beside := beside_baseline(source, place):
+        _, best, against = beside
         tables[TARGETS.title] += (
             f"\nThe best tuned baseline on the same rows is {best.name}, at {arm_interval([best], METRIC).mean:.3f}. "
-            f"Without reasoning at equal targets, beside it: {beside[2].sentence}.\n"
+            f"Without reasoning at equal targets, beside it: {against.sentence}.\n"
         )
     return "\n".join(f"#### {title}\n\n{table}" for title, table in tables.items())
 
