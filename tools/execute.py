@@ -11,7 +11,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ PACKAGES = (
 RUNNER = Path(__file__).with_name("run_notebook.py")
 UNREAD = ("cli/", *(f"experiments/{name}.py" for name in ("gpu_run", "model_parts", "tables")))
 OFFLINE = {"smoke", "cpu"}  # profiles whose model and data ship with the project
+ROOM = 8  # GiB that two notebooks at a time ask for
 
 
 class BuildError(Exception):
@@ -84,10 +87,24 @@ def key_of(name: str, profile: str, root: Path = ROOT) -> str:
     return digest.hexdigest()
 
 
+def cores_and_memory() -> tuple[int, float]:
+    """Cores that this process may use, and the machine's memory in GiB."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+
+
+def jobs_here(profile: str) -> int:
+    """How many notebooks to run at a time: two where there is room for them and no GPU to share.
+
+    A core each is faster than two cores for one: of a model this small, a second thread saves little.
+    """
+    cores, memory = cores_and_memory()
+    return 2 if profile in OFFLINE and cores >= 2 and memory >= ROOM else 1
+
+
 def device() -> str:
     """The machine in words: cores, memory, what slows it down, and the GPU if there is one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    cores, memory = cores_and_memory()
     words = f"{cores} cores, {memory:.0f} GiB memory"
     processor = Path("/proc/cpuinfo")
     if processor.exists() and "_bf16" not in processor.read_text(encoding="utf-8"):
@@ -99,7 +116,7 @@ def device() -> str:
     return words
 
 
-def execute(name: str, profile: str, out: Path, results: Path, root: Path = ROOT) -> dict[str, Any]:
+def execute(name: str, profile: str, out: Path, results: Path, root: Path = ROOT, jobs: int = 1) -> dict[str, Any]:
     """Run one notebook; its previous output stays in place unless this run ends well.
 
     Args:
@@ -107,6 +124,7 @@ def execute(name: str, profile: str, out: Path, results: Path, root: Path = ROOT
         profile: a name from :func:`profile_names`.
         out: folder for the executed notebook and, beside it, its key and figures.
         results: folder that the notebook's own records go to.
+        jobs: how many notebooks run at a time; each has its share of the cores.
 
     Returns:
         ``key``, ``seconds``, ``peak_mb`` and ``device``.
@@ -125,7 +143,7 @@ def execute(name: str, profile: str, out: Path, results: Path, root: Path = ROOT
         from ipykernel.kernelspec import write_kernel_spec  # here: Colab's runs begin without it
 
         write_kernel_spec(Path(sockets) / "kernels" / "python3")  # this environment's, before any other of that name
-        subprocess.run(command, cwd=work, env=kernel_environment(profile, results, sockets), check=False)
+        subprocess.run(command, cwd=work, env=kernel_environment(profile, results, sockets, jobs), check=False)
     figures = {"error": "its process was killed, perhaps for want of memory"}
     if report.exists():
         figures = json.loads(report.read_text(encoding="utf-8"))
@@ -136,7 +154,8 @@ def execute(name: str, profile: str, out: Path, results: Path, root: Path = ROOT
             f"  As far as it ran, with the traceback: {partial}\n"
             f"  Mend it and run the same command again; earlier outputs are untouched."
         )
-    record = {"key": key, **figures, "device": device()}
+    shared = f", {jobs} notebooks at a time" if jobs > 1 else ""
+    record = {"key": key, **figures, "device": device() + shared}
     os.replace(partial, out / f"{name}.ipynb")
     report.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     os.replace(report, out / f"{name}.json")
@@ -144,9 +163,10 @@ def execute(name: str, profile: str, out: Path, results: Path, root: Path = ROOT
     return record
 
 
-def kernel_environment(profile: str, results: Path, sockets: str) -> dict[str, str]:
+def kernel_environment(profile: str, results: Path, sockets: str, jobs: int = 1) -> dict[str, str]:
     """Environment variables of a notebook's process."""
     variables = {
+        **({"OMP_NUM_THREADS": str(max(cores_and_memory()[0] // jobs, 1))} if jobs > 1 else {}),
         **os.environ,
         "RREC_RESULTS_DIR": str(results),
         "RREC_PROGRESS": "off",  # pages show results, not bars
@@ -170,22 +190,44 @@ def read_record(name: str, out: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def execute_all(names: Iterable[str], profile: str, force: bool = False, root: Path = ROOT) -> None:
-    """Run notebooks one by one into ``_build/executed/PROFILE``, printing progress; stop at the first that fails."""
+def execute_all(
+    names: Iterable[str], profile: str, force: bool = False, root: Path = ROOT, jobs: int | None = None
+) -> None:
+    """Run notebooks into ``_build/executed/PROFILE``, printing progress; begin no other once one has failed.
+
+    Args:
+        names: full names, from :func:`select`.
+        profile: a name from :func:`profile_names`.
+        force: run even what has not changed.
+        root: the project's folder.
+        jobs: how many run at a time; :func:`jobs_here` if None.
+    """
     if profile not in profile_names(root):
         raise BuildError(f"unknown profile {profile!r}; choose PROFILE={', '.join(profile_names(root))}")
-    names = list(names)
+    names, jobs = list(names), jobs or jobs_here(profile)
     out, results = root / "_build" / "executed" / profile, root / "_build" / "results" / profile
     start = time.monotonic()
-    for number, name in enumerate(names, 1):
+
+    def bring_up_to_date(number: int, name: str) -> None:
         head = f"[{profile} {number}/{len(names)}] {name}"
         record = read_record(name, out)
         if record and not force and record["key"] == key_of(name, profile, root):
             print(f"{head}: unchanged", flush=True)
-            continue
+            return
         print(f"{head}: running ...", flush=True)
-        record = execute(name, profile, out, results, root)
+        record = execute(name, profile, out, results, root, jobs)
         print(f"{head}: {record['seconds']:.0f} s, at most {record['peak_mb']} MB", flush=True)
+
+    waiting = iter(enumerate(names, 1))
+    with ThreadPoolExecutor(jobs) as pool:  # each thread waits for a process
+        running = {pool.submit(bring_up_to_date, *one) for one in islice(waiting, jobs)}
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            if running and any(one.exception() for one in done):
+                print(f"[{profile}] one has failed; what still runs may end, and is kept", flush=True)
+            for one in done:
+                one.result()
+            running |= {pool.submit(bring_up_to_date, *one) for one in islice(waiting, len(done))}
     write_times(profile, root)
     print(
         f"[{profile}] {len(names)} notebooks in {time.monotonic() - start:.0f} s: {out.relative_to(root)}", flush=True
@@ -233,13 +275,16 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="notebooks to run, such as 06 or 06_gpu_training (default: all)")
     parser.add_argument("--profile", default="cpu", help="a file of notebooks/profiles (default: cpu)")
     parser.add_argument("--force", action="store_true", help="run even what has not changed")
+    parser.add_argument("--jobs", type=int, help="notebooks at a time (default: 2 where there is room, else 1)")
     parser.add_argument("--record", action="store_true", help="run nothing; copy the last times to results/times.json")
     arguments = parser.parse_args()
+    if arguments.jobs is not None and arguments.jobs < 1:
+        parser.error("--jobs has to be at least 1")
     try:
         if arguments.record:
             record_times(arguments.profile)
         else:
-            execute_all(select(arguments.names), arguments.profile, arguments.force)
+            execute_all(select(arguments.names), arguments.profile, arguments.force, jobs=arguments.jobs)
     except BuildError as problem:
         sys.exit(f"error: {problem}")
     except KeyboardInterrupt:

@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import sys
+from pathlib import Path
 
 import execute
 import nbformat
@@ -30,6 +32,44 @@ def test_runs_measures_records_and_then_skips(project, capsys):
     execute.execute_all(["01_first"], "smoke", root=project)
     assert "unchanged" in capsys.readouterr().out
     assert (out / "01_first.ipynb").stat().st_mtime_ns == before
+
+
+def second_notebook(project):
+    first = project / "notebooks" / "01_first.ipynb"
+    return first, Path(shutil.copy(first, first.with_name("02_second.ipynb")))
+
+
+def test_two_notebooks_at_a_time_share_the_cores(project, monkeypatch):
+    """Each waits for the other to have begun, which one after the other would never end."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(execute, "cores_and_memory", lambda: (6, 24.0))
+    assert [execute.jobs_here(profile) for profile in ("smoke", "cpu", "t4")] == [2, 2, 1]
+    for path, other in zip(second_notebook(project), ("02", "01"), strict=True):
+        meet = "import os, pathlib, time; here = pathlib.Path(os.environ['RREC_RESULTS_DIR'])"
+        wait = f"while not (here / '{other}').exists(): time.sleep(.05)"
+        write_notebook(path, f"{meet}\n(here / '{path.name[:2]}').write_text(os.environ['OMP_NUM_THREADS'])\n{wait}")
+    execute.execute_all(execute.select([], project), "smoke", root=project)
+    results = project / "_build" / "results" / "smoke"
+    assert [(results / name).read_text() for name in ("01", "02")] == ["3", "3"]
+    assert execute.measured_times("smoke", project)["device"].endswith(", 2 notebooks at a time")
+
+
+@pytest.mark.parametrize(("cores", "memory"), [(1, 24.0), (8, 4.0)])
+def test_without_room_for_two_it_is_one_at_a_time(monkeypatch, cores, memory):
+    monkeypatch.setattr(execute, "cores_and_memory", lambda: (cores, memory))
+    assert execute.jobs_here("cpu") == 1
+
+
+def test_what_runs_beside_a_failure_is_kept_and_nothing_else_begins(project, capsys):
+    first, second = second_notebook(project)
+    shutil.copy(first, first.with_name("03_third.ipynb"))
+    write_notebook(first, "raise ValueError('the film is torn')")
+    write_notebook(second, "import time; time.sleep(6)")
+    with pytest.raises(execute.BuildError, match="the film is torn"):
+        execute.execute_all(execute.select([], project), "smoke", root=project, jobs=2)
+    assert "what still runs may end" in capsys.readouterr().out
+    out = project / "_build" / "executed" / "smoke"
+    assert sorted(path.name for path in out.glob("*.ipynb")) == ["02_second.ipynb"]
 
 
 def test_failure_names_cell_error_and_remedy_and_keeps_the_good_output(executed):
