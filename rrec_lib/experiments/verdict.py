@@ -48,6 +48,7 @@ class Budget:
     Attributes:
         title: of the table.
         key: of a report's run, whose value has to be equal.
+        unit: of that value, in words.
         folders: below ``results``; of an arm in several the last counts.
         tolerance: how far two arms may be apart, as a share.
         by_seed: whether runs are made equal seed by seed, so that those of the seeds that both have are compared.
@@ -55,13 +56,16 @@ class Budget:
 
     title: str
     key: str
+    unit: str
     folders: tuple[str, ...]
     tolerance: float
     by_seed: bool = False
 
 
-TARGETS = Budget("At equal targets", "targets", (SECOND_TRIAL,), 0.01)
-CPU_TIME = Budget("At equal CPU time", "cpu_seconds", (SECOND_TRIAL, "verdict/equal-time"), 0.05, by_seed=True)
+TARGETS = Budget("At equal targets", "targets", "targets", (SECOND_TRIAL,), 0.01)
+CPU_TIME = Budget(
+    "At equal CPU time", "cpu_seconds", "CPU seconds", (SECOND_TRIAL, "verdict/equal-time"), 0.05, by_seed=True
+)
 
 
 @dataclass(frozen=True)
@@ -144,15 +148,15 @@ def _refused(arm: Sequence[Report], without: Sequence[Report], budget: Budget) -
     for pair in pairs:
         mine, theirs = (spent_by(reports, budget.key) for reports in pair)
         if mine is None or theirs is None:
-            return f"{budget.key} not recorded"
+            return f"{budget.unit} not recorded"
         if abs(mine - theirs) > budget.tolerance * theirs:
-            return f"not comparable: {mine:,.0f} {budget.key} against {theirs:,.0f}"
+            return f"not comparable: {mine:,.0f} {budget.unit} against {theirs:,.0f}"
     return ""
 
 
 def verdict_table(arms: Mapping[str, Sequence[Report]], budget: Budget, samples: int = SAMPLES) -> str:
     """Markdown table of :func:`verdict_lines`, the margin and what was not run below it; or a line if nothing was."""
-    rows = ["| arm | runs | targets | CPU h | NDCG@20, 95 % | against without reasoning, 95 % | verdict, 90 % "
+    rows = ["| arm | runs | targets | CPU h | NDCG@20, 95 % | minus without, 95 % | verdict, 90 % "
             "| detectable |",
             "|---|---|---|---|---|---|---|---|"]  # fmt: skip
     lines = verdict_lines(arms, budget, samples)
@@ -173,8 +177,8 @@ def verdict_table(arms: Mapping[str, Sequence[Report]], budget: Budget, samples:
 def _cells(line: Line, interval: Interval) -> list[str]:
     targets = "–" if line.targets is None else f"{line.targets:,.0f}"
     hours = "–" if line.cpu_seconds is None else f"{line.cpu_seconds / 3600:.2f}"
-    against = line.difference.sentence if line.difference else line.refused
-    verdict = line.decision.short if line.decision else ""
+    against = f"{line.difference.interval:.3f}" if line.difference else line.refused
+    verdict = f"{line.decision.said}: {line.decision.interval:.3f}" if line.decision else ""
     detectable = "" if line.detectable is None else f"{line.detectable:.3f}"
     return [str(line.seeds), targets, hours, f"{interval.mean:.3f}, {interval:.3f to}", against, verdict, detectable]
 
@@ -195,8 +199,8 @@ def verdict_tables(source: Path, place: str) -> str:
     tables = {}
     for budget in (TARGETS, CPU_TIME):
         arms = verdict_arms(source, place, budget)
-        alone = budget.by_seed and set(arms) <= {WITHOUT}  # for as long as whom?
-        tables[budget.title] = f"{NOTHING}\n" if alone else verdict_table(arms, budget)
+        made_equal = not budget.by_seed or read_arms(source / "results" / budget.folders[-1] / place)
+        tables[budget.title] = verdict_table(arms, budget) if made_equal else f"{NOTHING}\n"
     if all(table.strip() == NOTHING for table in tables.values()):
         return f"{NOTHING}\n"
     if beside := beside_baseline(source, place):

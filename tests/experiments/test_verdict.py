@@ -81,7 +81,7 @@ def test_arms_are_decided_against_the_one_without_at_equal_targets(recorded):
 
 
 def test_at_equal_time_another_run_may_take_an_arms_place(recorded):
-    assert lines_of(recorded, CPU_TIME)["with reasoning"].refused.startswith("not comparable: 7,200 cpu_seconds")
+    assert lines_of(recorded, CPU_TIME)["with reasoning"].refused.startswith("not comparable: 7,200 CPU seconds")
     write(recorded, "equal-time", made_up("without reasoning", shift=15), 0, targets=2000, cpu_seconds=7100.0)
     lines = lines_of(recorded, CPU_TIME)
     assert lines["without reasoning"].seeds == 1
@@ -92,7 +92,7 @@ def test_at_equal_time_another_run_may_take_an_arms_place(recorded):
     again = lines_of(recorded, CPU_TIME)["with reasoning"]  # without has no second seed yet
     assert (again.seeds, again.decision) == (1, lines["with reasoning"].decision)
     write(recorded, "equal-time", made_up("without reasoning", 15, 1, seed=1), 1, targets=2000, cpu_seconds=5000.0)
-    assert lines_of(recorded, CPU_TIME)["with reasoning"].refused == "not comparable: 9,000 cpu_seconds against 5,000"
+    assert lines_of(recorded, CPU_TIME)["with reasoning"].refused == "not comparable: 9,000 CPU seconds against 5,000"
     write(recorded, "equal-time", made_up("without reasoning", 15, 1, seed=1), 1, targets=2000, cpu_seconds=9100.0)
     assert lines_of(recorded, CPU_TIME)["with reasoning"].decision.runs == 2
 
@@ -102,6 +102,7 @@ def test_the_tables_say_what_was_not_run(recorded):
     rows = {row.split(" | ")[0].removeprefix("| "): row for row in table.splitlines() if row.startswith("| ")}
     assert rows["with reasoning"].startswith("| with reasoning | 1 | 1,000 | 2.00 | 0.")
     assert "| equal (of one run): 0." in rows["with reasoning"]
+    assert rows["with reasoning"].count("[") == 2  # the difference, and what decides
     assert rows["RecPO, without R_c"].startswith("| RecPO, without R_c | 1 | – | – | 0.")
     assert "with reasoning, warm-up alone" not in rows
     said = table.splitlines()[-1].removeprefix("Not run yet: ").removesuffix(".").split("; ")
@@ -110,8 +111,11 @@ def test_the_tables_say_what_was_not_run(recorded):
     assert len({row.count("|") for row in table.splitlines() if row.startswith("|")}) == 1
     assert "7% of the arm without reasoning; 120 rows of 40 users." in table
     whole = verdict_tables(recorded, "movielens-cpu")
-    assert whole.count("Not run yet: with reasoning, warm-up alone; ") == 2
     assert whole.startswith("#### At equal targets")
+    assert whole.endswith("#### At equal CPU time\n\nNot run yet.\n")  # nothing was trained to be as long as another
+    write(recorded, "equal-time", made_up("without reasoning", shift=15), 0, targets=2000, cpu_seconds=7100.0)
+    whole = verdict_tables(recorded, "movielens-cpu")
+    assert whole.count("Not run yet: with reasoning, warm-up alone; ") == 2
     assert verdict_tables(recorded, "other-cpu") == "Not run yet.\n"  # a table of nothing else is a line
 
 
