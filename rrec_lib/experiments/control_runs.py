@@ -22,19 +22,19 @@ from rrec_lib.evaluation.compare import arm_interval, compare, group_reports, on
 from rrec_lib.evaluation.intervals import Interval, bootstrap_mean_interval
 from rrec_lib.evaluation.reports import Report, load_reports
 from rrec_lib.evaluation.scoring import mask_items
-from rrec_lib.experiments.ablations import NOT_RUN
 from rrec_lib.experiments.readings import load_of_seed, load_read, reading
 from rrec_lib.experiments.reference import METRIC
 from rrec_lib.experiments.runner import Options, Run, carry_out, chunk_key, reasoned, test_rows_of
+from rrec_lib.experiments.verdict import NOTHING, not_run_yet
 from rrec_lib.model.policy import Policy
 from rrec_lib.recommend.controls import REASONING_CONTROLS, SWAPPED, TitleSwap, swap_titles
 from rrec_lib.recommend.recommender import ReasoningRecommender
 from rrec_lib.training.skills import World, world_of
 
 TOP = 20
-SWAP_FIGURES = {
-    "ranks that the title put in moves (negative: up)": "added moved",
-    "ranks that the one taken out moves": "removed moved", "share of the first 20 that stays": "overlap",
+SWAP_RANKS = {
+    "the title put in": "added", "neighbours of the title put in": "added's neighbours",
+    "the title taken out": "removed", "neighbours of the title taken out": "removed's neighbours",
 }  # fmt: skip
 
 
@@ -178,26 +178,24 @@ def controls_table(folder: Path) -> str:
     """Markdown table of the controls that stand in a folder, each against the same adapters' own reasonings.
 
     Args:
-        folder: ``results/controls/DATASET-PROFILE``; what it lacks reads *not run*. Beside it stand ``swaps``.
+        folder: ``results/controls/DATASET-PROFILE``; what it lacks is named below. Beside it stand ``swaps``.
     """
     reports = [report for path in sorted(folder.glob("*.json")) for report in load_reports(path)]
     arms = group_reports(reports) if reports else {}
-    rows = ["| before the marker | runs | NDCG@20 | 95 % | against its own |", "|---|---|---|---|---|"]
-    for control, what in REASONING_CONTROLS.items():
-        if control not in arms:
-            rows.append(f"| {what} | {NOT_RUN} | | | |")
-            continue
-        i, against = arm_interval(arms[control], METRIC), ""
-        if control != "own" and (pair := on_shared_seeds(arms[control], arms.get("own", []))):
-            against = compare(*pair, METRIC, paired=True).sentence
-        rows.append(f"| {what} | {len(arms[control])} | {i.mean:.3f} | {i:.3f to} | {against} |")
-    return "\n".join([*rows, *_below(folder, reports)]) + "\n"
+    if not arms:
+        return f"{NOTHING}\n"
+    rows = ["| before the marker | runs | NDCG@20, 95 % | minus its own, 95 % |", "|---|---|---|---|"]
+    for control, arm in ((control, arms[control]) for control in REASONING_CONTROLS if control in arms):
+        i, against = arm_interval(arm, METRIC), ""
+        if control != "own" and (pair := on_shared_seeds(arm, arms.get("own", []))):
+            against = f"{compare(*pair, METRIC, paired=True).interval:.3f}"
+        rows.append(f"| {REASONING_CONTROLS[control]} | {len(arm)} | {i.mean:.3f}, {i:.3f to} | {against} |")
+    missing = [what for control, what in REASONING_CONTROLS.items() if control not in arms]
+    return "\n".join([*rows, *not_run_yet(missing), *_below(folder, reports)]) + "\n"
 
 
 def _below(folder: Path, reports: Sequence[Report]) -> list[str]:
-    """What was read, and what swapped titles moved, where there is something."""
-    if not reports:
-        return []
+    """What was read, and what swapped titles moved."""
     first = reports[0]
     read = sorted({(one.run["seed"], one.run["settings"]["adapter"]) for one in reports})
     adapters = ", ".join(f"{digest} (seed {seed})" for seed, digest in read)
@@ -207,8 +205,15 @@ def _below(folder: Path, reports: Sequence[Report]) -> list[str]:
     for path in sorted((folder.parent / "swaps" / folder.name).glob("*.json")):
         kept = read_json(path, "figures", "seed")
         figures = kept["figures"]
-        moved = [f"{what} {Interval(**figures[of]):.2f}" for what, of in SWAP_FIGURES.items() if figures.get(of)]
-        told = f": {'; '.join(moved)}" if moved else ""
         lines += ["", f"Seed {kept['seed']}: a title could be swapped in {figures['swapped']:.0%} of the texts, the "
-                  f"others are read as they were{told}."]  # fmt: skip
+                  "others are read as they were."]  # fmt: skip
+        ranks = [(what, *(figures.get(f"{of} {when}") for when in ("before", "after", "moved")))
+                 for what, of in SWAP_RANKS.items()]  # fmt: skip
+        ranks = [(what, *spans) for what, *spans in ranks if all(spans)]
+        if ranks:
+            lines[-1] += f" Of the first {TOP}, {Interval(**figures['overlap']):.2f} stay; mean ranks, 1 the best:"
+            lines += ["", "| of | rows | before | after | moved, 95 % |", "|---|---|---|---|---|"]
+        for what, before, after, moved in ranks:
+            lines.append(f"| {what} | {moved['rows']} | {before['mean']:.1f} | {after['mean']:.1f} "
+                         f"| {Interval(**moved):.1f} |")  # fmt: skip
     return lines

@@ -170,8 +170,7 @@ def verdict_table(arms: Mapping[str, Sequence[Report]], budget: Budget, samples:
         first = next(iter(arms.values()))[0]
         rows += ["", f"Margin: ±{margins.pop():.3f}, {MARGIN:.0%} of the arm without reasoning; "
                  f"{len(first.users)} rows of {len(np.unique(first.users))} users."]  # fmt: skip
-    rows += ["", f"Not run yet: {'; '.join(missing)}."] if missing else []
-    return "\n".join(rows) + "\n"
+    return "\n".join([*rows, *not_run_yet(missing)]) + "\n"
 
 
 def _cells(line: Line, interval: Interval) -> list[str]:
@@ -181,6 +180,11 @@ def _cells(line: Line, interval: Interval) -> list[str]:
     verdict = f"{line.decision.said}: {line.decision.interval:.3f}" if line.decision else ""
     detectable = "" if line.detectable is None else f"{line.detectable:.3f}"
     return [str(line.seeds), targets, hours, f"{interval.mean:.3f}, {interval:.3f to}", against, verdict, detectable]
+
+
+def not_run_yet(names: Sequence[str]) -> list[str]:
+    """Lines below a table that name what it lacks."""
+    return ["", f"Not run yet: {'; '.join(names)}."] if names else []
 
 
 def or_not_run(table: str) -> str:

@@ -57,7 +57,7 @@ def verdict_fragments(source: Path, figures: Path, budget: Budget = TARGETS) -> 
         "verdict": lambda place: verdict_tables(source, place),
         "writing": lambda place: or_not_run(writing_table(source / "results" / SECOND_TRIAL / place)),
         "compute": lambda place: _compute(source, place, figures),
-        "controls": lambda place: or_not_run(controls_table(source / "results" / "controls" / place)),
+        "controls": lambda place: controls_table(source / "results" / "controls" / place),
     }
     return {
         "gain": _gain(source, figures, dial_gains(source), budget),

@@ -57,14 +57,20 @@ def test_each_control_has_its_report_and_swaps_their_record(adapter, options, wr
     assert swaps["figures"]["swapped"] > 0.5
     assert 0 < swaps["figures"]["overlap"]["mean"] < 1
     table = controls_table(place).splitlines()
-    assert len([line for line in table if "not run" in line]) == len(control_runs.REASONING_CONTROLS) - 4
+    (missing,) = [line for line in table if line.startswith("Not run yet: ")]
+    assert len(missing.split("; ")) == len(control_runs.REASONING_CONTROLS) - 4
     (cheat,) = [line for line in table if "target's own genres" in line]
     assert "| 1 | 0." in cheat
-    assert cheat.endswith("1 seed |")
-    assert "rows of " in table[-3]
-    assert f"{reading(options, 'x', 'own', 0, adapter).settings['adapter']} (seed 0)" in table[-3]
-    assert table[-1].startswith("Seed 0: a title could be swapped in ")
-    assert "share of the first 20 that stays 0." in table[-1]
+    assert cheat.endswith("] |")
+    (read,) = [line for line in table if " rows of " in line]
+    assert f"{reading(options, 'x', 'own', 0, adapter).settings['adapter']} (seed 0)" in read
+    (told,) = [line for line in table if line.startswith("Seed 0: a title could be swapped in ")]
+    assert "Of the first 20, 0." in told
+    moved = [line.split(" | ") for line in table[-4:]]
+    assert [row[0].removeprefix("| ") for row in moved] == list(control_runs.SWAP_RANKS)
+    for _, rows, before, after, by in moved:
+        assert int(rows) > 0
+        assert float(by.split(" [")[0].replace("−", "-")) == pytest.approx(float(after) - float(before), abs=0.11)
     monkeypatch.setattr(control_runs, "load_of_seed", None)
     monkeypatch.setattr(control_runs, "load_read", None)
     run_controls(options, adapter, controls, test_rows=2)  # all is there
@@ -80,7 +86,7 @@ def test_readings_of_several_seeds_are_pooled_pair_by_pair_and_of_other_adapters
         run_controls(options, folder, ["own", "none"], seed=seed, test_rows=2)
     (none,) = [line for line in controls_table(options.out / "movielens-smoke").splitlines() if "at once" in line]
     assert none.startswith("| nothing: the marker follows the prompt at once | 2 | ")
-    assert none.endswith("2 seeds |")
+    assert none.endswith("] |")
     before = sorted(path.name for path in options.out.rglob("*.json"))
     with pytest.raises(ValueError, match="adapter"):
         run_controls(options, second, ["other"], test_rows=2)
