@@ -2,6 +2,7 @@
 PYTHON ?= python3
 PROFILE ?= cpu
 PY := .venv/bin/python
+AT_A_TIME = $(if $(JOBS),--jobs $(JOBS))
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest
 FIND_PYTHON = command -v "$(PYTHON)" >/dev/null 2>&1 || { echo "error: no Python found as '$(PYTHON)': install Python 3.11, 3.12 or 3.13, or name one with PYTHON=..." >&2; exit 1; }
 .DEFAULT_GOAL := help
@@ -10,10 +11,11 @@ FIND_PYTHON = command -v "$(PYTHON)" >/dev/null 2>&1 || { echo "error: no Python
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  options: PYTHON=python3.12 (which Python makes .venv), PROFILE=smoke|cpu|t4|paper (make notebooks)"
+	@echo "           JOBS=1 (make book, smoke, notebooks: one notebook at a time, where two have no room)"
 	@echo "           PY=python3 ARGS=... (make gpu-run: an environment that has the packages; --help among its options)"
 
 book: env ## run every notebook on the cpu profile and render the book to _build/html
-	@$(PY) tools/execute.py --profile cpu
+	@$(PY) tools/execute.py --profile cpu $(AT_A_TIME)
 	@$(PY) tools/render.py
 
 student: env ## the notebooks without solutions, into _build/student
@@ -33,10 +35,10 @@ test-slow: env ## the long matrices that `make test` leaves out; at most 80 minu
 	@$(PYTEST) -m slow -n 2 --dist loadfile
 
 smoke: env ## run every notebook on the smoke profile
-	@$(PY) tools/execute.py --profile smoke
+	@$(PY) tools/execute.py --profile smoke $(AT_A_TIME)
 
 notebooks: env ## run every notebook on PROFILE=smoke, cpu, t4 or paper
-	@$(PY) tools/execute.py --profile "$(PROFILE)"
+	@$(PY) tools/execute.py --profile "$(PROFILE)" $(AT_A_TIME)
 
 lint: env ## ruff (rules and format), mypy, the floors of the rooms, spelling, notebooks without outputs
 	@$(PY) -m ruff check .

@@ -144,14 +144,17 @@ def execute(name: str, profile: str, out: Path, results: Path, root: Path = ROOT
 
         write_kernel_spec(Path(sockets) / "kernels" / "python3")  # this environment's, before any other of that name
         subprocess.run(command, cwd=work, env=kernel_environment(profile, results, sockets, jobs), check=False)
-    figures = {"error": "its process was killed, perhaps for want of memory"}
+    figures = {"error": "its process was killed"}
     if report.exists():
         figures = json.loads(report.read_text(encoding="utf-8"))
     error = figures.pop("error")
     if error:
+        killed = any(sign in error for sign in ("was killed", "DeadKernel"))
+        alone = "; with JOBS=1 one notebook runs at a time" if jobs > 1 else ""
         raise BuildError(
             f"{source.relative_to(root)} on profile {profile}: {error}\n"
-            f"  As far as it ran, with the traceback: {partial}\n"
+            + (f"  Perhaps for want of memory{alone}.\n" if killed else "")
+            + f"  As far as it ran, with the traceback: {partial}\n"
             f"  Mend it and run the same command again; earlier outputs are untouched."
         )
     shared = f", {jobs} notebooks at a time" if jobs > 1 else ""

@@ -53,7 +53,7 @@ def times_section(recorded: dict[str, Any]) -> str:
             "| notebook, `cpu` profile | time | peak memory |",
             "|---|---|---|",
             *rows,
-            f"| whole book | {seconds / 60:.0f} min | {peak / 1000:.1f} GB |",
+            f"| whole book, one after the other | {seconds / 60:.0f} min | {peak / 1000:.1f} GB |",
             "",
             f"Recorded run on {recorded['cpu']['device']} (`results/times.json`), after installation.",
             *([f"{unmeasured}: not measured yet."] if unmeasured else []),

@@ -88,10 +88,11 @@ def test_failure_names_cell_error_and_remedy_and_keeps_the_good_output(executed)
     assert (out / "01_first.ipynb").read_bytes() == before
 
 
-def test_killed_kernel_is_a_failure_too(project):
+@pytest.mark.parametrize(("jobs", "remedy"), [(1, r"want of memory\."), (2, r"want of memory; with JOBS=1")])
+def test_killed_kernel_is_a_failure_too(project, jobs, remedy):
     write_notebook(project / "notebooks" / "01_first.ipynb", "import os; os._exit(9)")
-    with pytest.raises(execute.BuildError, match="01_first"):
-        execute.execute_all(["01_first"], "smoke", root=project)
+    with pytest.raises(execute.BuildError, match=f"01_first(?s:.*){remedy}"):
+        execute.execute_all(["01_first"], "smoke", root=project, jobs=jobs)
 
 
 @pytest.mark.parametrize(
