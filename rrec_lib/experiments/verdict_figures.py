@@ -12,7 +12,6 @@ from rrec_lib.core import plotting
 from rrec_lib.evaluation.compare import arm_interval, compare
 from rrec_lib.evaluation.equivalence import Decision
 from rrec_lib.evaluation.evaluate import sample_examples
-from rrec_lib.evaluation.intervals import Interval
 from rrec_lib.evaluation.reports import Report, load_reports
 from rrec_lib.experiments.ablations import NOT_RUN
 from rrec_lib.experiments.compute_curve import BARE, GREEDY
@@ -141,19 +140,20 @@ def compute_table(curve: Mapping[str, Report], without: Sequence[Report], baseli
     other = [rows_of_curve(report, first) for report in without]
     labels = {**{name: name for name in curve}, **READ_ONCE}
     rows = [
-        f"| states | CPU s, {_at_once(first)} | NDCG@20 | 95 % | against without reasoning |",
-        "|---|---|---|---|---|",
+        f"| states | CPU s, {_at_once(first)} | NDCG@20, 95 % | minus without, 95 % |",
+        "|---|---|---|---|",
     ]
     asking = first.run["asking"]
-    for name, report in curve.items():
-        against = compare([report], other, METRIC).sentence if other else ""
-        rows.append(f"| {labels[name]} | {asking[name]:.2g} | {_cells(arm_interval([report], METRIC))} | {against} |")
-    own = f"{asking[BARE]:.2g} | {_cells(arm_interval(other, METRIC))}" if other else f"{NOT_RUN} | |"
-    rows.append(f"| the arm without reasoning | {own} | |")
-    for report in (rows_of_curve(report, first) for report in baselines):
-        against = compare([report], other, METRIC).sentence if other else ""
-        spent = f"{asking[report.name]:.2g}" if report.name in asking else ""
-        rows.append(f"| {report.name} | {spent} | {_cells(arm_interval([report], METRIC))} | {against} |")
+
+    def row(label: str, seconds: float | None, arm: list[Report], against: bool = True) -> str:
+        i, spent = arm_interval(arm, METRIC), "" if seconds is None else positional(seconds)
+        difference = f"{compare(arm, other, METRIC).interval:.3f}" if other and against else ""
+        return f"| {label} | {spent} | {i.mean:.3f}, {i:.3f to} | {difference} |"
+
+    rows += [row(labels[name], asking[name], [report]) for name, report in curve.items()]
+    own = "the arm without reasoning"
+    rows.append(row(own, asking[BARE], other, against=False) if other else f"| {own} | {NOT_RUN} | | |")
+    rows += [row(report.name, asking.get(report.name), [rows_of_curve(report, first)]) for report in baselines]
     users = f"{len(first.users)} rows of {len(np.unique(first.users))} users"
     sampled = f"{first.run['tokens']:.0f} tokens a reasoning, {first.run['unfinished']:.1%} without an end"
     where = f"commit {first.run['commit']}, {first.run['device']}"
@@ -165,8 +165,9 @@ def _at_once(report: Report) -> str:
     return f"{report.run['settings']['timed_rows']} at once"
 
 
-def _cells(interval: Interval) -> str:
-    return f"{interval.mean:.3f} | {interval:.3f to}"
+def positional(seconds: float) -> str:
+    """Two digits of a time, without an exponent."""
+    return np.format_float_positional(seconds, precision=2, fractional=False, trim="-")
 
 
 def compute_figure(
@@ -174,7 +175,7 @@ def compute_figure(
 ) -> str:
     """Draw NDCG@20 against CPU seconds of a recommendation; arguments as :func:`compute_table`, and the figure's file.
 
-    A baseline whose seconds nobody has measured is a line across.
+    Baselines, which take next to nothing, are lines across.
 
     Returns:
         Its alt text; empty, and no figure, where the curve was not run.
@@ -197,25 +198,18 @@ def compute_figure(
         axes.errorbar([asking[name] for name in names], means, yerr=errors, capsize=3, label=label,
                       marker=plotting.MARKERS[number], color=plotting.OKABE_ITO[number])  # fmt: skip
         for name, span in zip(names, spans, strict=True):
-            said.append(f"{label if len(names) == 1 else name} {span.mean:.3f} for {asking[name]:.2g} s")
+            said.append(f"{label if len(names) == 1 else name} {span.mean:.3f} for {positional(asking[name])} s")
     for name in sampled:
         at = (asking[name], curve[name].metric(METRIC).mean())
         axes.annotate(name.split()[0], at, (5, -11), textcoords="offset points", fontsize=9)
     for number, report in enumerate(baselines):
         span = arm_interval([rows_of_curve(report, first)], METRIC)
-        style: dict[str, Any] = {"color": "0.45", "linewidth": 1, "label": report.name}
-        if report.name in asking:
-            around = [[span.mean - span.low], [span.high - span.mean]]
-            marker = plotting.MARKERS[-1 - number % 3]
-            axes.errorbar([asking[report.name]], [span.mean], yerr=around, capsize=3, marker=marker, **style)
-            said.append(f"{report.name} {span.mean:.3f} for {asking[report.name]:.2g} s")
-        else:
-            axes.axhline(span.mean, linestyle=("--", ":", "-.")[number % 3], **style)
-            said.append(f"{report.name} {span.mean:.3f}")
+        spent = f" for {positional(asking[report.name])} s" if report.name in asking else ""
+        axes.axhline(span.mean, linestyle=("--", ":", "-.")[number % 3], color="0.45", label=f"{report.name}{spent}")
+        said.append(f"{report.name} {span.mean:.3f}{spent}")
     axes.set_xscale("log")
-    marked = {BARE, *sampled, *(report.name for report in baselines)} & asking.keys()
-    seconds = sorted(asking[name] for name in marked)
-    axes.set_xticks(seconds, [f"{one:.2g}" for one in seconds])
+    seconds = sorted(asking[name] for name in {BARE, *sampled} & asking.keys())
+    axes.set_xticks(seconds, map(positional, seconds))
     axes.xaxis.set_minor_locator(plotting.plt.NullLocator())
     axes.set_xlabel(f"CPU seconds per recommendation, {_at_once(first)}")
     axes.set_ylabel("NDCG@20, 95 % over users")
