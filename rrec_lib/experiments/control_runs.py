@@ -177,6 +177,8 @@ def swap_figures(rows: Mapping[str, Tensor], users: np.ndarray, samples: int, se
 def controls_table(folder: Path) -> str:
     """Markdown table of the controls that stand in a folder, each against the same adapters' own reasonings.
 
+    Where those were not read, each is held against nothing before the marker.
+
     Args:
         folder: ``results/controls/DATASET-PROFILE``; what it lacks is named below. Beside it stand ``swaps``.
     """
@@ -184,10 +186,11 @@ def controls_table(folder: Path) -> str:
     arms = group_reports(reports) if reports else {}
     if not arms:
         return f"{NOTHING}\n"
-    rows = ["| before the marker | runs | NDCG@20, 95 % | minus its own, 95 % |", "|---|---|---|---|"]
+    base, called = ("own", "its own") if "own" in arms else ("none", "nothing")
+    rows = [f"| before the marker | runs | NDCG@20, 95 % | minus {called}, 95 % |", "|---|---|---|---|"]
     for control, arm in ((control, arms[control]) for control in REASONING_CONTROLS if control in arms):
         i, against = arm_interval(arm, METRIC), ""
-        if control != "own" and (pair := on_shared_seeds(arm, arms.get("own", []))):
+        if control != base and (pair := on_shared_seeds(arm, arms.get(base, []))):
             against = f"{compare(*pair, METRIC, paired=True).interval:.3f}"
         rows.append(f"| {REASONING_CONTROLS[control]} | {len(arm)} | {i.mean:.3f}, {i:.3f to} | {against} |")
     missing = [what for control, what in REASONING_CONTROLS.items() if control not in arms]

@@ -41,7 +41,8 @@ from rrec_lib.experiments.verdict_figures import (
 )
 from rrec_lib.experiments.writing_table import writing_table
 
-LEDGER = ("ceiling", "verdict", "ablations", "controls", "compute", "audits", "lab/dial")
+BEFORE_RECPO = "controls-before-recpo"  # of the trial's warm-up, as RecPO began from it
+LEDGER = ("ceiling", "verdict", "ablations", "controls", BEFORE_RECPO, "compute", "audits", "lab/dial")
 
 
 def verdict_fragments(source: Path, figures: Path, budget: Budget = TARGETS) -> dict[str, str]:
@@ -58,6 +59,7 @@ def verdict_fragments(source: Path, figures: Path, budget: Budget = TARGETS) -> 
         "writing": lambda place: or_not_run(writing_table(source / "results" / SECOND_TRIAL / place)),
         "compute": lambda place: _compute(source, place, figures),
         "controls": lambda place: controls_table(source / "results" / "controls" / place),
+        "controls-before": lambda place: controls_table(source / "results" / BEFORE_RECPO / place),
     }
     return {
         "gain": _gain(source, figures, dial_gains(source), budget),

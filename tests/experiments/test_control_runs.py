@@ -87,6 +87,12 @@ def test_readings_of_several_seeds_are_pooled_pair_by_pair_and_of_other_adapters
     (none,) = [line for line in controls_table(options.out / "movielens-smoke").splitlines() if "at once" in line]
     assert none.startswith("| nothing: the marker follows the prompt at once | 2 | ")
     assert none.endswith("] |")
+    alone = options.out / "alone"
+    alone.mkdir()
+    shutil.copy(options.out / "movielens-smoke" / "none-0.json", alone)
+    without_own = controls_table(alone)
+    assert "minus nothing, 95 %" in without_own
+    assert "Not run yet: what the policy wrote; " in without_own
     before = sorted(path.name for path in options.out.rglob("*.json"))
     with pytest.raises(ValueError, match="adapter"):
         run_controls(options, second, ["other"], test_rows=2)

@@ -251,6 +251,7 @@ def test_all_fragments_of_the_page_are_made_from_one_folder(recorded, curve, tmp
         "verdict",
         "compute",
         "controls",
+        "controls-before",
         "ledger",
         "gain",
         "first-trial",
@@ -269,4 +270,4 @@ def test_all_fragments_of_the_page_are_made_from_one_folder(recorded, curve, tmp
     assert f"]({tmp_path.name}/verdict-gain.png)" in found["gain"]
     assert "![NDCG@20 on 80 rows against CPU seconds: 1 reasoning 0." in found["compute"]
     assert (tmp_path / "verdict-compute-movielens-cpu.png").is_file()
-    assert found["ledger"].count("\n| `") == 7
+    assert found["ledger"].count("\n| `") == 8
