@@ -54,7 +54,7 @@ def test_two_notebooks_at_a_time_share_the_cores(project, monkeypatch):
     assert execute.measured_times("smoke", project)["device"].endswith(", 2 notebooks at a time")
 
 
-@pytest.mark.parametrize(("cores", "memory"), [(1, 24.0), (8, 4.0)])
+@pytest.mark.parametrize(("cores", "memory"), [(1, 24.0), (8, 8.0)])
 def test_without_room_for_two_it_is_one_at_a_time(monkeypatch, cores, memory):
     monkeypatch.setattr(execute, "cores_and_memory", lambda: (cores, memory))
     assert execute.jobs_here("cpu") == 1
