@@ -96,7 +96,7 @@ def cores_and_memory() -> tuple[int, float]:
 def jobs_here(profile: str) -> int:
     """How many notebooks to run at a time: two where there is room for them and no GPU to share.
 
-    A core each is faster than two cores for one: of a model this small, a second thread saves little.
+    A core each is faster than two cores for one: of a model this small, a second thread saves less than half.
     """
     cores, memory = cores_and_memory()
     return 2 if profile in OFFLINE and cores >= 2 and memory >= ROOM else 1
